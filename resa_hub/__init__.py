@@ -1,0 +1,1 @@
+"""resa-hub: extract, attach, share and judge reasoning adapters."""

@@ -1,0 +1,1 @@
+"""The artifact: manifest, safe files, store, fit and card. Nothing here imports torch."""

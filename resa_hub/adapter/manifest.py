@@ -1,0 +1,124 @@
+"""`resa.json`: what an adapter is, from what it was made, and the hashes of its bytes."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from ..errors import Integrity
+from ..recipe import Recipe, Strict
+from .files import MANIFEST, FileEntry, content_hash, identity_of, read_json
+
+SCHEMA = 1
+
+
+class Sketch(Strict):
+    """A fixed sample of the base's weights: 4,096 entries of its decoder matrices, about 11 KB of text.
+
+    `values` is base64 of little-endian float16, each entry divided by its matrix' root mean square over the sample.
+    """
+
+    tensors: int
+    values: str
+
+
+class Base(Strict):
+    """The model an adapter was trained on."""
+
+    id: str
+    revision: str
+    """Commit on the Hub; the digest of the weights for an embedded or local model."""
+    weights: str
+    """sha256 over the hashes of the weight files."""
+    config: str
+    tokenizer: str
+    chat_template: str
+    shapes: dict[str, Any]
+    sketch: Sketch
+
+
+class Probe(Strict):
+    """Texts on which the adapter's effect is measured: KL(with || without adapter), nats a token, mean over positions."""
+
+    texts: tuple[str, ...]
+    kl: float
+
+
+class SaeRecord(Strict):
+    origin: str
+    hookpoint: str
+    latents: int
+    k: int
+    quality: dict[str, float]
+    """fvu, fvu_without_first, l0, dead share: on held-out tokens."""
+
+
+class DataRecord(Strict):
+    name: str
+    id: str
+    revision: str
+    fingerprint: str
+    """sha256 over the texts that were used."""
+    rows: int
+    tokens: int
+
+
+class Run(Strict):
+    """What the making took; outside the identity."""
+
+    created: str
+    seconds: float
+    tokens: int
+    stages: dict[str, float]
+    hardware: str
+    libraries: dict[str, str]
+    findings: dict[str, Any] = {}
+    """What the method reports of itself: losses, chosen features."""
+
+
+class Manifest(Strict):
+    schema_: Literal[1] = msgspec.field(default=SCHEMA, name="schema")
+    name: str
+    version: str
+    content_hash: str
+    files: tuple[FileEntry, ...]
+    method: str
+    hookpoint: str
+    base: Base
+    probe: Probe
+    source: str
+    source_revision: str
+    sae: SaeRecord | None
+    data: dict[str, DataRecord]
+    """By role: trigger, elicit."""
+    recipe: Recipe
+    recipe_digest: str
+    seed: int
+    parents: tuple[str, ...]
+    """Content hashes of what it was made from, the source's adapter first."""
+    run: Run
+
+    @property
+    def reference(self) -> str:
+        return f"{self.name}@{self.version}"
+
+    def to_json(self) -> bytes:
+        """Readable and canonical: sorted keys, two blanks of indent."""
+        return msgspec.json.format(msgspec.json.encode(self, order="sorted"), indent=2) + b"\n"
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The checked manifest of an adapter folder; raises `Integrity` where it is broken or from a newer resa-hub."""
+    return parse_manifest(read_json(folder / MANIFEST), MANIFEST)
+
+
+def parse_manifest(content: Any, where: str) -> Manifest:
+    if isinstance(content, dict) and isinstance(content.get("schema"), int) and content["schema"] > SCHEMA:
+        raise Integrity(f"{where} has schema {content['schema']}; this resa-hub reads up to {SCHEMA}", "install a newer resa-hub")
+    try:
+        manifest = msgspec.convert(content, Manifest)
+    except msgspec.ValidationError as error:
+        raise Integrity(f"{where} is not a manifest: {error}", "pull it again, or ask its author") from None
+    if manifest.content_hash != content_hash(manifest.files) or identity_of(manifest.files) != manifest.files:
+        raise Integrity(f"the content hash of {where} does not belong to its list of files", "it was edited: pull it again")
+    return manifest

@@ -1,0 +1,1 @@
+"""Text generation: one protocol, the transformers engine as the embedded default."""

@@ -1,0 +1,147 @@
+"""What an extraction is told: frozen, strict, with a digest. Every field has a unit or a meaning."""
+
+import hashlib
+import json
+from typing import Any, Literal
+
+import msgspec
+
+from .errors import Usage, did_you_mean
+
+Method = Literal["sae-tuning", "feature-diff", "random-features", "logit-distill", "pca-diff"]
+
+
+class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of everything read from people or strangers: unknown keys and wrong types are errors."""
+
+
+class Data(Strict):
+    name: str
+    """Registry name, Hub id or local file."""
+    rows: int | None = None
+    """Rows taken from the front; null takes all."""
+    seed: int = 0
+    """For generated data sets only."""
+
+
+class SaeSettings(Strict):
+    mode: Literal["pretrained", "finetuned", "scratch"] = "finetuned"
+    origin: str | None = None
+    """Registry name or repository of the SAE that `pretrained` and `finetuned` start from."""
+    latents: int = 65_536
+    k: int = 32
+    learning_rate: float = 2.5e-4
+    batch_tokens: int = 32_768
+    epochs: float = 1.0
+    """Passes over the activations; `steps` overrides it."""
+    steps: int | None = None
+
+
+class LoraSettings(Strict):
+    rank: int = 32
+    alpha: int = 128
+    dropout: float = 0.05
+    modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+class Training(Strict):
+    learning_rate: float = 1e-6
+    epochs: int = 2
+    batch_rows: int = 1
+    """Chunks or rollouts a step."""
+    gradient_clip: float = 1.0
+    schedule: Literal["constant", "cosine"] = "constant"
+    kl: Literal["teacher-student", "student-teacher"] = "teacher-student"
+    """KL(teacher || student) as the reference code computes it, or KL(student || teacher) as the paper writes it."""
+    chunk_tokens: int | None = 2_048
+    """Length of the packed chunks (examples joined with EOS); null keeps one example a row, bucketed by length."""
+
+
+class Rollouts(Strict):
+    count: int = 1_024
+    temperature: float = 1.0
+    new_tokens: int = 64
+    of_source: bool = True
+    """The SAE also sees the source's own rollouts."""
+
+
+class Recipe(Strict):
+    method: Method = "sae-tuning"
+    source: str
+    target: str
+    """The model whose LoRA is trained, usually the source's base."""
+    hookpoint: str = "layers.12"
+    trigger: Data
+    """Data of stage I, the extraction."""
+    elicit: Data
+    """Data of stage II, the elicitation."""
+    sae: SaeSettings = SaeSettings()
+    lora: LoraSettings = LoraSettings()
+    training: Training = Training()
+    rollouts: Rollouts | None = None
+    """On-policy rollouts of the target; the methods other than sae-tuning need them."""
+    features: int = 64
+    """feature-diff: the k features in which source and target differ most; pca-diff: the number of directions."""
+    scale: float = 1.0
+    """Factor on the patch that the teacher sees."""
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    seed: int = 0
+
+    def digest(self) -> str:
+        return canonical_digest(msgspec.to_builtins(self))
+
+
+def canonical_json(value: Any) -> bytes:
+    """Sorted keys, no blanks, UTF-8, no NaN: the same value has the same bytes everywhere."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def canonical_digest(value: Any) -> str:
+    return "sha256:" + hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def structure(value: Any, kind: type, where: str) -> Any:
+    """`value` as `kind`; raises `Usage` naming `where` and the offending key."""
+    try:
+        return msgspec.convert(value, kind)
+    except (msgspec.ValidationError, TypeError) as error:
+        raise Usage(f"{where}: {error}", "see `resa-hub registry recipe:NAME` for a complete example") from None
+
+
+def override(values: dict[str, Any], settings: list[str]) -> dict[str, Any]:
+    """`values` with each `key.path=value` applied; the value is read as YAML. Unknown keys are found by `structure`."""
+    import copy
+
+    import yaml
+
+    changed = copy.deepcopy(values)
+    for setting in settings:
+        path, equals, text = setting.partition("=")
+        if not equals or not path:
+            raise Usage(f"--set {setting!r} is not key=value", "for example --set training.learning_rate=1e-4")
+        *parents, last = path.strip().split(".")
+        node = changed
+        for parent in parents:
+            node = node.setdefault(parent, {}) or {}
+            if not isinstance(node, dict):
+                raise Usage(f"--set {path}: {parent} has no parts", did_you_mean(path, _paths(values)))
+        try:
+            node[last] = _number(yaml.safe_load(text))
+        except yaml.YAMLError:
+            raise Usage(f"--set {path}: {text!r} is not a value", "quote it, or write a number, true, false or null") from None
+    return changed
+
+
+def _number(value: Any) -> Any:
+    """YAML 1.1 reads 1e-4 as text; people mean a number."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def _paths(values: dict[str, Any], prefix: str = "") -> list[str]:
+    found = []
+    for key, value in values.items():
+        found += _paths(value, f"{prefix}{key}.") if isinstance(value, dict) else [prefix + key]
+    return found

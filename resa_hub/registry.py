@@ -1,0 +1,233 @@
+"""Names -> references. Three layers of YAML, the later wins: built-in, the user's, the workspace's."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from .errors import NotFound, Usage, did_you_mean
+from .recipe import Recipe, Strict, structure
+from .refs import DATA_SUFFIXES, DatasetRef, ModelRef, Repo, is_path
+
+
+class Location(Strict):
+    id: str
+    revision: str | None = None
+    subfolder: str | None = None
+
+    @property
+    def repo(self) -> Repo:
+        return Repo(self.id, self.revision, self.subfolder)
+
+
+class Model(Strict):
+    """A base model (`id`), or an adapter on another entry (`base` and `adapter`)."""
+
+    id: str | None = None
+    revision: str | None = None
+    base: str | None = None
+    adapter: Location | None = None
+    template: str | None = None
+    """Prompt template: `r1`, or null for the model's own chat template."""
+    default_recipe: str | None = None
+    """What `extract --source NAME` runs when nothing else is said."""
+    default_adapter: str | None = None
+    """What `attach --target NAME` uses when no adapter is named."""
+    note: str = ""
+
+
+class Sae(Strict):
+    id: str
+    format: str
+    base: str
+    hookpoints: str
+    latents: int
+    k: int
+    revision: str | None = None
+    note: str = ""
+
+
+class Dataset(Strict):
+    id: str
+    revision: str | None = None
+    config: str | None = None
+    split: str = "train"
+    question: str = "problem"
+    """Column of the question; `column.key` reads a JSON text, `messages` the first user turn."""
+    answer: str = "answer"
+    rows: int | None = None
+    note: str = ""
+
+
+class Benchmark(Strict):
+    id: str
+    revision: str | None = None
+    config: str | None = None
+    split: str = "test"
+    question: str = "problem"
+    answer: str = "answer"
+    problems: int | None = None
+    grading: str = "math"
+    gated: bool = False
+    note: str = ""
+
+
+class Published(Strict):
+    """A published result, in percent, one sample a problem unless the source says otherwise."""
+
+    scores: dict[str, float] = {}
+    average: float | None = None
+    recipe: str = ""
+    source: str
+
+
+KINDS: dict[str, type] = {
+    "models": Model,
+    "saes": Sae,
+    "datasets": Dataset,
+    "benchmarks": Benchmark,
+    "recipes": dict,
+    "published": Published,
+    "remotes": str,
+    "settings": str,
+}
+SINGULAR = {kind.removesuffix("s"): kind for kind in KINDS if kind.endswith("s")}
+
+
+class Entry(Strict):
+    kind: str
+    name: str
+    layer: str
+    """built-in, user or workspace."""
+    value: Any
+
+
+def builtin_path() -> Path:
+    """Inside the wheel the file stands in the package; in a clone it is the root's own."""
+    here = Path(__file__).parent
+    packaged = here / "registry.yaml"
+    return packaged if packaged.exists() else here.parent / "registry.yaml"
+
+
+def user_path() -> Path:
+    import platformdirs
+
+    return Path(platformdirs.user_config_dir("resa-hub", appauthor=False)) / "registry.yaml"
+
+
+def read_layer(path: Path) -> dict[str, dict[str, Any]]:
+    """The checked content of one file; raises `Usage` with the line of a mistake."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Usage(f"cannot read {path}: {error}", "make it a readable UTF-8 file, or move it away") from None
+    try:
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        content = yaml.load(text, loader) or {}
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark else ""
+        raise Usage(f"{path}{place}: not valid YAML: {getattr(error, 'problem', error)}", "mend that line") from None
+    if not isinstance(content, dict):
+        raise Usage(f"{path}: a registry is a mapping of {', '.join(KINDS)}", "see `resa-hub registry`")
+    for kind, entries in content.items():
+        if kind not in KINDS:
+            raise Usage(f"{path}: unknown section {kind!r}", did_you_mean(str(kind), list(KINDS)))
+        if not isinstance(entries, dict):
+            raise Usage(f"{path}: section {kind} is a mapping of name to entry", "see `resa-hub registry`")
+        for name, value in entries.items():
+            entries[name] = structure(value, KINDS[kind], f"{path}: {kind}.{name}")
+    return content
+
+
+class Registry:
+    """All layers of one workspace, read on first use."""
+
+    def __init__(self, workspace: Path | None = None) -> None:
+        layers = [("built-in", builtin_path()), ("user", user_path())]
+        if workspace and (workspace / "registry.yaml").resolve() != builtin_path().resolve():
+            layers.append(("workspace", workspace / "registry.yaml"))
+        self.layers = [(name, path) for name, path in layers if path.exists()]
+
+    @cached_property
+    def entries(self) -> dict[str, dict[str, Entry]]:
+        found: dict[str, dict[str, Entry]] = {kind: {} for kind in KINDS}
+        for layer, path in self.layers:
+            for kind, section in read_layer(path).items():
+                for name, value in section.items():
+                    found[kind][name] = Entry(kind=kind, name=name, layer=layer, value=value)
+        return found
+
+    def get(self, kind: str, name: str) -> Any:
+        """The entry's value; raises `NotFound` with the nearest name."""
+        section = self.entries[kind]
+        if name not in section:
+            what = {kind_: one for one, kind_ in SINGULAR.items()}.get(kind, kind)
+            raise NotFound(f"no {what} is called {name!r}", did_you_mean(name, list(section)) or "see `resa-hub registry`")
+        return section[name].value
+
+    def model(self, text: str) -> ModelRef:
+        """A registry name, or the text of a `ModelRef`."""
+        if "/" in text or is_path(text):
+            return ModelRef.parse(text)
+        entry: Model = self.get("models", text)
+        if entry.id:
+            return ModelRef(Repo(entry.id, entry.revision), entry.adapter.repo if entry.adapter else None)
+        if not entry.base or not entry.adapter:
+            raise Usage(f"model {text!r} of the registry has neither `id` nor `base` and `adapter`", "see `resa-hub registry`")
+        return ModelRef(self.model(entry.base).base, entry.adapter.repo)
+
+    def model_entry(self, text: str) -> Model | None:
+        entry = self.entries["models"].get(text)
+        return entry.value if entry else None
+
+    def base_name(self, text: str) -> str:
+        """The name (or id) of the base that a model stands on."""
+        entry = self.model_entry(text)
+        return entry.base if entry and entry.base else text.partition("+")[0]
+
+    def name_of_base(self, base_id: str) -> str:
+        """The short name of a base id, else the id itself."""
+        for name, entry in self.entries["models"].items():
+            if entry.value.id == base_id and entry.value.adapter is None:
+                return name
+        return base_id
+
+    def dataset(self, text: str) -> Dataset:
+        """A registry name, a Hub id or a local file with `problem` and `answer`."""
+        if text in self.entries["datasets"]:
+            return self.entries["datasets"][text].value
+        if "/" in text or text.endswith(DATA_SUFFIXES):
+            ref = DatasetRef.parse(text)
+            return Dataset(id=ref.repo.id, revision=ref.repo.revision, split=ref.split)
+        return self.get("datasets", text)
+
+    def recipe_values(self, name: str) -> dict[str, Any]:
+        """The merged values of a recipe: `like` names the recipe it starts from."""
+        return self._recipe(name, ())
+
+    def _recipe(self, name: str, seen: tuple[str, ...]) -> dict[str, Any]:
+        if name in seen:
+            raise Usage(f"recipe {name!r} is like itself: {' -> '.join((*seen, name))}", "break the circle in registry.yaml")
+        values = dict(self.get("recipes", name))
+        parent = values.pop("like", None)
+        values.pop("note", None)
+        return merged(self._recipe(parent, (*seen, name)), values) if parent else values
+
+    def recipe(self, name: str) -> Recipe:
+        return structure(self.recipe_values(name), Recipe, f"recipe {name}")
+
+
+def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """`above` over `below`, part by part."""
+    result = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = merged(result[key], value) if both else value
+    return result
+
+
+def plain(value: Any) -> Any:
+    return msgspec.to_builtins(value)

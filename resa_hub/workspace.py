@@ -1,0 +1,41 @@
+"""Where adapters are kept: `--workspace`, RESA_HUB_WORKSPACE, the nearest parent with `adapters/`, else here."""
+
+import os
+from functools import cached_property
+from pathlib import Path
+
+from .adapter.store import Store
+from .errors import NotFound
+from .registry import Registry
+
+
+class Workspace:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    def find(cls, asked: str | os.PathLike[str] | None = None) -> "Workspace":
+        named = asked or os.environ.get("RESA_HUB_WORKSPACE")
+        if named:
+            folder = Path(named).expanduser()
+            if folder.exists() and not folder.is_dir():
+                raise NotFound(f"the workspace {folder} is not a folder", "name a folder with --workspace")
+            return cls(folder.resolve())
+        here = Path.cwd()
+        for folder in (here, *here.parents):
+            if (folder / "adapters").is_dir():
+                return cls(folder)
+        return cls(here)
+
+    @cached_property
+    def registry(self) -> Registry:
+        return Registry(self.folder)
+
+    @cached_property
+    def store(self) -> Store:
+        return Store(self.folder / "adapters")
+
+    @property
+    def cache(self) -> Path:
+        """Samples and control adapters: can be deleted at any time."""
+        return self.folder / ".resa-hub"
