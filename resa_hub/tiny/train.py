@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from ..engine.generate.noise import uniforms
 from ..engine.generate.sampling import generate
+from ..engine.lora import new_lora, save_lora, state_of
+from ..recipe import LoraSettings
 from . import task, tokenizer
 
 IGNORED = -100
@@ -51,6 +53,7 @@ STAGES = (
     Stage("tiny-r1", "strong", 240, 2e-3, 13, {"chain": 1.0}, "minus", 0.95, on_prompt=False),
     Stage("tiny-r1b", "strong", 240, 2e-3, 991, {"chain": 1.0}, "minus", 0.9, on_prompt=False),
 )
+TINA = LoraSettings(rank=32, alpha=128, dropout=0.0)
 PUBLISHED = ("tiny-base", "tiny-math", "tiny-r1", "tiny-r1b")
 
 
@@ -158,9 +161,7 @@ def reward(text: str, answer: str) -> float:
 
 def grpo(model: Qwen2ForCausalLM, words: PreTrainedTokenizerFast, steps: int = 60, prompts: int = 24, group: int = 8) -> tuple[PeftModel, list[float]]:
     """Group-relative policy optimisation (Shao et al. 2024, no KL term, one update a batch) of a LoRA; returns it and the mean reward of each step."""
-    torch.manual_seed(5)
-    linear = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-    policy = get_peft_model(model, LoraConfig(r=32, lora_alpha=128, lora_dropout=0.0, target_modules=linear, task_type="CAUSAL_LM"))
+    policy = new_lora(model, TINA, None, seed=5)
     trained = [p for p in policy.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-3, weight_decay=0.0, betas=(0.9, 0.98))
     rng, rewards = random.Random(77), []
@@ -216,8 +217,8 @@ def main() -> None:
         print(f"{stage.name}: {time.monotonic() - began:.0f} s", flush=True)
     target = Qwen2ForCausalLM.from_pretrained(out / "tiny-r1")
     policy, _ = grpo(target, words)
-    policy.peft_config["default"].base_model_name_or_path = "resa-hub/tiny-r1"
-    policy.save_pretrained(out / "tina-tiny")
+    (out / "tina-tiny").mkdir(parents=True, exist_ok=True)
+    save_lora(state_of(policy), TINA, out / "tina-tiny", "resa-hub/tiny-r1", None, None)
 
 
 if __name__ == "__main__":

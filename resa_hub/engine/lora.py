@@ -1,0 +1,73 @@
+"""LoRA through PEFT: make, save canonically, load with proof that every tensor was consumed, merge."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ..adapter.files import CONFIG, WEIGHTS
+from ..errors import NoEffect
+from ..recipe import LoraSettings
+
+State = dict[str, Tensor]
+"""The tensors of an adapter under the names of its file: base_model.model.<module>.lora_A.weight [rank, in], lora_B [out, rank]."""
+
+
+def new_lora(model: PreTrainedModel, settings: LoraSettings, layers: Iterable[int] | None, seed: int) -> PeftModel:
+    """A fresh LoRA (B = 0) on these layers, all layers for None; a function of the seed."""
+    config = LoraConfig(
+        r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout, target_modules=list(settings.modules),
+        layers_to_transform=None if layers is None else list(layers), task_type="CAUSAL_LM",
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        peft = get_peft_model(model, config)
+    for parameter in peft.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()  # master weights of a bf16 model
+    return peft
+
+
+def state_of(peft: PeftModel) -> State:
+    state = get_peft_model_state_dict(peft, save_embedding_layers=False)
+    return {name: state[name].detach().cpu().contiguous() for name in sorted(state)}
+
+
+def save_lora(state: State, settings: LoraSettings, folder: Path, base: str, revision: str | None, layers: Iterable[int] | None) -> None:
+    """A plain PEFT folder with the same bytes every time: PEFT's own writer orders modules by hash seed and adds its version."""
+    save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
+    config = {
+        "base_model_name_or_path": base, "bias": "none", "fan_in_fan_out": False, "inference_mode": True, "init_lora_weights": True,
+        "layers_to_transform": None if layers is None else sorted(layers), "lora_alpha": settings.alpha, "lora_dropout": settings.dropout,
+        "modules_to_save": None, "peft_type": "LORA", "r": settings.rank, "revision": revision, "target_modules": sorted(settings.modules),
+        "task_type": "CAUSAL_LM", "use_dora": False, "use_rslora": False,
+    }  # fmt: skip
+    (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def load_lora(model: PreTrainedModel, folder: Path) -> PeftModel:
+    """`model` with the adapter on it; raises `NoEffect` unless every tensor of the file is in the model, value for value."""
+    try:
+        peft = PeftModel.from_pretrained(model, folder)
+    except ValueError as error:
+        raise NoEffect(f"PEFT finds no module for the adapter: {str(error).splitlines()[0][:160]}", "its target modules do not exist in this model") from None
+    given, present = load_file(folder / WEIGHTS), state_of(peft)
+    lost = [name for name in given if name not in present or not torch.equal(given[name], present[name].to(given[name].dtype))]
+    if lost:
+        raise NoEffect(f"{len(lost)} of {len(given)} tensors did not reach the model, {lost[0]} first", "its keys were renamed: pull or extract it again")
+    absent = sorted(present.keys() - given.keys())
+    if absent:
+        raise NoEffect(
+            f"the adapter's config asks for {len(absent)} tensors that its file lacks, {absent[0]} first", "it is incomplete: pull or extract it again"
+        )
+    return peft.eval()
+
+
+def merge(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    """The model with the adapter added to its weights, for fast generation."""
+    return load_lora(model, folder).merge_and_unload()  # pyright: ignore[reportCallIssue, reportReturnType]

@@ -1,0 +1,64 @@
+"""Loading models and tokenizers from local files; the number of threads that suits their size."""
+
+from typing import NamedTuple
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from ..errors import RunFailed
+from ..sources import Files
+from .lora import merge
+
+SMALL = 5_000_000
+"""Below this many parameters one thread is faster than two."""
+
+logging.set_verbosity_error()
+logging.disable_progress_bar()
+
+
+class Source(NamedTuple):
+    """A model's files: its base and the adapter that stands on it, if any."""
+
+    base: Files
+    adapter: Files | None = None
+
+    @property
+    def revision(self) -> str:
+        return self.base.revision + (f"+{self.adapter.revision}" if self.adapter else "")
+
+
+def device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def load_base(files: Files, dtype: str = "float32") -> PreTrainedModel:
+    """The frozen base model in evaluation mode, without remote code."""
+    try:
+        model = AutoModelForCausalLM.from_pretrained(files.folder, dtype=getattr(torch, dtype), trust_remote_code=False)
+    except (ValueError, OSError, RuntimeError) as error:
+        raise RunFailed(f"{files.id} cannot be loaded: {str(error).splitlines()[0][:200]}", "it must be a causal language model that transformers knows") from None
+    model.requires_grad_(False)
+    if model.num_parameters() < SMALL:
+        torch.set_num_threads(1)
+    return model.to(device()).eval()
+
+
+def load(source: Source, dtype: str = "float32") -> PreTrainedModel:
+    """The base, with the adapter merged into it where there is one."""
+    model = load_base(source.base, dtype)
+    return merge(model, source.adapter.folder).requires_grad_(False) if source.adapter else model
+
+
+def load_tokenizer(files: Files) -> PreTrainedTokenizerBase:
+    try:
+        return AutoTokenizer.from_pretrained(files.folder, trust_remote_code=False)
+    except (ValueError, OSError) as error:
+        raise RunFailed(f"the tokenizer of {files.id} cannot be loaded: {str(error).splitlines()[0][:200]}", "the folder needs its tokenizer files") from None
+
+
+def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    ends = model.generation_config.eos_token_id if model.generation_config else None
+    found = set(ends) if isinstance(ends, list) else {ends}
+    found.add(tokenizer.eos_token_id)
+    return {token for token in found if isinstance(token, int)}

@@ -1,0 +1,125 @@
+"""The network cut in two at a hookpoint: prefix (embedding .. layer N) and suffix (layer N+1 .. final norm).
+
+The model's own forward runs in both halves, so masks, rotary embeddings, sliding windows and scalings stay its own business:
+the prefix stops it early, the suffix lets the layers up to N pass the given state through.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from ..errors import DoesNotFit, Usage
+from ..refs import layer_of
+
+Hidden = Float[Tensor, "rows positions width"]
+
+
+class _Stop(Exception):
+    pass
+
+
+def decoder_layers(model: nn.Module) -> nn.ModuleList:
+    """The list of decoder layers, found by structure: the longest list of modules of one class; raises `DoesNotFit` without one."""
+    lists = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) > 0 and len({type(layer) for layer in m}) == 1]
+    if not lists:
+        raise DoesNotFit(f"{type(model).__name__} has no list of decoder layers", "only decoder-only models of transformers can be used")
+    return max(lists, key=len)
+
+
+def check_layer(model: nn.Module, hookpoint: str) -> int:
+    """The layer of a hookpoint; raises `Usage` when the model does not have it."""
+    layer, count = layer_of(hookpoint), len(decoder_layers(model))
+    if layer >= count:
+        raise Usage(f"{hookpoint} does not exist: the model has {count} layers", f"choose layers.0 to layers.{count - 1}")
+    return layer
+
+
+def hook_module(model: nn.Module, hookpoint: str) -> nn.Module:
+    """The module whose output a hookpoint names."""
+    layer = decoder_layers(model)[check_layer(model, hookpoint)]
+    return layer.get_submodule("mlp") if hookpoint.endswith(".mlp") else layer
+
+
+def _tensor(output: Tensor | tuple) -> Tensor:
+    """Decoder layers return a tensor in newer transformers, a tuple in older ones."""
+    return output if isinstance(output, torch.Tensor) else output[0]
+
+
+def body(model: PreTrainedModel) -> nn.Module:
+    """The model without its head; its output is the state behind the final norm."""
+    return getattr(model, model.base_model_prefix)
+
+
+@torch.no_grad()
+def prefix(model: PreTrainedModel, ids: Int[Tensor, "rows positions"], hookpoint: str) -> Hidden:
+    """The state at the hookpoint; the forward pass ends there."""
+    found: list[Tensor] = []
+
+    def stop(module: nn.Module, args: tuple, output: Tensor | tuple) -> None:
+        found.append(_tensor(output))
+        raise _Stop
+
+    handle = hook_module(model, hookpoint).register_forward_hook(stop)
+    try:
+        with contextlib.suppress(_Stop):
+            body(model)(input_ids=ids, use_cache=False)
+    finally:
+        handle.remove()
+    return found[0]
+
+
+def suffix(model: PreTrainedModel, ids: Int[Tensor, "rows positions"], state: Hidden, layer: int) -> Hidden:
+    """The final state when `state` stands at the output of `layer`; gradient flows into the layers behind it and into `state`."""
+    with _passing(model, layer, state):
+        return body(model)(input_ids=ids, use_cache=False).last_hidden_state
+
+
+@contextlib.contextmanager
+def _passing(model: PreTrainedModel, layer: int, state: Hidden) -> Iterator[None]:
+    """Layers 0 .. layer hand on `state` instead of computing."""
+    skipped = list(decoder_layers(model)[: layer + 1])
+    for module in skipped:
+        module.forward = lambda *args, **kwargs: state  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        yield
+    finally:
+        for module in skipped:
+            del module.forward
+
+
+@contextlib.contextmanager
+def spliced(model: PreTrainedModel, hookpoint: str, replace: Callable[[Hidden], Hidden]) -> Iterator[None]:
+    """The model with `replace` applied to the output at the hookpoint."""
+
+    def hook(module: nn.Module, args: tuple, output: Tensor | tuple) -> Tensor | tuple:
+        new = replace(_tensor(output))
+        return new if isinstance(output, torch.Tensor) else (new, *output[1:])
+
+    handle = hook_module(model, hookpoint).register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def final_state(model: PreTrainedModel, ids: Int[Tensor, "rows positions"]) -> Hidden:
+    return body(model)(input_ids=ids, use_cache=False).last_hidden_state
+
+
+def head(model: PreTrainedModel) -> Callable[[Float[Tensor, "n width"]], Float[Tensor, "n vocab"]]:
+    """Final state -> float32 logits, soft-capping included; equal to the model's own."""
+    linear = model.get_output_embeddings()
+    config = model.config.get_text_config()
+    cap, scale = getattr(config, "final_logit_softcapping", None), getattr(config, "logits_scaling", None)
+
+    def logits(state: Tensor) -> Tensor:
+        values = linear(state).float()
+        if scale:
+            values = values / scale
+        return cap * torch.tanh(values / cap) if cap else values
+
+    return logits
