@@ -11,11 +11,11 @@ from .errors import Usage, did_you_mean
 Method = Literal["sae-tuning", "feature-diff", "random-features", "logit-distill", "pca-diff"]
 
 
-class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base of everything read from people or strangers: unknown keys and wrong types are errors."""
 
 
-class Data(Strict):
+class Data(Strict, kw_only=True):
     name: str
     """Registry name, Hub id or local file."""
     rows: int | None = None
@@ -24,7 +24,7 @@ class Data(Strict):
     """For generated data sets only."""
 
 
-class SaeSettings(Strict):
+class SaeSettings(Strict, kw_only=True):
     mode: Literal["pretrained", "finetuned", "scratch"] = "finetuned"
     origin: str | None = None
     """Registry name or repository of the SAE that `pretrained` and `finetuned` start from."""
@@ -37,14 +37,14 @@ class SaeSettings(Strict):
     steps: int | None = None
 
 
-class LoraSettings(Strict):
+class LoraSettings(Strict, kw_only=True):
     rank: int = 32
     alpha: int = 128
     dropout: float = 0.05
     modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
-class Training(Strict):
+class Training(Strict, kw_only=True):
     learning_rate: float = 1e-6
     epochs: int = 2
     batch_rows: int = 1
@@ -57,7 +57,7 @@ class Training(Strict):
     """Length of the packed chunks (examples joined with EOS); null keeps one example a row, bucketed by length."""
 
 
-class Rollouts(Strict):
+class Rollouts(Strict, kw_only=True):
     count: int = 1_024
     temperature: float = 1.0
     new_tokens: int = 64
@@ -65,7 +65,7 @@ class Rollouts(Strict):
     """The SAE also sees the source's own rollouts."""
 
 
-class Recipe(Strict):
+class Recipe(Strict, kw_only=True):
     method: Method = "sae-tuning"
     source: str
     target: str

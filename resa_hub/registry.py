@@ -12,7 +12,7 @@ from .recipe import Recipe, Strict, structure
 from .refs import DATA_SUFFIXES, DatasetRef, ModelRef, Repo, is_path
 
 
-class Location(Strict):
+class Location(Strict, kw_only=True):
     id: str
     revision: str | None = None
     subfolder: str | None = None
@@ -22,7 +22,7 @@ class Location(Strict):
         return Repo(self.id, self.revision, self.subfolder)
 
 
-class Model(Strict):
+class Model(Strict, kw_only=True):
     """A base model (`id`), or an adapter on another entry (`base` and `adapter`)."""
 
     id: str | None = None
@@ -38,7 +38,7 @@ class Model(Strict):
     note: str = ""
 
 
-class Sae(Strict):
+class Sae(Strict, kw_only=True):
     id: str
     format: str
     base: str
@@ -49,7 +49,7 @@ class Sae(Strict):
     note: str = ""
 
 
-class Dataset(Strict):
+class Dataset(Strict, kw_only=True):
     id: str
     revision: str | None = None
     config: str | None = None
@@ -61,7 +61,7 @@ class Dataset(Strict):
     note: str = ""
 
 
-class Benchmark(Strict):
+class Benchmark(Strict, kw_only=True):
     id: str
     revision: str | None = None
     config: str | None = None
@@ -74,7 +74,7 @@ class Benchmark(Strict):
     note: str = ""
 
 
-class Published(Strict):
+class Published(Strict, kw_only=True):
     """A published result, in percent, one sample a problem unless the source says otherwise."""
 
     scores: dict[str, float] = {}
@@ -96,7 +96,7 @@ KINDS: dict[str, type] = {
 SINGULAR = {kind.removesuffix("s"): kind for kind in KINDS if kind.endswith("s")}
 
 
-class Entry(Strict):
+class Entry(Strict, kw_only=True):
     kind: str
     name: str
     layer: str

@@ -76,7 +76,7 @@ class Run(Strict):
     """What the method reports of itself: losses, chosen features."""
 
 
-class Manifest(Strict):
+class Manifest(Strict, kw_only=True):
     schema_: Literal[1] = msgspec.field(default=SCHEMA, name="schema")
     name: str
     version: str

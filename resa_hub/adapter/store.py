@@ -3,7 +3,7 @@
 import contextlib
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -87,8 +87,8 @@ class Store:
     def staging(self) -> Iterator[Path]:
         """An empty folder beside the store, removed afterwards whatever happens."""
         try:
-            (self.root / STAGING).mkdir(parents=True, exist_ok=True)
-            folder = Path(tempfile.mkdtemp(dir=self.root / STAGING))
+            folder = self.root / STAGING / uuid.uuid4().hex
+            folder.mkdir(parents=True)
         except OSError as error:
             raise RunFailed(f"cannot write into {self.root}: {error.strerror}", "choose another --workspace, or mend its permissions") from None
         try:
@@ -157,10 +157,11 @@ def allowed(path: str) -> bool:
 
 
 def sync(folder: Path) -> None:
-    """Flush every file below a folder to the disk."""
+    """Make every file below a folder readable and flush it to the disk."""
     for root, _, names in os.walk(folder):
         for name in names:
             with open(os.path.join(root, name), "rb") as file:
+                os.fchmod(file.fileno(), 0o644)  # safetensors writes for its owner alone
                 os.fsync(file.fileno())
         sync_folder(Path(root))
 

@@ -1,0 +1,215 @@
+"""Estimators of one arm and of pairs of arms. The problem is the cluster: no interval treats the samples of one problem as independent problems.
+
+Scores are arrays [n problems, K samples] of 0 and 1; every result is a share (0..1), never points.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from ..errors import Usage
+
+RESAMPLES = 9_999
+
+
+class Interval(msgspec.Struct, frozen=True):
+    value: float
+    low: float
+    high: float
+
+    @property
+    def half_width(self) -> float:
+        """The longer arm, so that an end cut at the edge of the possible range does not make the interval look narrow."""
+        return max(self.high - self.value, self.value - self.low)
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """Mean of the paired differences with its two scopes."""
+
+    value: float
+    low: float
+    high: float
+    """low, high: on new problems of this kind."""
+    low_same: float | None
+    high_same: float | None
+    """low_same, high_same: on these problems, over new samples; None with one sample a problem."""
+    p: float
+    """Two-sided, sign-flip permutation over problems; H0: the difference is symmetric around 0."""
+
+
+class Retained(msgspec.Struct, frozen=True):
+    """(adapter - base) / (source - base); all three numbers are None when it is not identifiable."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    identifiable: bool
+    reason: str
+    """Why not; empty when identifiable."""
+
+
+def average(scores: Any, level: float = 0.95) -> Interval:
+    """avg@K: the mean over problems with a t interval over problem means, n - 1 degrees of freedom.
+
+    Wilson's interval over problems when K == 1, and when all problem means are equal: there a t interval would have no width.
+    """
+    import numpy
+    from statsmodels.stats.proportion import proportion_confint
+
+    (scores,) = checked(scores)
+    means = scores.mean(axis=1)
+    value = float(scores.mean())
+    if scores.shape[1] == 1 or numpy.ptp(means) == 0:
+        low, high = proportion_confint(value * len(means), len(means), alpha=1 - level, method="wilson")
+    else:
+        low, high = _t_interval(means, level)
+    return Interval(value, max(0.0, min(float(low), value)), min(1.0, max(float(high), value)))
+
+
+def difference(a: Any, b: Any, level: float = 0.95) -> Difference:
+    """Mean of a - b in both scopes with the sign-flip p; `paired_interval` and `same_problems_interval` say how."""
+    new = paired_interval(a, b, level)
+    same = same_problems_interval(a, b, level)
+    return Difference(new.value, new.low, new.high, same.low if same else None, same.high if same else None, sign_flip_p(a, b))
+
+
+def paired_interval(a: Any, b: Any, level: float = 0.95) -> Interval:
+    """Mean of a - b "on new problems of this kind": t interval over the n differences of problem means. No width when all of them are equal."""
+    differences = _problem_differences(a, b)
+    value = float(differences.mean())
+    low, high = _t_interval(differences, level)
+    return Interval(value, max(-1.0, min(low, value)), min(1.0, max(high, value)))
+
+
+def same_problems_interval(a: Any, b: Any, level: float = 0.95) -> Interval | None:
+    """Mean of a - b "on these problems", over new samples; None when K == 1.
+
+    d_ij = a_ij - b_ij shares its random numbers, so the variance is taken within problems: V = sum_i var_j(d_ij) / K / n^2.
+    t with n (K - 1) degrees of freedom, the number that the pooled within-problem variance has.
+    """
+    from scipy import stats
+
+    a, b = checked(a, b)
+    problems, samples = a.shape
+    if samples == 1:
+        return None
+    value = float(_problem_differences(a, b).mean())
+    variance = (a - b).var(axis=1, ddof=1).sum() / samples / problems**2
+    reach = float(stats.t.ppf((1 + level) / 2, problems * (samples - 1)) * math.sqrt(variance))
+    return Interval(value, max(-1.0, value - reach), min(1.0, value + reach))
+
+
+def sign_flip_p(a: Any, b: Any) -> float:
+    """Two-sided p of the sign-flip permutation test over problems: exact up to 13 problems that differ, else 9,999 seeded resamples.
+
+    Problems that do not differ are left out: flipping the sign of 0 changes nothing. Counts, not shares, so that ties are exact.
+    """
+    import numpy
+    from scipy import stats
+
+    a, b = checked(a, b)
+    counts = (a - b).sum(axis=1)
+    counts = counts[counts != 0]
+    if len(counts) < 2:
+        return 1.0
+    test = stats.permutation_test((counts,), numpy.sum, permutation_type="samples", vectorized=True, n_resamples=RESAMPLES, batch=1_000, rng=0)
+    return min(1.0, float(test.pvalue))
+
+
+def one_sided(a: Any, b: Any, margin: float, side: Literal["greater", "less"]) -> float:
+    """p of the t test over problems that mean(a - b) > margin ("greater") or < margin ("less")."""
+    import numpy
+    from scipy import stats
+
+    differences = _problem_differences(a, b)
+    if numpy.ptp(differences) == 0:
+        beyond = differences[0] > margin if side == "greater" else differences[0] < margin
+        return 0.0 if beyond else 1.0
+    return float(stats.ttest_1samp(differences, margin, alternative=side).pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p values in the given order: the step-down procedure of Holm (1979), A simple sequentially rejective multiple test procedure."""
+    from statsmodels.stats.multitest import multipletests
+
+    return multipletests(list(p_values), method="holm")[1].tolist() if len(p_values) else []
+
+
+def retained(adapter: Any, base: Any, source: Any, level: float = 0.95) -> Retained:
+    """Retained gain rho = (adapter - base) / (source - base) with the interval of Fieller (1954), Some problems in interval estimation.
+
+    Per problem u = adapter - base, w = source - base, with means um, wm; v_u, v_w, c_uw the (co)variances of these means, t with n - 1 degrees:
+    rho is inside iff (um - rho wm)^2 <= t^2 (v_u - 2 rho c_uw + rho^2 v_w). Not identifiable when wm^2 <= t^2 v_w or wm <= 0.
+    """
+    import numpy
+    from scipy import stats
+
+    u, w = _problem_differences(adapter, base), _problem_differences(source, base)
+    covariance = numpy.cov(u, w) / len(u)
+    t2 = float(stats.t.ppf((1 + level) / 2, len(u) - 1) ** 2)
+    um, wm = float(u.mean()), float(w.mean())
+    squared = wm**2 - t2 * float(covariance[1, 1])
+    if squared <= 0:
+        return Retained(None, None, None, False, "the source's own gain is not distinguishable from 0")
+    if wm <= 0:
+        return Retained(None, None, None, False, "the source's own gain is not positive")
+    linear = um * wm - t2 * float(covariance[0, 1])
+    constant = um**2 - t2 * float(covariance[0, 0])
+    root = math.sqrt(max(0.0, linear**2 - squared * constant))
+    value = um / wm
+    return Retained(value, min(value, (linear - root) / squared), max(value, (linear + root) / squared), True, "")
+
+
+def pass_at_k(scores: Any, k: int) -> float:
+    """Mean over problems of 1 - C(K - c_i, k) / C(K, k), c_i of K samples correct: the unbiased estimator of Chen et al. (2021), arXiv 2107.03374."""
+    from scipy import stats
+
+    (scores,) = checked(scores)
+    samples = scores.shape[1]
+    if not 1 <= k <= samples:
+        raise Usage(f"pass@{k} needs k between 1 and the {samples} samples of a problem", "draw more samples a problem, or ask for a smaller k")
+    correct = scores.sum(axis=1).astype(int)
+    return float((1 - stats.hypergeom.pmf(0, samples, correct, k)).mean())
+
+
+def problems_needed(problems: int, half_width: float, margin: float) -> int:
+    """How many problems bring the half-width seen at n `problems` to `margin`: n (h / m)^2, rounded up; widths shrink with sqrt(n)."""
+    return math.ceil(problems * (half_width / margin) ** 2 - 1e-9)
+
+
+def checked(*arms: Any) -> list[Any]:
+    """The arms as float arrays of one shape [n, K]; raises `Usage` unless n >= 2, K >= 1, and every score is 0 or 1."""
+    import numpy
+
+    arrays = [numpy.asarray(arm, dtype=float) for arm in arms]
+    for array in arrays:
+        if array.ndim != 2 or array.shape[1] < 1:
+            raise Usage(f"scores have shape {list(array.shape)}, not [problems, samples]", "one row a problem, one column a sample")
+        if array.shape[0] < 2:
+            raise Usage(f"{array.shape[0]} problem(s) cannot be judged", "an interval over problems needs two or more")
+        if not numpy.isin(array, (0, 1)).all():
+            raise Usage("scores other than 0 and 1", "grade every sample as wrong (0) or right (1)")
+        if array.shape != arrays[0].shape:
+            raise Usage(
+                f"arms differ in [problems, samples]: {list(arrays[0].shape)} and {list(array.shape)}",
+                "paired arms answer the same problems with the same number of samples",
+            )
+    return arrays
+
+
+def _problem_differences(a: Any, b: Any) -> Any:
+    """[n]: difference of the problem means, by way of counts so that equal differences are equal to the last bit."""
+    a, b = checked(a, b)
+    return (a.sum(axis=1) - b.sum(axis=1)) / a.shape[1]
+
+
+def _t_interval(values: Any, level: float) -> tuple[float, float]:
+    import numpy
+    from scipy import stats
+
+    if numpy.ptp(values) == 0:
+        return float(values[0]), float(values[0])
+    low, high = stats.ttest_1samp(values, 0).confidence_interval(level)
+    return float(low), float(high)
