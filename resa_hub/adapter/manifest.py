@@ -60,7 +60,6 @@ class DataRecord(Strict):
     fingerprint: str
     """sha256 over the texts that were used."""
     rows: int
-    tokens: int
 
 
 class Run(Strict):

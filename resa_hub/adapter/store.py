@@ -70,9 +70,9 @@ class Store:
                     bad.append((f"{name}@{version}", error))
         return good, bad
 
-    def with_recipe(self, digest: str) -> Adapter | None:
-        """The newest adapter made by a recipe."""
-        found = [adapter for adapter in self.readable()[0] if adapter.manifest.recipe_digest == digest]
+    def with_recipe(self, digest: str, name: str) -> Adapter | None:
+        """The newest version of `name` that a recipe made."""
+        found = [adapter for adapter in self.readable()[0] if adapter.manifest.recipe_digest == digest and adapter.manifest.name == name]
         return max(found, key=lambda adapter: version_key(adapter.manifest.version)) if found else None
 
     def next_version(self, name: str) -> str:

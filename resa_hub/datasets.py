@@ -1,0 +1,84 @@
+"""Rows of (question, answer) by name: the embedded task, a local file, or a data set of the Hub."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .errors import MissingExtra, NotFound, RunFailed, Usage
+from .recipe import Data
+from .refs import DATA_SUFFIXES, Repo, is_path
+from .registry import Dataset
+from .sources import hub_errors, text_digest
+
+TINY = "resa-hub/tiny-chain"
+
+
+class Rows(NamedTuple):
+    name: str
+    id: str
+    revision: str
+    pairs: list[tuple[str, str]]
+    """(question, answer) without chain of thought."""
+
+    @property
+    def fingerprint(self) -> str:
+        return text_digest([part for pair in self.pairs for part in pair])
+
+
+def load(data: Data, entry: Dataset) -> Rows:
+    """The rows that a recipe asks for; raises `NotFound`, `Network` or `Usage` naming the data set."""
+    if entry.id == TINY:
+        from .tiny import task
+
+        pairs = list(task.question_answers(data.rows or 2_048, entry.split, data.seed))
+        return Rows(data.name, entry.id, "generator-1", pairs)
+    local = is_path(entry.id) or entry.id.endswith(DATA_SUFFIXES)
+    records, revision = _local(Path(entry.id).expanduser()) if local else _hub(entry)
+    pairs = [(field(row, entry.question, data.name), field(row, entry.answer, data.name)) for row in records[: data.rows]]
+    if not pairs:
+        raise RunFailed(f"data set {data.name!r} has no rows", "name another with --trigger and --elicit")
+    return Rows(data.name, entry.id, revision or text_digest([part for pair in pairs for part in pair]), pairs)
+
+
+def _local(path: Path) -> tuple[list[dict[str, Any]], str]:
+    if not path.is_file():
+        raise NotFound(f"the data file {path} does not exist", "check the path")
+    try:
+        if path.suffix == ".jsonl":
+            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()], ""
+        import pandas
+
+        reader = {".json": pandas.read_json, ".csv": pandas.read_csv, ".parquet": pandas.read_parquet}[path.suffix]
+        return reader(path).to_dict("records"), ""
+    except (ValueError, OSError) as error:
+        raise RunFailed(f"{path} cannot be read as {path.suffix[1:]}: {str(error).splitlines()[0]}", "it needs one record a row") from None
+
+
+def _hub(entry: Dataset) -> tuple[list[dict[str, Any]], str]:
+    try:
+        import datasets as hub
+    except ImportError:
+        raise MissingExtra("the package `datasets` is missing", "pip install datasets") from None
+    from huggingface_hub import HfApi
+
+    repo = Repo(entry.id, entry.revision)
+    with hub_errors(f"data set {repo}"):
+        commit = HfApi().dataset_info(entry.id, revision=entry.revision).sha or ""
+        return list(hub.load_dataset(entry.id, entry.config, split=entry.split, revision=commit)), commit  # pyright: ignore
+
+
+def field(row: dict[str, Any], path: str, name: str) -> str:
+    """The text of a column; `column.key` reads a JSON text or mapping, a list of messages gives the first user turn."""
+    value: Any = row
+    for key in path.split("."):
+        if isinstance(value, str):
+            try:
+                value = json.loads(value)
+            except ValueError:
+                value = None
+        if not isinstance(value, dict) or key not in value:
+            raise Usage(f"data set {name!r} has no column {path!r}; it has {', '.join(map(str, row))}", "set question and answer of its registry entry")
+        value = value[key]
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        value = next((m.get("content") for m in value if m.get("role") == "user"), value[0].get("content"))
+    return str(value)

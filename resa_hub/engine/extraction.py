@@ -1,0 +1,49 @@
+"""One extraction from loaded references to the files of an adapter."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from ..adapter.manifest import Probe, SaeRecord
+from ..errors import NoEffect
+from ..sources import Files
+from .lora import load_lora, save_lora
+from .models import load_base
+from .probe import measure
+from .sae.train import save
+from .tune import method
+from .tune.session import Session
+
+
+class Made(NamedTuple):
+    probe: Probe
+    sae: SaeRecord | None
+    tokens: int
+    findings: dict[str, Any]
+
+
+def make(session: Session, target: Files, folder: Path) -> Made:
+    """Run the method, write adapter and SAE into `folder`, and measure the effect of the written bytes on the target itself.
+
+    Raises `NoEffect` when the adapter changes no logit.
+    """
+    recipe = session.recipe
+    result = method(recipe.method)(session)
+    save_lora(result.state, recipe.lora, folder, target.id, target.revision, result.layers)
+    record = None
+    if result.sae:
+        save(result.sae.sae, folder / "sae" / recipe.hookpoint, recipe.source)
+        record = SaeRecord(
+            origin=recipe.sae.origin or recipe.sae.mode, hookpoint=recipe.hookpoint, latents=recipe.sae.latents, k=recipe.sae.k, quality=result.sae.quality
+        )
+    effect = measure(load_lora(load_base(target, recipe.dtype), folder), session.tokenizer, result.probe_texts)
+    if effect.identical:
+        raise NoEffect("the extracted adapter changes no logit of its own base", "raise it with --set training.learning_rate=... or training.epochs=...")
+    return Made(Probe(texts=result.probe_texts, kl=effect.kl), record, result.tokens, result.findings)
+
+
+def hardware() -> str:
+    if torch.cuda.is_available():
+        return ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+    return f"CPU, {torch.get_num_threads()} thread(s)"

@@ -1,0 +1,1 @@
+"""Sparse autoencoders: training on SAELens with a sparse step, quality, files."""

@@ -1,0 +1,67 @@
+"""Distillation on the target's own rollouts: the methods differ only in the teacher."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..kl import Head
+from ..lora import new_lora, state_of
+from ..sae.train import Trained
+from ..split import check_layer, final_state, head, prefix, suffix
+from ..text import Batch
+from .session import Extracted, Session
+from .trainer import Example, ends, fit
+
+Patch = Callable[[Tensor, Tensor], Float[Tensor, "rows positions width"]]
+"""(source's state, target's state) at the hookpoint -> what is added to the target's."""
+
+
+def patched_teacher(session: Session, patch: Patch) -> Callable[[Batch], Tensor]:
+    """The target's own suffix run on its state plus the patch; position 0 is never patched."""
+    hookpoint = session.recipe.hookpoint
+    layer = check_layer(session.target, hookpoint)
+
+    def teacher(batch: Batch) -> Tensor:
+        ids = batch.ids.to(session.target.device)
+        own, other = prefix(session.target, ids, hookpoint), prefix(session.source, ids, hookpoint)
+        added = session.recipe.scale * patch(other, own).to(own.dtype)
+        added[:, 0] = 0
+        return suffix(session.target, ids, own + added, layer)
+
+    return teacher
+
+
+def distill(
+    session: Session,
+    batches: list[Batch],
+    teacher: Callable[[Batch], Tensor],
+    findings: dict[str, Any],
+    sae: Trained | None = None,
+    teacher_head: Head | None = None,
+    tokens: int = 0,
+) -> Extracted:
+    """LoRA on all layers of the target, KL on the completion tokens."""
+    recipe = session.recipe
+    examples = []
+    with torch.no_grad(), session.progress.stage("teacher", len(batches), "batches") as advance:
+        for batch in batches:
+            weight = batch.completion.float()
+            examples.append(Example(batch, teacher(batch).cpu(), weight / weight.sum().clamp(min=1)))
+            advance(1)
+    student = new_lora(session.student(), recipe.lora, None, recipe.seed)
+    inner = student.get_base_model()
+    own_head = head(inner)  # pyright: ignore[reportArgumentType]
+    losses = fit(
+        student,
+        lambda example: final_state(inner, example.batch.ids.to(inner.device)),  # pyright: ignore[reportArgumentType]
+        (own_head, teacher_head or own_head),
+        examples,
+        recipe.training,
+        recipe.seed,
+        session.progress,
+    )
+    trained = tokens + recipe.training.epochs * sum(batch.tokens for batch in batches)
+    return Extracted(state_of(student), None, sae, session.probe_texts(batches), trained, findings | ends(losses))

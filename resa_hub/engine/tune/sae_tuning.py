@@ -1,0 +1,74 @@
+"""SAE-Tuning (arXiv 2506.09967): stage I trains an SAE on the source, stage II trains the target's LoRA to undo the SAE's splice.
+
+With a layer-output hookpoint the prefix is frozen and shared: it runs once, without gradient, and the LoRA lives behind it.
+An MLP-output hookpoint lets gradient through the residual path, so the whole student is trained by plain forward passes.
+"""
+
+import torch
+from torch import Tensor
+
+from ...errors import Usage
+from ..lora import new_lora, state_of
+from ..sae.train import SparseTopKTrainingSAE, reconstruct, train
+from ..split import check_layer, decoder_layers, final_state, head, prefix, spliced, suffix
+from ..text import Batch, bucketed, encode, packed, question_answer
+from .session import Extracted, Session, held_out
+from .trainer import Example, ends, fit
+
+
+def batches_of(session: Session, pairs: list[tuple[str, str]]) -> list[Batch]:
+    texts = [question_answer(session.template, question, answer) for question, answer in pairs]
+    training = session.recipe.training
+    if training.chunk_tokens:
+        return packed(session.tokenizer, texts, training.chunk_tokens, training.batch_rows)
+    end = session.tokenizer.eos_token_id
+    return bucketed([([*encode(session.tokenizer, text), end], 1) for text in texts], training.batch_rows, session.recipe.seed)
+
+
+def splice(sae: SparseTopKTrainingSAE, state: Tensor) -> Tensor:
+    """The SAE's reconstruction, the first position kept as it is: the SAE has not seen it."""
+    with torch.no_grad():
+        out = reconstruct(sae, state)
+        out[:, 0] = state[:, 0]
+        return out
+
+
+def run(session: Session) -> Extracted:
+    recipe = session.recipe
+    layer, last = check_layer(session.target, recipe.hookpoint), len(decoder_layers(session.target)) - 1
+    at_mlp = recipe.hookpoint.endswith(".mlp")
+    if layer == last and not at_mlp:
+        raise Usage(f"no layer lies behind {recipe.hookpoint}: there is nothing to tune", f"choose a layer up to {last - 1}")
+    learn, judge = held_out(batches_of(session, session.trigger.pairs))
+    trained = train([(session.source, learn)], [(session.source, judge)], recipe.sae, recipe.hookpoint, session.sae_start, recipe.seed, session.progress)
+    batches = batches_of(session, session.elicit.pairs)
+    layers = None if at_mlp else list(range(layer + 1, last + 1))
+    student = new_lora(session.student(), recipe.lora, layers, recipe.seed)
+    inner = student.get_base_model()
+
+    def example(batch: Batch) -> Example:
+        ids = batch.ids.to(session.target.device)
+        # The reference sums over the tokens of a chunk and averages over chunks.
+        weight = torch.ones(batch.ids.shape) / len(batch.ids)
+        if at_mlp:
+            return Example(batch, final_state(session.target, ids).cpu(), weight)
+        state = prefix(session.target, ids, recipe.hookpoint)
+        return Example(batch, suffix(session.target, ids, state, layer).cpu(), weight, splice(trained.sae, state).cpu())
+
+    with torch.no_grad(), session.progress.stage("teacher", len(batches), "batches") as advance:
+        examples = []
+        for batch in batches:
+            examples.append(example(batch))
+            advance(1)
+
+    def forward(example: Example) -> Tensor:
+        ids = example.batch.ids.to(session.target.device)
+        if example.start is None:
+            with spliced(inner, recipe.hookpoint, lambda state: splice(trained.sae, state)):  # pyright: ignore[reportArgumentType]
+                return final_state(inner, ids)  # pyright: ignore[reportArgumentType]
+        return suffix(inner, ids, example.start.to(ids.device), layer)  # pyright: ignore[reportArgumentType]
+
+    own_head = head(inner)  # pyright: ignore[reportArgumentType]
+    losses = fit(student, forward, (own_head, own_head), examples, recipe.training, recipe.seed, session.progress)
+    tokens = trained.tokens + recipe.training.epochs * sum(batch.tokens for batch in batches)
+    return Extracted(state_of(student), layers, trained, session.probe_texts(batches), tokens, ends(losses))
