@@ -15,7 +15,7 @@ class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base of everything read from people or strangers: unknown keys and wrong types are errors."""
 
 
-class Data(Strict, kw_only=True):
+class Data(Strict, frozen=True, kw_only=True):
     name: str
     """Registry name, Hub id or local file."""
     rows: int | None = None
@@ -24,7 +24,7 @@ class Data(Strict, kw_only=True):
     """For generated data sets only."""
 
 
-class SaeSettings(Strict, kw_only=True):
+class SaeSettings(Strict, frozen=True, kw_only=True):
     mode: Literal["pretrained", "finetuned", "scratch"] = "finetuned"
     origin: str | None = None
     """Registry name or repository of the SAE that `pretrained` and `finetuned` start from."""
@@ -37,14 +37,14 @@ class SaeSettings(Strict, kw_only=True):
     steps: int | None = None
 
 
-class LoraSettings(Strict, kw_only=True):
+class LoraSettings(Strict, frozen=True, kw_only=True):
     rank: int = 32
     alpha: int = 128
     dropout: float = 0.05
     modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
-class Training(Strict, kw_only=True):
+class Training(Strict, frozen=True, kw_only=True):
     learning_rate: float = 1e-6
     epochs: int = 2
     batch_rows: int = 1
@@ -57,7 +57,7 @@ class Training(Strict, kw_only=True):
     """Length of the packed chunks (examples joined with EOS); null keeps one example a row, bucketed by length."""
 
 
-class Rollouts(Strict, kw_only=True):
+class Rollouts(Strict, frozen=True, kw_only=True):
     count: int = 1_024
     temperature: float = 1.0
     new_tokens: int = 64
@@ -65,7 +65,7 @@ class Rollouts(Strict, kw_only=True):
     """The SAE also sees the source's own rollouts."""
 
 
-class Recipe(Strict, kw_only=True):
+class Recipe(Strict, frozen=True, kw_only=True):
     method: Method = "sae-tuning"
     source: str
     target: str
@@ -87,6 +87,9 @@ class Recipe(Strict, kw_only=True):
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        self.digest()  # NaN and infinity have none: refused here, before any work
+
     def digest(self) -> str:
         return canonical_digest(msgspec.to_builtins(self))
 
@@ -100,7 +103,7 @@ def canonical_digest(value: Any) -> str:
     return "sha256:" + hashlib.sha256(canonical_json(value)).hexdigest()
 
 
-def structure(value: Any, kind: type, where: str) -> Any:
+def structure(value: Any, kind: Any, where: str) -> Any:
     """`value` as `kind`; raises `Usage` naming `where` and the offending key."""
     try:
         return msgspec.convert(value, kind)
@@ -122,12 +125,14 @@ def override(values: dict[str, Any], settings: list[str]) -> dict[str, Any]:
         *parents, last = path.strip().split(".")
         node = changed
         for parent in parents:
-            node = node.setdefault(parent, {}) or {}
+            if node.get(parent) is None:
+                node[parent] = {}
+            node = node[parent]
             if not isinstance(node, dict):
                 raise Usage(f"--set {path}: {parent} has no parts", did_you_mean(path, _paths(values)))
         try:
             node[last] = _number(yaml.safe_load(text))
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError):  # ValueError: a date such as 2025-99-99
             raise Usage(f"--set {path}: {text!r} is not a value", "quote it, or write a number, true, false or null") from None
     return changed
 
@@ -135,9 +140,10 @@ def override(values: dict[str, Any], settings: list[str]) -> dict[str, Any]:
 def _number(value: Any) -> Any:
     """YAML 1.1 reads 1e-4 as text; people mean a number."""
     try:
-        return float(value) if isinstance(value, str) else value
+        number = float(value) if isinstance(value, str) else value
     except ValueError:
         return value
+    return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
 def _paths(values: dict[str, Any], prefix: str = "") -> list[str]:

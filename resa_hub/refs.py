@@ -7,10 +7,10 @@ from pathlib import PurePosixPath
 from .errors import Usage
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,95}")
-VERSION = re.compile(r"(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})")
+VERSION = re.compile(r"(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})", re.ASCII)
 REVISION = re.compile(r"[\w][\w./-]{0,254}")
-HUB_ID = re.compile(r"[\w][\w.-]{0,95}/[\w][\w.-]{0,95}")
-HOOKPOINT = re.compile(r"layers\.(0|[1-9]\d{0,3})(\.mlp)?")
+HUB_ID = re.compile(r"[\w][\w.-]{0,95}/[\w][\w.-]{0,95}", re.ASCII)
+HOOKPOINT = re.compile(r"layers\.(0|[1-9]\d{0,3})(\.mlp)?", re.ASCII)
 DATA_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 
 

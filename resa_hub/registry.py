@@ -12,7 +12,7 @@ from .recipe import Recipe, Strict, structure
 from .refs import DATA_SUFFIXES, DatasetRef, ModelRef, Repo, is_path
 
 
-class Location(Strict, kw_only=True):
+class Location(Strict, frozen=True, kw_only=True):
     id: str
     revision: str | None = None
     subfolder: str | None = None
@@ -22,7 +22,7 @@ class Location(Strict, kw_only=True):
         return Repo(self.id, self.revision, self.subfolder)
 
 
-class Model(Strict, kw_only=True):
+class Model(Strict, frozen=True, kw_only=True):
     """A base model (`id`), or an adapter on another entry (`base` and `adapter`)."""
 
     id: str | None = None
@@ -38,7 +38,7 @@ class Model(Strict, kw_only=True):
     note: str = ""
 
 
-class Sae(Strict, kw_only=True):
+class Sae(Strict, frozen=True, kw_only=True):
     id: str
     format: str
     base: str
@@ -49,7 +49,7 @@ class Sae(Strict, kw_only=True):
     note: str = ""
 
 
-class Dataset(Strict, kw_only=True):
+class Dataset(Strict, frozen=True, kw_only=True):
     id: str
     revision: str | None = None
     config: str | None = None
@@ -61,7 +61,7 @@ class Dataset(Strict, kw_only=True):
     note: str = ""
 
 
-class Benchmark(Strict, kw_only=True):
+class Benchmark(Strict, frozen=True, kw_only=True):
     id: str
     revision: str | None = None
     config: str | None = None
@@ -74,7 +74,7 @@ class Benchmark(Strict, kw_only=True):
     note: str = ""
 
 
-class Published(Strict, kw_only=True):
+class Published(Strict, frozen=True, kw_only=True):
     """A published result, in percent, one sample a problem unless the source says otherwise."""
 
     scores: dict[str, float] = {}
@@ -96,7 +96,7 @@ KINDS: dict[str, type] = {
 SINGULAR = {kind.removesuffix("s"): kind for kind in KINDS if kind.endswith("s")}
 
 
-class Entry(Strict, kw_only=True):
+class Entry(Strict, frozen=True, kw_only=True):
     kind: str
     name: str
     layer: str
@@ -126,7 +126,7 @@ def read_layer(path: Path) -> dict[str, dict[str, Any]]:
     try:
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         content = yaml.load(text, loader) or {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2025-99-99
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
         raise Usage(f"{path}{place}: not valid YAML: {getattr(error, 'problem', error)}", "mend that line") from None
@@ -138,6 +138,8 @@ def read_layer(path: Path) -> dict[str, dict[str, Any]]:
         if not isinstance(entries, dict):
             raise Usage(f"{path}: section {kind} is a mapping of name to entry", "see `resa-hub registry`")
         for name, value in entries.items():
+            if not isinstance(name, str):
+                raise Usage(f"{path}: the name {name!r} in {kind} is read as {type(name).__name__}, not as text", "put it in quotes")
             entries[name] = structure(value, KINDS[kind], f"{path}: {kind}.{name}")
     return content
 
@@ -177,6 +179,9 @@ class Registry:
             return ModelRef(Repo(entry.id, entry.revision), entry.adapter.repo if entry.adapter else None)
         if not entry.base or not entry.adapter:
             raise Usage(f"model {text!r} of the registry has neither `id` nor `base` and `adapter`", "see `resa-hub registry`")
+        under = self.model_entry(entry.base)
+        if under and (under.base or under.adapter):
+            raise Usage(f"model {text!r} of the registry stands on {entry.base!r}, which is an adapter itself", "name a model without adapter as its base")
         return ModelRef(self.model(entry.base).base, entry.adapter.repo)
 
     def model_entry(self, text: str) -> Model | None:
@@ -212,7 +217,7 @@ class Registry:
         if name in seen:
             raise Usage(f"recipe {name!r} is like itself: {' -> '.join((*seen, name))}", "break the circle in registry.yaml")
         values = dict(self.get("recipes", name))
-        parent = values.pop("like", None)
+        parent = structure(values.pop("like", None), str | None, f"recipe {name}: like")
         values.pop("note", None)
         return merged(self._recipe(parent, (*seen, name)), values) if parent else values
 

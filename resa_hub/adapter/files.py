@@ -27,7 +27,7 @@ MAX_WEIGHTS = 64 << 30
 DTYPE_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1}
 
 
-class FileEntry(Strict):
+class FileEntry(Strict, frozen=True):
     path: str
     size: int
     sha256: str

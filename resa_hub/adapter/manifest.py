@@ -12,7 +12,7 @@ from .files import MANIFEST, FileEntry, content_hash, identity_of, read_json
 SCHEMA = 1
 
 
-class Sketch(Strict):
+class Sketch(Strict, frozen=True):
     """A fixed sample of the base's weights: 4,096 entries of its decoder matrices, about 11 KB of text.
 
     `values` is base64 of little-endian float16, each entry divided by its matrix' root mean square over the sample.
@@ -22,7 +22,7 @@ class Sketch(Strict):
     values: str
 
 
-class Base(Strict):
+class Base(Strict, frozen=True):
     """The model an adapter was trained on."""
 
     id: str
@@ -37,14 +37,14 @@ class Base(Strict):
     sketch: Sketch
 
 
-class Probe(Strict):
+class Probe(Strict, frozen=True):
     """Texts on which the adapter's effect is measured: KL(with || without adapter), nats a token, mean over positions."""
 
     texts: tuple[str, ...]
     kl: float
 
 
-class SaeRecord(Strict):
+class SaeRecord(Strict, frozen=True):
     origin: str
     hookpoint: str
     latents: int
@@ -53,7 +53,7 @@ class SaeRecord(Strict):
     """fvu, fvu_without_first, l0, dead share: on held-out tokens."""
 
 
-class DataRecord(Strict):
+class DataRecord(Strict, frozen=True):
     name: str
     id: str
     revision: str
@@ -62,7 +62,7 @@ class DataRecord(Strict):
     rows: int
 
 
-class Run(Strict):
+class Run(Strict, frozen=True):
     """What the making took; outside the identity."""
 
     created: str
@@ -75,7 +75,7 @@ class Run(Strict):
     """What the method reports of itself: losses, chosen features."""
 
 
-class Manifest(Strict, kw_only=True):
+class Manifest(Strict, frozen=True, kw_only=True):
     schema_: Literal[1] = msgspec.field(default=SCHEMA, name="schema")
     name: str
     version: str

@@ -183,7 +183,10 @@ def checked(*arms: Any) -> list[Any]:
     """The arms as float arrays of one shape [n, K]; raises `Usage` unless n >= 2, K >= 1, and every score is 0 or 1."""
     import numpy
 
-    arrays = [numpy.asarray(arm, dtype=float) for arm in arms]
+    try:
+        arrays = [numpy.asarray(arm, dtype=float) for arm in arms]
+    except (ValueError, TypeError):
+        raise Usage("scores are not a table of numbers", "every problem needs the same number of samples, each 0 or 1") from None
     for array in arrays:
         if array.ndim != 2 or array.shape[1] < 1:
             raise Usage(f"scores have shape {list(array.shape)}, not [problems, samples]", "one row a problem, one column a sample")

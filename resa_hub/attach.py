@@ -1,0 +1,159 @@
+"""`attach`: resolve -> verify -> does it fit -> load -> prove the effect -> generate."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from .adapter import compat
+from .adapter.compat import Fit
+from .adapter.store import Adapter, Store, verify
+from .errors import Integrity, NoEffect, NotFound, Usage
+from .refs import AdapterRef, ModelRef
+from .registry import Registry
+from .sources import Files, locate
+from .workspace import Workspace
+
+TOLERANCE = 0.01
+"""How far the effect on the adapter's own base may lie from the recorded one, as a share of it."""
+FLOOR_SHARE, FLOOR = 0.01, 1e-6
+"""On another target the effect must exceed 1% of the recorded one, and 1e-6 nats a token."""
+
+
+class Proof(NamedTuple):
+    """KL(with || without adapter) in nats a token on the manifest's probe texts."""
+
+    kl: float
+    recorded: float
+    floor: float | None
+    """None on the exact base, where the recorded value itself is the test."""
+
+
+class Candidate(NamedTuple):
+    adapter: Adapter
+    fit: Fit
+
+
+@dataclass(frozen=True)
+class Attached:
+    adapter: Adapter
+    target: str
+    fit: Fit
+    proof: Proof
+    completions: tuple[str, ...]
+
+
+class Choice(NamedTuple):
+    """An adapter for a target, before anything is fetched or loaded."""
+
+    target: ModelRef
+    target_name: str
+    name: str | None
+    """None: whichever adapter of the store fits."""
+    why: str
+
+
+def choose(name: str | None, target: str, registry: Registry) -> Choice:
+    """What the names stand for; raises `NotFound` for an unknown target."""
+    ref = registry.model(target)
+    if ref.adapter:
+        raise Usage(f"{target} is itself an adapter on a base", f"name the base: --target {registry.base_name(target)}")
+    if name:
+        return Choice(ref, target, str(AdapterRef.parse(name)), "named")
+    entry = registry.model_entry(target)
+    if entry and entry.default_adapter:
+        return Choice(ref, target, entry.default_adapter, "the registry's default for this target")
+    return Choice(ref, target, None, "whichever adapter of the store fits")
+
+
+def candidates(store: Store, target: Files) -> list[Candidate]:
+    """Every adapter of the store with its fit to a target, the latest version of each name, best first."""
+    found = []
+    for name in store.names():
+        adapter = store.get(AdapterRef(name))
+        found.append(Candidate(adapter, compat.assess(adapter.manifest.base, compat.read_lora(adapter.folder), target)))
+    order = {"exact": 0, "kin": 1, "distant": 2, "foreign": 3}
+    return sorted(found, key=lambda c: (order[c.fit.level], c.adapter.manifest.name))
+
+
+def resolve(choice: Choice, home: Workspace) -> Adapter | None:
+    """The adapter if the choice names one; raises `NotFound` naming extract and pull when the store does not have it."""
+    if choice.name is None:
+        if not home.store.names():
+            raise NotFound(f"no adapter in {home.store.root}", "make one with `resa-hub extract`, or fetch one with `resa-hub pull`")
+        return None
+    try:
+        return home.store.get(AdapterRef.parse(choice.name))
+    except NotFound as error:
+        if choice.why == "named":
+            raise
+        raise NotFound(f"{choice.name}, {choice.why}, is not in the store ({error.message})", _how_to_get(choice.name, home.registry)) from None
+
+
+def _how_to_get(name: str, registry: Registry) -> str:
+    recipe = f"`resa-hub extract --recipe {name}`" if name in registry.entries["recipes"] else "`resa-hub extract`"
+    return f"make it with {recipe}, or fetch it with `resa-hub pull hf:OWNER/{name}`"
+
+
+def fitting(choice: Choice, home: Workspace, target: Files, force: bool = False) -> tuple[Adapter, Fit]:
+    """The adapter and how it fits, checked byte for byte; raises `DoesNotFit`, `NoEffect`, `Integrity`, and `Usage` where several fit."""
+    adapter = resolve(choice, home)
+    if adapter is None:
+        usable = [c for c in candidates(home.store, target) if c.fit.usable]
+        if not usable:
+            raise NotFound(f"no adapter in {home.store.root} fits {choice.target_name}", "make one with `resa-hub extract`, or fetch one with `resa-hub pull`")
+        if len(usable) > 1:
+            listed = ", ".join(f"{c.adapter.manifest.name} ({c.fit.level})" for c in usable)
+            raise Usage(f"several adapters fit {choice.target_name}: {listed}", "name one of them")
+        adapter = usable[0].adapter
+    verify(adapter.folder)
+    fit = compat.assess(adapter.manifest.base, compat.read_lora(adapter.folder), target)
+    compat.require(fit, adapter.manifest.reference, choice.target_name, force)
+    return adapter, fit
+
+
+def attach(
+    name: str | None = None,
+    *,
+    target: str,
+    prompts: Sequence[str] = (),
+    workspace: str | Path | None = None,
+    force: bool = False,
+    temperature: float = 0.0,
+    new_tokens: int = 256,
+    seed: int = 0,
+) -> Attached:
+    """Put an adapter on a target, prove that it took effect, and complete the prompts.
+
+    Nothing heavy is imported before the fit is known. Raises `NotFound`, `Usage`, `DoesNotFit`, `Integrity`, `NoEffect`, `Network`.
+    """
+    home = Workspace.find(workspace)
+    choice = choose(name, target, home.registry)
+    resolve(choice, home)  # a missing adapter is said before the target is fetched
+    files = locate(choice.target.base)
+    adapter, fit = fitting(choice, home, files, force)
+
+    from .engine.attached import open_attached
+
+    entry = home.registry.model_entry(target)
+    session = open_attached(files, adapter.folder, adapter.manifest.recipe.dtype, entry.template if entry else None)
+    proof = prove(session.effect(adapter.manifest.probe.texts), adapter, fit, target)
+    return Attached(adapter, target, fit, proof, session.complete(prompts, temperature=temperature, new_tokens=new_tokens, seed=seed))
+
+
+def prove(kl: float, adapter: Adapter, fit: Fit, target: str) -> Proof:
+    """Hold the measured effect against the recorded one; raises `NoEffect` when the adapter did not take."""
+    recorded, reference = adapter.manifest.probe.kl, adapter.manifest.reference
+    if not recorded > 0:
+        raise Integrity(f"{reference} records no effect on its own base", "its manifest is broken: pull or extract it again")
+    if fit.level == "exact":
+        if abs(kl - recorded) > TOLERANCE * recorded:
+            raise NoEffect(
+                f"{reference} moves its own base {target} by {kl:.3g} nats a token, not by the recorded {recorded:.3g}",
+                "library versions may differ from the manifest's: compare with `resa-hub show`, or extract it again",
+            )
+        return Proof(kl, recorded, None)
+    floor = max(FLOOR, FLOOR_SHARE * recorded)
+    if kl < floor:
+        raise NoEffect(f"{reference} moves {target} by {kl:.3g} nats a token, below the floor of {floor:.3g}", "extract an adapter for this target")
+    return Proof(kl, recorded, floor)

@@ -1,0 +1,79 @@
+"""`resa-hub`: the table of commands and the single `try` around them."""
+
+import os
+import sys
+
+import typer
+from typer import _click as click
+
+from ..errors import HubError
+from . import attach, demo, evaluate, extract, registry, share, store
+from .output import fail
+
+app = typer.Typer(
+    name="resa-hub",
+    help="Reasoning adapters: extract, attach, share, and judge against controls.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for name, command in {
+    "demo": demo.demo,
+    "extract": extract.extract,
+    "attach": attach.attach,
+    "eval": evaluate.evaluate,
+    "push": share.push,
+    "pull": share.pull,
+    "list": store.list_,
+    "show": store.show,
+    "verify": store.verify,
+    "registry": registry.registry,
+}.items():
+    app.command(name)(command)
+
+
+def version(value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        typer.echo(f"resa-hub {version('resa-hub')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(_: bool = typer.Option(False, "--version", callback=version, is_eager=True, help="Show the version.")) -> None: ...
+
+
+def main(arguments: list[str] | None = None) -> None:
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """The exit code of one command line; errors become one or two lines on stderr."""
+    debug, as_json = "--debug" in arguments, "--json" in arguments
+    try:
+        result = app(args=arguments, prog_name="resa-hub", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except HubError as error:
+        if debug:
+            raise
+        fail(error.kind, error.message, error.hint, as_json=as_json)
+        return error.exit_code
+    except click.exceptions.ClickException as error:
+        context = getattr(error, "ctx", None)
+        fail("usage", error.format_message(), f"see `{context.command_path if context else 'resa-hub'} --help`", as_json=as_json)
+        return 2
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        fail("interrupted", "interrupted", "run the same command again: what was finished is kept", as_json=as_json)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if debug:
+            raise
+        text = str(error).splitlines()[0][:200] if str(error) else ""
+        fail("failed", f"{type(error).__name__}: {text}", "run it again with --debug for the traceback", as_json=as_json)
+        return 1

@@ -1,0 +1,63 @@
+from typing import Annotated, Any
+
+import typer
+
+from . import options
+from .output import Output
+
+
+def registry(
+    what: Annotated[str | None, typer.Argument(help="A kind (models, recipes, ...), or KIND:NAME as recipe:resa-still-v1.", show_default=False)] = None,
+    workspace: options.Workspace = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """The names everybody starts with, and where each comes from."""
+    from ..errors import Usage, did_you_mean
+    from ..registry import KINDS, SINGULAR, plain
+    from ..workspace import Workspace
+
+    out = Output(as_json=as_json, quiet=quiet)
+    known = Workspace.find(workspace).registry
+    kind, _, name = (what or "").partition(":")
+    kind = SINGULAR.get(kind, kind)
+    if kind and kind not in KINDS:
+        raise Usage(f"the registry has no section {kind!r}", did_you_mean(kind, list(KINDS)))
+    if name:
+        value = plain(known.recipe(name)) if kind == "recipes" else plain(known.get(kind, name))
+        if not out.data(value, name):
+            out.pairs(flatten(value))
+        return
+    entries = [entry for section in ([kind] if kind else KINDS) for entry in known.entries[section].values()]
+    document = {section: {e.name: {"layer": e.layer, "value": plain(e.value)} for e in entries if e.kind == section} for section in KINDS}
+    if not out.data({kind: document[kind]} if kind else document, "\n".join(f"{SINGULARS[e.kind]}:{e.name}" for e in entries)):
+        out.table(["kind", "name", "from", "what"], [[SINGULARS[e.kind], e.name, e.layer, summary(e.value)] for e in entries])
+        out.hint("\nlayers: " + ", ".join(f"{layer} = {path}" for layer, path in known.layers))
+
+
+SINGULARS = {
+    "models": "model", "saes": "sae", "datasets": "dataset", "benchmarks": "benchmark", "recipes": "recipe", "published": "published",
+    "remotes": "remote", "settings": "setting",
+}  # fmt: skip
+
+
+def flatten(value: Any, prefix: str = "") -> list[tuple[str, str]]:
+    if not isinstance(value, dict):
+        return [(prefix.rstrip("."), ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value))]
+    return [pair for key, part in value.items() for pair in flatten(part, f"{prefix}{key}.")]
+
+
+def summary(value: Any) -> str:
+    """One line an entry."""
+    from ..registry import Model, Published
+
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Model):
+        return value.id or f"{value.base} + {value.adapter.repo if value.adapter else '?'}"
+    if isinstance(value, Published):
+        return f"average {value.average}" if value.average is not None else value.source
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {value[key]}" for key in ("like", "method", "source", "target") if key in value)
+    return value.id

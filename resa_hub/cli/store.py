@@ -1,0 +1,114 @@
+from typing import Annotated, Any
+
+import typer
+
+from . import options
+from .output import Output
+
+
+def list_(
+    target: Annotated[str | None, typer.Option("--target", help="Also say how each fits this model.", show_default=False)] = None,
+    workspace: options.Workspace = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """The adapters of the store."""
+    from ..workspace import Workspace
+
+    out = Output(as_json=as_json, quiet=quiet)
+    home = Workspace.find(workspace)
+    good, bad = home.store.readable()
+    fits = _fits(home, target) if target else {}
+    rows = [_row(adapter, fits) for adapter in good]
+    document = {"adapters": rows, "unreadable": [{"adapter": name, "reason": error.message} for name, error in bad]}
+    if not out.data(document, "\n".join(row["adapter"] for row in rows)):
+        if rows:
+            out.table([key for key in rows[0] if key != "content_hash"], [[str(v) for key, v in row.items() if key != "content_hash"] for row in rows])
+        else:
+            out.hint(f"no adapters in {home.store.root}: make one with `resa-hub extract`, fetch one with `resa-hub pull`")
+    for name, error in bad:
+        out.hint(f"unreadable: {name}: {error.message}")
+
+
+def _row(adapter: Any, fits: dict[str, str]) -> dict[str, Any]:
+    m = adapter.manifest
+    row = {"adapter": m.reference, "method": m.method, "source": m.recipe.source, "base": m.base.id, "hookpoint": m.hookpoint}
+    size = sum(entry.size for entry in m.files)
+    row |= {"MB": f"{size / 1e6:.1f}", "created": m.run.created[:10], "content_hash": m.content_hash}
+    return row | ({"fit": fits.get(m.reference, "")} if fits else {})
+
+
+def _fits(home: Any, target: str) -> dict[str, str]:
+    from .. import attach
+    from ..sources import locate
+
+    choice = attach.choose(None, target, home.registry)
+    found = attach.candidates(home.store, locate(choice.target.base))
+    return {c.adapter.manifest.reference: c.fit.level for c in found}
+
+
+def show(
+    name: Annotated[str, typer.Argument(help="NAME or NAME@VERSION.", show_default=False)],
+    workspace: options.Workspace = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """What an adapter is and from what it was made."""
+    import msgspec
+
+    from ..record import kept
+    from ..refs import AdapterRef
+    from ..workspace import Workspace
+
+    out = Output(as_json=as_json, quiet=quiet)
+    home = Workspace.find(workspace)
+    adapter = home.store.get(AdapterRef.parse(name))
+    m, evaluations = adapter.manifest, kept(adapter)
+    if out.data(msgspec.to_builtins(m) | {"folder": str(adapter.folder), "evals": evaluations}, m.content_hash):
+        return
+    data = "; ".join(f"{role}: {d.name} ({d.rows:,} rows)" for role, d in m.data.items())
+    pairs = [
+        ("adapter", m.reference), ("identity", m.content_hash), ("versions", ", ".join(home.store.versions(m.name))), ("folder", str(adapter.folder)),
+        ("made by", f"{m.method} at {m.hookpoint}, seed {m.seed}, {m.run.created}"), ("source", m.source), ("base", f"{m.base.id} at {m.base.revision}"),
+        ("data", data), ("effect", f"KL {m.probe.kl:.4g} nats a token on its own base"),
+        ("took", f"{m.run.seconds:.0f} s, {m.run.tokens:,} tokens, {m.run.hardware}"),
+    ]  # fmt: skip
+    if m.sae:
+        quality = ", ".join(f"{key} {value:.3g}" for key, value in m.sae.quality.items())
+        pairs.append(("SAE", f"{m.sae.origin}, {m.sae.latents:,} latents, k = {m.sae.k}: {quality}"))
+    pairs += [("verdict", f"{e['verdict']} on {e['target']}, {e['benchmark']} ({e['split']}): {e['sentence']}") for e in evaluations]
+    out.pairs(pairs if evaluations else [*pairs, ("verdict", f"none yet: resa-hub eval {m.name} --target TARGET")])
+
+
+def verify(
+    names: Annotated[list[str] | None, typer.Argument(help="NAME or NAME@VERSION; all without it.", show_default=False)] = None,
+    workspace: options.Workspace = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> int:
+    """Check every byte of adapters against their manifests."""
+    from ..adapter import compat
+    from ..adapter.store import verify as check
+    from ..errors import HubError
+    from ..refs import AdapterRef
+    from ..workspace import Workspace
+
+    out = Output(as_json=as_json, quiet=quiet)
+    store = Workspace.find(workspace).store
+    wanted = [AdapterRef.parse(name) for name in names or []] or [AdapterRef(name, v) for name in store.names() for v in store.versions(name)]
+    results, code = [], 0
+    for ref in wanted:
+        try:
+            adapter = store.get(ref)
+            check(adapter.folder)
+            compat.read_lora(adapter.folder)
+            results.append({"adapter": adapter.manifest.reference, "ok": True, "detail": adapter.manifest.content_hash})
+        except HubError as error:
+            results.append({"adapter": str(ref), "ok": False, "detail": error.message})
+            code = code or error.exit_code
+    if not out.data({"results": results}, "" if code else f"{len(results)} ok"):
+        out.table(["adapter", "state", "detail"], [[r["adapter"], "ok" if r["ok"] else "BROKEN", r["detail"]] for r in results])
+    return code

@@ -1,0 +1,40 @@
+"""Verdicts kept beside an adapter, in `evals/`; its card is made again. Neither is part of its identity."""
+
+import os
+import re
+from pathlib import Path
+
+import msgspec
+
+from .adapter import card
+from .adapter.files import CARD, read_json
+from .adapter.store import Adapter
+from .evaluate import Evaluation
+
+
+def keep(adapter: Adapter, evaluation: Evaluation) -> Path:
+    """Write the evaluation and the card anew; an older one on the same target, benchmark and split is replaced."""
+    folder = adapter.folder / "evals"
+    folder.mkdir(exist_ok=True)
+    target = re.sub(r"[^A-Za-z0-9._-]+", "-", evaluation.target).strip("-.") or "target"
+    path = folder / f"{target[:60]}--{evaluation.benchmark}--{evaluation.split}.json"
+    write(path, msgspec.json.format(msgspec.json.encode(evaluation), indent=2) + b"\n")
+    lines = card.verdict_lines([e for e in kept(adapter)])
+    write(adapter.folder / CARD, card.render(adapter.manifest, lines).encode())
+    return path
+
+
+def kept(adapter: Adapter) -> list[dict]:
+    """The evaluations that lie beside an adapter, oldest first."""
+    found = [read_json(path) for path in sorted((adapter.folder / "evals").glob("*.json"))]
+    return sorted((e for e in found if isinstance(e, dict) and "verdict" in e), key=lambda e: str(e.get("created")))
+
+
+def write(path: Path, data: bytes) -> None:
+    """All or nothing."""
+    staged = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(staged, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(staged, path)

@@ -1,0 +1,141 @@
+"""`hf:owner/name[@revision]`: a repository of the Hugging Face Hub, one adapter each, versions as tags `v0.1.0` that never move."""
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..adapter.files import IDENTITY, MANIFEST, FileEntry, read_json, scan
+from ..adapter.store import Adapter, version_key
+from ..errors import Conflict, HubError, NotFound, RunFailed
+from ..refs import VERSION, RemoteRef
+from .base import Pushed
+from .hub_client import RemoteFile, fetch, hub_client, list_tree, resolve
+from .transfer import matches
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+Tree = dict[str, RemoteFile]
+
+
+class HubRemote:
+    def __init__(self, ref: RemoteRef) -> None:
+        self.ref = ref
+        self.repo = ref.location
+
+    def push(self, adapter: Adapter, *, public: bool = False, dry_run: bool = False) -> Pushed:
+        """One commit on main with what differs there, then the version's tag; a new repository is private unless `public`.
+
+        Raises `Conflict` before anything is sent when the version's tag, a later version or another adapter stands in the way.
+        """
+        entries, tag = scan(adapter.folder), f"v{adapter.manifest.version}"
+        with hub_client(str(self.ref)) as api:
+            head = self._head(api)
+            if head is None:
+                if dry_run:
+                    return Pushed(str(self.ref), entries, True)
+                api.create_repo(self.repo, private=not public, exist_ok=True)
+                head = resolve(api, self.repo, None)
+            main, tags = list_tree(api, self.repo, head), [ref.name for ref in api.list_repo_refs(self.repo).tags]
+            same = same_identity(main, adapter, entries)
+            if tag in tags:
+                tagged = self._check_tag(api, tag, adapter, entries)
+                if not same:
+                    # Main has moved on to a later version; what is tagged stays as it is.
+                    return Pushed(self._uri(tagged), (), False)
+            else:
+                self._check_place(api, adapter, tags, None if same else head, main)
+            sent = tuple(entry for entry in entries if entry.path not in main or not matches(adapter.folder / entry.path, *main[entry.path]))
+            # Evaluations that others added stay with the version that they judge; nothing of an earlier version does.
+            stale = () if same else tuple(path for path in main if path not in {entry.path for entry in entries})
+            changed = bool(sent or stale or tag not in tags)
+            if dry_run:
+                return Pushed(str(self.ref), sent, changed)
+            commit = self._commit(api, adapter, sent, stale, head) if sent or stale else head
+            if tag not in tags:
+                reference = adapter.manifest.reference
+                api.create_tag(self.repo, tag=tag, revision=commit, tag_message=f"{reference} {adapter.manifest.content_hash}", exist_ok=True)
+                # An existing tag is kept without a word: it may be somebody else's, set since we looked.
+                self._check_tag(api, tag, adapter, entries)
+        return Pushed(self._uri(commit), sent, changed)
+
+    def pull(self, staging: Path) -> str:
+        """Fetch the files of one commit into an empty folder and return `hf:owner/name@commit`.
+
+        Main unless a revision is named; `0.1.0` means the tag `v0.1.0`. Raises `NotFound`, `Integrity`, `Network`.
+        """
+        revision = self.ref.revision
+        with hub_client(str(self.ref)) as api:
+            commit = resolve(api, self.repo, f"v{revision}" if revision and VERSION.fullmatch(revision) else revision)
+            files = list_tree(api, self.repo, commit)
+            if MANIFEST not in files:
+                raise NotFound(f"{self.ref} holds no adapter: there is no {MANIFEST}", "only adapters that resa-hub pushed can be pulled")
+            for path, file in files.items():
+                fetch(api, self.repo, commit, path, file, staging / path)
+        return self._uri(commit)
+
+    def _head(self, api: "HfApi") -> str | None:
+        """The commit of main; None when the repository does not exist."""
+        from huggingface_hub import errors
+
+        try:
+            return resolve(api, self.repo, None)
+        except errors.GatedRepoError:
+            raise
+        except errors.RepositoryNotFoundError:
+            return None
+
+    def _check_tag(self, api: "HfApi", tag: str, adapter: Adapter, entries: tuple[FileEntry, ...]) -> str:
+        """The commit of a tag; raises `Conflict` unless it holds the bytes that are this adapter's identity."""
+        commit = resolve(api, self.repo, tag)
+        if not same_identity(list_tree(api, self.repo, commit), adapter, entries):
+            raise Conflict(f"{tag} exists in {self.repo} with other bytes", "a version never changes: give yours another version")
+        return commit
+
+    def _check_place(self, api: "HfApi", adapter: Adapter, tags: list[str], head: str | None, main: Tree) -> None:
+        """Raise `Conflict` when main belongs to a later version or to another adapter; `head` is None when it holds this one already."""
+        versions = [tag[1:] for tag in tags if tag.startswith("v") and VERSION.fullmatch(tag[1:])]
+        newest = max(versions, key=version_key, default=None)
+        if newest and version_key(newest) > version_key(adapter.manifest.version):
+            raise Conflict(f"{self.repo} has the later version {newest}, which stands on main", f"push a version after {newest}")
+        if head and any(IDENTITY.fullmatch(path) for path in main):
+            name = self._name_of(api, head, main)
+            if name != adapter.manifest.name:
+                raise Conflict(f"{self.repo} holds {f'the adapter {name!r}' if name else 'an adapter of unknown origin'}", "push to a repository of its own")
+
+    def _name_of(self, api: "HfApi", head: str, main: Tree) -> str | None:
+        if MANIFEST not in main:
+            return None
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / MANIFEST
+            fetch(api, self.repo, head, MANIFEST, main[MANIFEST], copy)
+            try:
+                return str(read_json(copy)["name"])
+            except (HubError, KeyError, TypeError):
+                return None
+
+    def _commit(self, api: "HfApi", adapter: Adapter, sent: tuple[FileEntry, ...], stale: tuple[str, ...], head: str) -> str:
+        """All changes as one commit on `head`; raises `Conflict` when main has moved meanwhile."""
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete, errors
+
+        operations: list[CommitOperationAdd | CommitOperationDelete] = [
+            CommitOperationAdd(path_in_repo=entry.path, path_or_fileobj=adapter.folder / entry.path) for entry in sent
+        ]
+        operations += [CommitOperationDelete(path_in_repo=path) for path in stale]
+        try:
+            return api.create_commit(self.repo, operations, commit_message=adapter.manifest.reference, revision="main", parent_commit=head).oid
+        except errors.HfHubHTTPError:
+            raise
+        except ValueError as error:
+            # A refused model card or LFS batch comes as a plain ValueError.
+            raise RunFailed(f"{self.repo}: the Hub refused the commit: {' '.join(str(error).split())}", "mend what it names, then push again") from None
+
+    def _uri(self, commit: str) -> str:
+        return str(RemoteRef("hf", self.repo, None, commit))
+
+
+def same_identity(tree: Tree, adapter: Adapter, entries: tuple[FileEntry, ...]) -> bool:
+    """Do the weights, configuration and SAE of a tree have the same names and bytes as the local ones?"""
+    theirs = {path for path in tree if IDENTITY.fullmatch(path)}
+    ours = {entry.path for entry in entries if IDENTITY.fullmatch(entry.path)}
+    return theirs == ours and all(matches(adapter.folder / path, *tree[path]) for path in ours)
