@@ -69,7 +69,7 @@ def plan(
     registry: Registry,
 ) -> Plan:
     """Resolve everything that the registry and the caller say; raises `Usage` and `NotFound`, loads nothing."""
-    values, recipe_name = _base_recipe(source, recipe, registry)
+    values, recipe_name = _base_recipe(source, recipe, method, registry)
     said: dict[str, Any] = {"method": method, "source": source, "target": target, "seed": seed, "hookpoint": None if layer is None else f"layers.{layer}"}
     values = merged(values, {key: value for key, value in said.items() if value is not None})
     for role, data in (("trigger", trigger), ("elicit", elicit if elicit or not trigger else trigger)):
@@ -94,7 +94,7 @@ def plan(
     )
 
 
-def _base_recipe(source: str | None, recipe: str | None, registry: Registry) -> tuple[dict[str, Any], str]:
+def _base_recipe(source: str | None, recipe: str | None, method: str | None, registry: Registry) -> tuple[dict[str, Any], str]:
     """The values to start from: a recipe file, a named recipe, or the source's default."""
     if recipe and (recipe.endswith((".yaml", ".yml")) or "/" in recipe):
         import yaml
@@ -118,15 +118,18 @@ def _base_recipe(source: str | None, recipe: str | None, registry: Registry) -> 
         raise Usage("nothing says what to extract from", "give --source NAME or --recipe NAME; `resa-hub registry models` lists sources")
     registry.model(source)  # a wrong name is the first thing to say
     entry = registry.model_entry(source)
-    if not entry or not entry.default_recipe:
-        known = [name for name, e in registry.entries["models"].items() if e.value.default_recipe]
-        raise Usage(f"the registry has no default recipe for {source}", f"give --recipe NAME, or choose a source that has one: {', '.join(known)}")
-    return registry.recipe_values(entry.default_recipe), entry.default_recipe
+    if not entry or not entry.recipes:
+        known = [name for name, e in registry.entries["models"].items() if e.value.recipes]
+        raise Usage(f"the registry has no recipe for {source}", f"give --recipe NAME, or choose a source that has one: {', '.join(known)}")
+    # The methods that distil on rollouts start from the settings of feature-diff.
+    likely = (method, None if method in (None, "sae-tuning") else "feature-diff", next(iter(entry.recipes)))
+    chosen = next(entry.recipes[m] for m in likely if m in entry.recipes)
+    return registry.recipe_values(chosen), chosen
 
 
 def default_name(recipe: Recipe, recipe_name: str, registry: Registry) -> str:
     """The recipe's own name where it is run as it stands, else one that says source, method and layer."""
-    if not recipe_name.startswith("tiny-") and recipe_name in registry.entries["recipes"] and registry.recipe(recipe_name) == recipe:
+    if not recipe_name.startswith("tiny-") and recipe_name in registry.entries["recipes"] and plain(recipe) == registry.recipe_values(recipe_name):
         return recipe_name
     source = recipe.source.rpartition("/")[2].lower()
     safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in source).strip("._-") or "model"

@@ -31,8 +31,8 @@ class Model(Strict, frozen=True, kw_only=True):
     adapter: Location | None = None
     template: str | None = None
     """Prompt template: `r1`, or null for the model's own chat template."""
-    default_recipe: str | None = None
-    """What `extract --source NAME` runs when nothing else is said."""
+    recipes: dict[str, str] = {}
+    """Method -> recipe that `extract --source NAME` runs; the first one when no method is named."""
     default_adapter: str | None = None
     """What `attach --target NAME` uses when no adapter is named."""
     note: str = ""

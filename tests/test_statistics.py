@@ -151,7 +151,7 @@ def test_fieller_shrinks_to_the_ratio():
 
 
 def test_the_source_keeps_all_of_itself():
-    adapter, base, source = gaining_arms(40)
+    _, base, source = gaining_arms(40)
     result = statistics.retained(source, base, source)
     assert (result.value, result.low, result.high) == pytest.approx((1, 1, 1), abs=1e-6)
 

@@ -1,16 +1,87 @@
+"""The whole hub on the embedded models: a list of real command lines, run one after another in this process, and a table of what came out."""
+
+import shlex
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from ..errors import RunFailed
 from . import options
+from .output import Output
+
+FEATURES, TUNED = "tina-tiny-feature-diff-l2", "tina-tiny-sae-tuning-l2"
+TARGETS = ("tiny-r1", "tiny-r1b")
+PROMPT = "7*7-8+6-4="
+
+
+def script(home: str) -> list[tuple[str, list[str]]]:
+    """(what it shows, arguments) of every step; `home` is the workspace."""
+    here, remote, friend = ["--workspace", home], f"folder:{home}/remote", f"{home}/friend"
+    attach = [["attach", FEATURES, "--target", target, "--prompt", PROMPT, *here] for target in TARGETS]
+    judge = [["eval", FEATURES, TUNED, "--target", target, "--no-greedy", *here] for target in TARGETS]
+    return [
+        ("Extract by feature difference: the target learns what the source's SAE features change.", ["extract", "--source", "tina-tiny", "--method", "feature-diff", *here]),
+        ("Extract by SAE-Tuning, the published method.", ["extract", "--source", "tina-tiny", *here]),
+        ("Attach to the adapter's own base, and prove that it took effect.", attach[0]),
+        ("Attach to a sibling that the adapter has never seen.", attach[1]),
+        ("Share it through a folder.", ["push", FEATURES, "--to", remote, *here]),
+        ("A friend pulls it; every byte is checked.", ["pull", f"{remote}#{FEATURES}", "--workspace", friend]),
+        ("Did it transfer? Judge both adapters against base, source and random controls.", judge[0]),
+        ("And on the sibling.", judge[1]),
+    ]  # fmt: skip
 
 
 def demo(
     workspace: Annotated[Path | None, typer.Option("--workspace", help="Folder to work in; ./resa-hub-demo by default.", show_default=False)] = None,
     debug: options.Debug = False,
-) -> None:
+) -> int:
     """The whole hub in two minutes, on the embedded models."""
-    from .. import demo as verb
+    from .app import run
 
-    verb.run(workspace or Path("resa-hub-demo"))
+    began, out = time.monotonic(), Output()
+    folder = workspace or Path("resa-hub-demo")
+    try:
+        (folder / "adapters").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunFailed(f"cannot write into {folder}: {error.strerror}", "choose another --workspace") from None
+    for number, (about, arguments) in enumerate(script(str(folder)), 1):
+        out.text(f"\n[{number}] {about}\n$ resa-hub {shlex.join(arguments)}")
+        code = run([*arguments, *(["--debug"] if debug else [])])
+        if code:
+            return code
+    verdicts = [(name, target, read_verdict(folder, name, target)) for target in TARGETS for name in (FEATURES, TUNED)]
+    out.text("\nWhat came out")
+    out.table(["adapter", "target", "gain, points", "95%", "retained", "verdict"], [_row(name, target, e) for name, target, e in verdicts])
+    out.text("\n" + "\n".join(conclusions(verdicts)))
+    out.text(f"\n{time.monotonic() - began:.0f} s. Everything is in {folder}: try `resa-hub show {FEATURES} --workspace {folder}`.")
+    return 0
+
+
+def read_verdict(folder: Path, name: str, target: str) -> dict[str, Any]:
+    """The evaluation that was just recorded beside the adapter."""
+    from ..record import kept
+    from ..refs import AdapterRef
+    from ..workspace import Workspace
+
+    adapter = Workspace.find(folder).store.get(AdapterRef(name))
+    return next(e for e in reversed(kept(adapter)) if e["target"] == target)
+
+
+def _row(name: str, target: str, e: dict[str, Any]) -> list[str]:
+    low, high = e["gain_ci"]
+    kept = f"{e['retained']:.2f} [{e['retained_ci'][0]:.2f}, {e['retained_ci'][1]:.2f}]" if e["retained_ci"] else "-"
+    return [name, target, f"{e['gain']:+.1f}", f"[{low:+.1f}, {high:+.1f}]", kept, e["verdict"]]
+
+
+def conclusions(verdicts: list[tuple[str, str, dict[str, Any]]]) -> list[str]:
+    """Two sentences of what transferred and what did not, and one of what that means."""
+    sentences = []
+    for name in dict.fromkeys(name for name, _, _ in verdicts):
+        by_word: dict[str, list[str]] = {}
+        for _, target, e in (v for v in verdicts if v[0] == name):
+            by_word.setdefault(e["verdict"], []).append(f"{target} ({e['gain']:+.1f} points; its source {e['source_gain']:+.1f})")
+        sentences.append(f"{name}: " + "; ".join(f"{word} on {' and '.join(targets)}" for word, targets in by_word.items()) + ".")
+    sentences.append("The source's gain on these tiny models undoes a habit that was planted in them: this shows the tools at work, it is no evidence about large models.")
+    return sentences

@@ -42,6 +42,9 @@ class Settings(msgspec.Struct, frozen=True):
         return (1 - self.level) / 2
 
 
+RULE = Settings()
+
+
 class AdapterArm(msgspec.Struct, frozen=True):
     """What was run for one adapter; scores are [n problems, K samples] of 0 and 1, the same problems and random numbers in all arms."""
 
@@ -87,12 +90,12 @@ class Verdict(msgspec.Struct, frozen=True):
     """Ratios of scores, to be read together: a high adapter/source means little beside a high base/source. None when the source scores 0."""
 
 
-def judge(base: Any, source: Any | None, arm: AdapterArm, settings: Settings = Settings()) -> Verdict:
+def judge(base: Any, source: Any | None, arm: AdapterArm, settings: Settings = RULE) -> Verdict:
     """The verdict on one adapter; `source` is None where no source was run. Raises `Usage` on scores that cannot be paired."""
     return judge_all(base, source, {"adapter": arm}, settings)["adapter"]
 
 
-def judge_all(base: Any, source: Any | None, adapters: dict[str, AdapterArm], settings: Settings = Settings()) -> dict[str, Verdict]:
+def judge_all(base: Any, source: Any | None, adapters: dict[str, AdapterArm], settings: Settings = RULE) -> dict[str, Verdict]:
     """A verdict for each adapter of one evaluation run, corrected over the comparisons of all of them."""
     source_gain = None if source is None else statistics.difference(source, base, settings.level)
     margin = settings.margin_floor if source_gain is None else max(settings.margin_floor, settings.margin_fraction * source_gain.value)
