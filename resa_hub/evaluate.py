@@ -231,7 +231,9 @@ def _row(made: Plan, arm: Arm, samples: dict[Key, Sample], scores: list[list[int
 def _evaluation(made: Plan, label: str, verdict: Verdict, rows: list[ArmResult], seconds: float) -> Evaluation:
     adapter, fit = made.adapters[label]
     gain, source, kept = verdict.gain, verdict.source_gain, verdict.retained
-    others = {f"{name} random-{seed}" for name in made.adapters if name != label for seed in range(1, made.settings.seeds + 1)} | (made.adapters.keys() - {label})
+    others = {f"{name} random-{seed}" for name in made.adapters if name != label for seed in range(1, made.settings.seeds + 1)} | (
+        made.adapters.keys() - {label}
+    )
     return Evaluation(
         adapter=label,
         content_hash=adapter.manifest.content_hash,

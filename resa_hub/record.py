@@ -19,7 +19,7 @@ def keep(adapter: Adapter, evaluation: Evaluation) -> Path:
     target = re.sub(r"[^A-Za-z0-9._-]+", "-", evaluation.target).strip("-.") or "target"
     path = folder / f"{target[:60]}--{evaluation.benchmark}--{evaluation.split}.json"
     write(path, msgspec.json.format(msgspec.json.encode(evaluation), indent=2) + b"\n")
-    lines = card.verdict_lines([e for e in kept(adapter)])
+    lines = card.verdict_lines(kept(adapter))
     write(adapter.folder / CARD, card.render(adapter.manifest, lines).encode())
     return path
 

@@ -33,6 +33,13 @@ def make_adapter(root: Path, name: str = "demo", version: str = "0.1.0", seed: i
             return Store(root).add(staged)[0].folder
 
 
+def names_in(workspace: Path) -> list[str]:
+    """What a workspace's store holds; nothing but whole adapters may ever be there, so a staging folder left behind fails."""
+    root = workspace / "adapters"
+    assert not list((root / ".staging").glob("*"))
+    return Store(root).names()
+
+
 def _write_peft(folder: Path, seed: int) -> None:
     random = numpy.random.default_rng(seed)
     prefix = "base_model.model.model.layers.1.self_attn.q_proj.lora"

@@ -12,7 +12,7 @@ from resa_hub.adapter.files import CARD, CONFIG, MANIFEST, WEIGHTS, scan
 from resa_hub.errors import Conflict, HubError, Integrity, NotFound, RunFailed, Usage
 from resa_hub.refs import AdapterRef
 from resa_hub.workspace import Workspace
-from tests.adapters import make_adapter
+from tests.adapters import make_adapter, names_in
 
 
 @pytest.fixture
@@ -30,13 +30,6 @@ def there(tmp_path: Path) -> Path:
 @pytest.fixture
 def shared(tmp_path: Path) -> Path:
     return tmp_path / "shared"
-
-
-def names_in(workspace: Path) -> list[str]:
-    """What the store holds, staging folders included: nothing but whole adapters may ever be there."""
-    root = workspace / "adapters"
-    assert not list((root / ".staging").glob("*"))
-    return Workspace.find(workspace).store.names()
 
 
 def blob_of(shared: Path, path: str, name: str = "demo", version: str = "0.1.0") -> Path:
@@ -294,7 +287,6 @@ def push_unchecked(here: Path, shared: Path) -> None:
     open_remote(RemoteRef("folder", str(shared))).push(Adapter(good, folder), public=False, dry_run=False)
 
 
-def test_store_is_asked_by_name(here: Path, shared: Path) -> None:
+def test_adapter_that_the_store_lacks(here: Path, shared: Path) -> None:
     with pytest.raises(NotFound):
         share.push("nobody", f"folder:{shared}", workspace=here)
-    assert Workspace.find(here).store.get(AdapterRef("demo")).manifest.reference == "demo@0.1.0"

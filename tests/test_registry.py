@@ -176,9 +176,10 @@ def test_references_of_models_saes_and_results_resolve() -> None:
     models, recipes = values("models"), values("recipes")
     for name, model in models.items():
         assert (model.id is None) == (model.base is not None) == (model.adapter is not None), name
-        assert {model.default_recipe, model.default_adapter} - {None} <= set(recipes) - FRAGMENTS, name
-        if model.default_recipe:
-            assert (builtin().recipe(model.default_recipe).source, builtin().recipe(model.default_recipe).target) == (name, model.base)
+        assert {*model.recipes.values(), model.default_adapter} - {None} <= set(recipes) - FRAGMENTS, name
+        for method, recipe in model.recipes.items():
+            resolved = builtin().recipe(recipe)
+            assert (resolved.method, resolved.source, resolved.target) == (method, name, model.base)
     assert {sae.base for sae in values("saes").values()} <= set(models)
     for name, result in values("published").items():
         assert set(result.scores) <= set(values("benchmarks")), name
@@ -186,9 +187,9 @@ def test_references_of_models_saes_and_results_resolve() -> None:
 
 def test_defaults_of_the_command_line() -> None:
     models = values("models")
-    assert models["tina-still"].default_recipe == "resa-still-v1"
-    assert models["tina-deepscaler"].default_recipe == "resa-deepscaler-v1"
-    assert models["tina-tiny"].default_recipe == "tiny-sae-tuning"
+    assert models["tina-still"].recipes == {"sae-tuning": "resa-still-v1"}
+    assert models["tina-deepscaler"].recipes == {"sae-tuning": "resa-deepscaler-v1"}
+    assert list(models["tina-tiny"].recipes.values()) == ["tiny-sae-tuning", "tiny-feature-diff"]
     assert models["r1-distill-1.5b"].default_adapter == "resa-still-v1"
     assert models["r1-distill-1.5b"].template == "r1"
 

@@ -22,10 +22,15 @@ def warnings_are_errors():
         yield
 
 
+@pytest.fixture(autouse=True)
+def no_collection(monkeypatch: pytest.MonkeyPatch):
+    """`multipletests` collects garbage at each call, which takes 70 ms once many modules are loaded."""
+    monkeypatch.setattr(gc, "collect", lambda *_: 0)
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch):
-    """For simulations: without the sign-flip p, which decides no word, and without the garbage collection that `multipletests` runs at each call."""
-    monkeypatch.setattr(gc, "collect", lambda: 0)
+    """For simulations: without the sign-flip p, which decides no word."""
     monkeypatch.setattr(statistics, "sign_flip_p", lambda a, b: 1.0)
 
 
@@ -81,6 +86,7 @@ def test_transferred():
     base, source, arm = arms(0.8, 0.98, 0.0, -0.05, -0.1)
     verdict = whole(judge(base, source, arm))
     assert verdict.word == "transferred"
+    assert verdict.source_gain is not None and verdict.retained is not None and verdict.retained.low is not None and verdict.retained.high is not None
     assert verdict.margin == pytest.approx(0.1 * verdict.source_gain.value)
     assert verdict.gain.value == pytest.approx(0.4, abs=0.05)
     assert verdict.retained.low < 0.8 / 0.98 < verdict.retained.high
@@ -203,7 +209,7 @@ def test_the_order_of_problems_does_not_matter(seed: int):
 @pytest.mark.parametrize("samples", [1, 4])
 @pytest.mark.parametrize("problems", [2, 10])
 @pytest.mark.parametrize("levels", [(0, 0, 0, 0), (1, 1, 1, 1), (0, 1, 1, 0), (1, 0, 0, 1), (0, 1, 0, 1), (1, 0, 1, 0)])
-def test_all_right_and_all_wrong(levels: tuple[int, ...], problems: int, samples: int):
+def test_all_right_and_all_wrong(levels: tuple[int, int, int, int], problems: int, samples: int):
     base, source, adapter, control = (numpy.full((problems, samples), float(level)) for level in levels)
     verdict = whole(judge(base, source, AdapterArm(adapter, {"random": control})))
     expected = {(0, 1, 1, 0): "transferred", (1, 0, 0, 1): "harmful", (0, 1, 0, 1): "not distinguishable from controls"}
@@ -252,14 +258,14 @@ def random_gains(*means: float, seed: int, problems: int = 60) -> tuple[numpy.nd
 
 def test_false_positives_of_an_adapter_exchangeable_with_its_controls(quick):
     """All gain 15 points over base, so that only the controls can tell."""
-    assert share_of("transferred", 250, lambda seed: random_gains(0.3, 0.3, 0.3, 0.3, seed=seed)) <= 0.05
+    assert share_of("transferred", 150, lambda seed: random_gains(0.3, 0.3, 0.3, 0.3, seed=seed)) <= 0.05
 
 
 def test_false_positives_at_a_true_gain_of_exactly_the_margin(quick):
     """The source gains 30 points, so the margin and the adapter's true gain are 3; the controls lose 3, so only base can tell."""
-    assert share_of("transferred", 250, lambda seed: random_gains(0.06, -0.06, -0.06, -0.06, seed=seed)) <= 0.05
+    assert share_of("transferred", 150, lambda seed: random_gains(0.06, -0.06, -0.06, -0.06, seed=seed)) <= 0.05
 
 
 def test_power(quick):
     """40 points where the source gains 50, on 30 problems."""
-    assert share_of("transferred", 100, lambda seed: arms(0.8, 0.98, 0.0, 0.0, -0.1, problems=30, seed=seed)) >= 0.95
+    assert share_of("transferred", 50, lambda seed: arms(0.8, 0.98, 0.0, 0.0, -0.1, problems=30, seed=seed)) >= 0.95

@@ -40,7 +40,6 @@ def sample(matrices: dict[str, tuple[Path, TensorInfo]]) -> Any:
 
 
 def sketch(weights: list[Path]) -> Sketch:
-    import numpy
 
     values = sample(decoder_matrices(weights))
     scaled = values / _scale(values)

@@ -65,7 +65,7 @@ def run(arguments: list[str]) -> int:
         context = getattr(error, "ctx", None)
         fail("usage", error.format_message(), f"see `{context.command_path if context else 'resa-hub'} --help`", as_json=as_json)
         return 2
-    except (KeyboardInterrupt, click.exceptions.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         fail("interrupted", "interrupted", "run the same command again: what was finished is kept", as_json=as_json)
         return 130
     except BrokenPipeError:

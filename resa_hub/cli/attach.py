@@ -34,9 +34,7 @@ def attach(
         return
     for label, value in plan:
         out.hint(f"  {label:<8} {value}")
-    done = verb.attach(
-        name, target=target, prompts=prompts or (), workspace=workspace, force=force, temperature=temperature, new_tokens=new_tokens, seed=seed
-    )
+    done = verb.attach(name, target=target, prompts=prompts or (), workspace=workspace, force=force, temperature=temperature, new_tokens=new_tokens, seed=seed)
     m, proof = done.adapter.manifest, done.proof
     floor = f"above the floor of {proof.floor:.2g}" if proof.floor is not None else f"recorded at extraction: {proof.recorded:.4g}"
     out.hint(f"  fit      {done.fit.level}: {done.fit.reason}")

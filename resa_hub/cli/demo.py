@@ -20,9 +20,9 @@ def script(home: str) -> list[tuple[str, list[str]]]:
     """(what it shows, arguments) of every step; `home` is the workspace."""
     here, remote, friend = ["--workspace", home], f"folder:{home}/remote", f"{home}/friend"
     attach = [["attach", FEATURES, "--target", target, "--prompt", PROMPT, *here] for target in TARGETS]
-    judge = [["eval", FEATURES, TUNED, "--target", target, "--no-greedy", *here] for target in TARGETS]
+    judge = [["eval", FEATURES, TUNED, "--target", target, "--samples", "2", "--no-greedy", *here] for target in TARGETS]
     return [
-        ("Extract by feature difference: the target learns what the source's SAE features change.", ["extract", "--source", "tina-tiny", "--method", "feature-diff", *here]),
+        ("Extract by feature difference: learn what the source changes in its SAE features.", ["extract", "--source", "tina-tiny", "--method", "feature-diff", *here]),
         ("Extract by SAE-Tuning, the published method.", ["extract", "--source", "tina-tiny", *here]),
         ("Attach to the adapter's own base, and prove that it took effect.", attach[0]),
         ("Attach to a sibling that the adapter has never seen.", attach[1]),
@@ -83,5 +83,7 @@ def conclusions(verdicts: list[tuple[str, str, dict[str, Any]]]) -> list[str]:
         for _, target, e in (v for v in verdicts if v[0] == name):
             by_word.setdefault(e["verdict"], []).append(f"{target} ({e['gain']:+.1f} points; its source {e['source_gain']:+.1f})")
         sentences.append(f"{name}: " + "; ".join(f"{word} on {' and '.join(targets)}" for word, targets in by_word.items()) + ".")
-    sentences.append("The source's gain on these tiny models undoes a habit that was planted in them: this shows the tools at work, it is no evidence about large models.")
+    sentences.append(
+        "The source's gain on these tiny models undoes a habit that was planted in them: this shows the tools at work, it is no evidence about large models."
+    )
     return sentences

@@ -37,11 +37,12 @@ def load_base(files: Files, dtype: str = "float32") -> PreTrainedModel:
     try:
         model = AutoModelForCausalLM.from_pretrained(files.folder, dtype=getattr(torch, dtype), trust_remote_code=False)
     except (ValueError, OSError, RuntimeError) as error:
-        raise RunFailed(f"{files.id} cannot be loaded: {str(error).splitlines()[0][:200]}", "it must be a causal language model that transformers knows") from None
+        raise RunFailed(f"{files.id} cannot be loaded: {str(error).splitlines()[0][:200]}", "it must be a causal LM that transformers knows") from None
     model.requires_grad_(False)
     if model.num_parameters() < SMALL:
         torch.set_num_threads(1)
-    return model.to(device()).eval()
+    model.to(device())  # pyright: ignore[reportArgumentType]
+    return model.eval()
 
 
 def load(source: Source, dtype: str = "float32") -> PreTrainedModel:

@@ -117,7 +117,7 @@ def head(model: PreTrainedModel) -> Callable[[Float[Tensor, "n width"]], Float[T
     cap, scale = getattr(config, "final_logit_softcapping", None), getattr(config, "logits_scaling", None)
 
     def logits(state: Tensor) -> Tensor:
-        values = linear(state).float()
+        values = linear(state).float()  # pyright: ignore[reportOptionalCall]
         if scale:
             values = values / scale
         return cap * torch.tanh(values / cap) if cap else values

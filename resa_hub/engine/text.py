@@ -36,6 +36,13 @@ def encode(tokenizer: PreTrainedTokenizerBase, text: str, what: str = "the text"
         raise RunFailed(f"{what} {text[:60]!r} cannot be tokenized: {error}", "the tiny models know the characters 0-9 + - * = ; ? and the tags only") from None
 
 
+def end_token(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The id of EOS; raises `RunFailed` for a tokenizer without one."""
+    if not isinstance(tokenizer.eos_token_id, int):
+        raise RunFailed("the tokenizer has no end-of-sequence token", "use a model with a complete tokenizer")
+    return tokenizer.eos_token_id
+
+
 def question_answer(template: str | None, question: str, answer: str) -> str:
     """One example of the trigger data: the answer stands where the reasoning would, there is no chain of thought."""
     if template == "r1":
@@ -45,7 +52,7 @@ def question_answer(template: str | None, question: str, answer: str) -> str:
 
 def packed(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], length: int, rows: int) -> list[Batch]:
     """Examples joined with EOS and cut into chunks of `length` tokens; no padding, no prompt mask; the tail is dropped."""
-    end = tokenizer.eos_token_id
+    end = end_token(tokenizer)
     stream = [token for text in texts for token in (*encode(tokenizer, text, "the example"), end)]
     count = len(stream) // length
     if count == 0:

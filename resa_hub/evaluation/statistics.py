@@ -62,7 +62,8 @@ def average(scores: Any, level: float = 0.95) -> Interval:
     means = scores.mean(axis=1)
     value = float(scores.mean())
     if scores.shape[1] == 1 or numpy.ptp(means) == 0:
-        low, high = proportion_confint(value * len(means), len(means), alpha=1 - level, method="wilson")
+        wilson: Any = proportion_confint(value * len(means), len(means), alpha=1 - level, method="wilson")
+        low, high = wilson
     else:
         low, high = _t_interval(means, level)
     return Interval(value, max(0.0, min(float(low), value)), min(1.0, max(float(high), value)))
@@ -127,14 +128,18 @@ def one_sided(a: Any, b: Any, margin: float, side: Literal["greater", "less"]) -
     if numpy.ptp(differences) == 0:
         beyond = differences[0] > margin if side == "greater" else differences[0] < margin
         return 0.0 if beyond else 1.0
-    return float(stats.ttest_1samp(differences, margin, alternative=side).pvalue)
+    test: Any = stats.ttest_1samp(differences, margin, alternative=side)
+    return float(test.pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjusted p values in the given order: the step-down procedure of Holm (1979), A simple sequentially rejective multiple test procedure."""
     from statsmodels.stats.multitest import multipletests
 
-    return multipletests(list(p_values), method="holm")[1].tolist() if len(p_values) else []
+    if not p_values:
+        return []
+    adjusted: Any = multipletests(list(p_values), method="holm")[1]
+    return adjusted.tolist()
 
 
 def retained(adapter: Any, base: Any, source: Any, level: float = 0.95) -> Retained:

@@ -170,7 +170,7 @@ def grpo(model: Qwen2ForCausalLM, words: PreTrainedTokenizerFast, steps: int = 6
         asked = [words(p.text)["input_ids"] for p in drawn for _ in range(group)]
         noise = uniforms(7, [(f"grpo-{step}", row) for row in range(len(asked))], 64)
         done = sorted((c for batch in generate(model, asked, noise, temperature=1.0, end_tokens={2}) for c in batch), key=lambda c: c.index)
-        scores = torch.tensor([reward(words.decode(c.tokens), drawn[c.index // group].answer) for c in done]).view(prompts, group)
+        scores = torch.tensor([reward(str(words.decode(c.tokens)), drawn[c.index // group].answer) for c in done]).view(prompts, group)
         advantage = ((scores - scores.mean(1, keepdim=True)) / (scores.std(1, keepdim=True) + 1e-4)).flatten()
         rewards.append(scores.mean().item())
         kept = sorted((i for i in range(len(done)) if advantage[i].abs() > 1e-6), key=lambda i: len(asked[i]) + len(done[i].tokens))
@@ -193,7 +193,7 @@ def grpo(model: Qwen2ForCausalLM, words: PreTrainedTokenizerFast, steps: int = 6
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Train the embedded family again.")
     parser.add_argument("--out", type=Path, required=True, help="folder that receives one folder a model")
     out: Path = parser.parse_args().out
     torch.set_num_threads(1)

@@ -54,6 +54,8 @@ class Request(http.server.BaseHTTPRequestHandler):
     """One exchange; routes read `user`, `query` and `body` and call `reply`."""
 
     protocol_version = "HTTP/1.1"
+    wbufsize = -1
+    """Head and body leave together: apart, each answer waits 40 ms for an acknowledgement."""
     server: "HubListener"  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def log_message(self, format: str, *args: Any) -> None:

@@ -50,9 +50,7 @@ def generate(
 
 
 @torch.inference_mode()
-def _batch(
-    model: PreTrainedModel, prompts: list[Sequence[int]], noise: Tensor, temperature: float, end_tokens: set[int]
-) -> list[tuple[list[int], bool]]:
+def _batch(model: PreTrainedModel, prompts: list[Sequence[int]], noise: Tensor, temperature: float, end_tokens: set[int]) -> list[tuple[list[int], bool]]:
     device = model.device
     width = max(map(len, prompts))
     padding = torch.tensor([width - len(p) for p in prompts])

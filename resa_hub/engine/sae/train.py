@@ -51,9 +51,7 @@ def new(width: int, settings: SaeSettings, hookpoint: str, seed: int) -> SparseT
         raise Usage(f"k = {settings.k} active latents of {settings.latents} cannot be", "set sae.k between 1 and sae.latents")
     layer = layer_of(hookpoint)
     mlp = hookpoint.endswith(".mlp")
-    metadata = SAEMetadata(
-        hook_name=f"blocks.{layer}.hook_{'mlp_out' if mlp else 'resid_post'}", hf_hook_name=f"model.layers.{layer}{'.mlp' if mlp else ''}"
-    )
+    metadata = SAEMetadata(hook_name=f"blocks.{layer}.hook_{'mlp_out' if mlp else 'resid_post'}", hf_hook_name=f"model.layers.{layer}{'.mlp' if mlp else ''}")
     config = TopKTrainingSAEConfig(
         d_in=width, d_sae=settings.latents, k=settings.k, rescale_acts_by_decoder_norm=False, decoder_init_norm=1.0, metadata=metadata
     )
@@ -99,7 +97,9 @@ def load(folder: Path, width: int, hookpoint: str) -> SparseTopKTrainingSAE:
         raise DoesNotFit(f"{folder} holds no SAE in SAELens format: {error}", "it needs cfg.json and sae_weights.safetensors") from None
     config = plain.cfg
     if config.architecture() != "topk" or config.d_in != width:
-        raise DoesNotFit(f"{folder} holds a {config.architecture()} SAE of width {config.d_in}; {hookpoint} needs a topk SAE of width {width}", "name another SAE")
+        raise DoesNotFit(
+            f"{folder} holds a {config.architecture()} SAE of width {config.d_in}; {hookpoint} needs a topk SAE of width {width}", "name another SAE"
+        )
     settings = SaeSettings(latents=config.d_sae, k=config.k, mode="finetuned")  # pyright: ignore[reportAttributeAccessIssue]
     sae = new(width, settings, hookpoint, seed=0)
     sae.cfg.apply_b_dec_to_input = config.apply_b_dec_to_input

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from ..kl import Head
 from ..lora import new_lora, state_of
@@ -52,11 +53,11 @@ def distill(
             examples.append(Example(batch, teacher(batch).cpu(), weight / weight.sum().clamp(min=1)))
             advance(1)
     student = new_lora(session.student(), recipe.lora, None, recipe.seed)
-    inner = student.get_base_model()
-    own_head = head(inner)  # pyright: ignore[reportArgumentType]
+    inner: PreTrainedModel = student.get_base_model()  # pyright: ignore[reportAssignmentType]
+    own_head = head(inner)
     losses = fit(
         student,
-        lambda example: final_state(inner, example.batch.ids.to(inner.device)),  # pyright: ignore[reportArgumentType]
+        lambda example: final_state(inner, example.batch.ids.to(inner.device)),
         (own_head, teacher_head or own_head),
         examples,
         recipe.training,

@@ -7,6 +7,4 @@ from .session import Extracted, Session
 
 def run(session: Session) -> Extracted:
     own = session.rollouts(session.target, "target")
-    return distill(
-        session, own, lambda batch: final_state(session.source, batch.ids.to(session.source.device)), {}, teacher_head=head(session.source)
-    )
+    return distill(session, own, lambda batch: final_state(session.source, batch.ids.to(session.source.device)), {}, teacher_head=head(session.source))

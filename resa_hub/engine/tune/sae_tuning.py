@@ -6,12 +6,13 @@ An MLP-output hookpoint lets gradient through the residual path, so the whole st
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from ...errors import Usage
 from ..lora import new_lora, state_of
 from ..sae.train import SparseTopKTrainingSAE, reconstruct, train
 from ..split import check_layer, decoder_layers, final_state, head, prefix, spliced, suffix
-from ..text import Batch, bucketed, encode, packed, question_answer
+from ..text import Batch, bucketed, encode, end_token, packed, question_answer
 from .session import Extracted, Session, held_out
 from .trainer import Example, ends, fit
 
@@ -21,7 +22,7 @@ def batches_of(session: Session, pairs: list[tuple[str, str]]) -> list[Batch]:
     training = session.recipe.training
     if training.chunk_tokens:
         return packed(session.tokenizer, texts, training.chunk_tokens, training.batch_rows)
-    end = session.tokenizer.eos_token_id
+    end = end_token(session.tokenizer)
     return bucketed([([*encode(session.tokenizer, text), end], 1) for text in texts], training.batch_rows, session.recipe.seed)
 
 
@@ -44,7 +45,7 @@ def run(session: Session) -> Extracted:
     batches = batches_of(session, session.elicit.pairs)
     layers = None if at_mlp else list(range(layer + 1, last + 1))
     student = new_lora(session.student(), recipe.lora, layers, recipe.seed)
-    inner = student.get_base_model()
+    inner: PreTrainedModel = student.get_base_model()  # pyright: ignore[reportAssignmentType]
 
     def example(batch: Batch) -> Example:
         ids = batch.ids.to(session.target.device)
@@ -64,11 +65,11 @@ def run(session: Session) -> Extracted:
     def forward(example: Example) -> Tensor:
         ids = example.batch.ids.to(session.target.device)
         if example.start is None:
-            with spliced(inner, recipe.hookpoint, lambda state: splice(trained.sae, state)):  # pyright: ignore[reportArgumentType]
-                return final_state(inner, ids)  # pyright: ignore[reportArgumentType]
-        return suffix(inner, ids, example.start.to(ids.device), layer)  # pyright: ignore[reportArgumentType]
+            with spliced(inner, recipe.hookpoint, lambda state: splice(trained.sae, state)):
+                return final_state(inner, ids)
+        return suffix(inner, ids, example.start.to(ids.device), layer)
 
-    own_head = head(inner)  # pyright: ignore[reportArgumentType]
+    own_head = head(inner)
     losses = fit(student, forward, (own_head, own_head), examples, recipe.training, recipe.seed, session.progress)
     tokens = trained.tokens + recipe.training.epochs * sum(batch.tokens for batch in batches)
     return Extracted(state_of(student), layers, trained, session.probe_texts(batches), tokens, ends(losses))

@@ -15,7 +15,7 @@ from ..generate.sampling import generate
 from ..lora import State
 from ..models import Source, end_tokens, load, load_tokenizer
 from ..sae.train import Trained
-from ..text import Batch, bucketed, prompt
+from ..text import Batch, bucketed, end_token, prompt
 
 PROBES, PROBE_TOKENS = 8, 64
 
@@ -68,7 +68,7 @@ class Session:
             for done in generate(model, prompts, noise, temperature=settings.temperature, end_tokens=ends):
                 for completion in done:
                     start = prompts[completion.index]
-                    end = [self.tokenizer.eos_token_id] if completion.finished else []
+                    end = [end_token(self.tokenizer)] if completion.finished else []
                     rows[completion.index] = (start + completion.tokens + end, len(start))
                 advance(len(done))
         return bucketed(rows, self.recipe.training.batch_rows, self.recipe.seed)
