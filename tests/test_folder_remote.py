@@ -10,8 +10,6 @@ import pytest
 from resa_hub import share
 from resa_hub.adapter.files import CARD, CONFIG, MANIFEST, WEIGHTS, scan
 from resa_hub.errors import Conflict, HubError, Integrity, NotFound, RunFailed, Usage
-from resa_hub.refs import AdapterRef
-from resa_hub.workspace import Workspace
 from tests.adapters import make_adapter, names_in
 
 

@@ -7,6 +7,7 @@ import msgspec
 
 from ..errors import Integrity
 from ..recipe import Recipe, Strict
+from ..refs import NAME, VERSION
 from .files import MANIFEST, FileEntry, content_hash, identity_of, read_json
 
 SCHEMA = 1
@@ -118,6 +119,8 @@ def parse_manifest(content: Any, where: str) -> Manifest:
         manifest = msgspec.convert(content, Manifest)
     except msgspec.ValidationError as error:
         raise Integrity(f"{where} is not a manifest: {error}", "pull it again, or ask its author") from None
+    if not NAME.fullmatch(manifest.name) or not VERSION.fullmatch(manifest.version):
+        raise Integrity(f"{where} names no valid adapter: {manifest.name[:40]!r} {manifest.version[:20]!r}", "pull it again, or ask its author")
     if manifest.content_hash != content_hash(manifest.files) or identity_of(manifest.files) != manifest.files:
         raise Integrity(f"the content hash of {where} does not belong to its list of files", "it was edited: pull it again")
     return manifest

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ..errors import Conflict, HubError, Integrity, NotFound, RunFailed, did_you_mean
 from ..refs import NAME, VERSION, AdapterRef, check_name
-from .files import ALLOWED, identity_of, safetensors_header, scan
+from .files import identity_of, safetensors_header, scan
 from .manifest import Manifest, read_manifest
 
 STAGING = ".staging"
@@ -85,9 +85,10 @@ class Store:
 
     @contextlib.contextmanager
     def staging(self) -> Iterator[Path]:
-        """An empty folder beside the store, removed afterwards whatever happens."""
+        """An empty folder beside the store, removed afterwards whatever happens; what killed processes left goes first."""
         try:
-            folder = self.root / STAGING / uuid.uuid4().hex
+            remove_abandoned(self.root / STAGING)
+            folder = self.root / STAGING / f"{_machine()}.{os.getpid()}.{uuid.uuid4().hex}"
             folder.mkdir(parents=True)
         except OSError as error:
             raise RunFailed(f"cannot write into {self.root}: {error.strerror}", "choose another --workspace, or mend its permissions") from None
@@ -152,8 +153,21 @@ def verify(folder: Path) -> Manifest:
     return manifest
 
 
-def allowed(path: str) -> bool:
-    return bool(ALLOWED.fullmatch(path))
+def _machine() -> str:
+    import platform
+
+    return platform.node().replace("/", "-") or "localhost"
+
+
+def remove_abandoned(staging: Path) -> None:
+    """Staging folders of this machine whose process is gone."""
+    for folder in staging.glob(f"{_machine()}.*.*"):
+        try:
+            os.kill(int(folder.name.split(".")[-2]), 0)
+        except (ProcessLookupError, ValueError):
+            shutil.rmtree(folder, ignore_errors=True)
+        except PermissionError:
+            continue  # alive, of another user
 
 
 def sync(folder: Path) -> None:

@@ -1,0 +1,76 @@
+"""Real tiny models: the embedded family, random ones of several architectures, and LoRAs that move them."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from resa_hub.engine.lora import State, new_lora, save_lora, state_of
+from resa_hub.engine.models import load_base
+from resa_hub.recipe import LoraSettings
+from resa_hub.refs import Repo
+from resa_hub.sources import Files, locate
+
+LORA = LoraSettings(rank=4, alpha=8, dropout=0.0)
+SMALL: dict[str, Any] = {
+    "vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 2, "num_key_value_heads": 1,
+    "max_position_embeddings": 64, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+}  # fmt: skip
+
+
+def tiny(name: str) -> Files:
+    return locate(Repo(f"resa-hub/{name}"))
+
+
+def random_model(family: str, seed: int = 0, **changes: Any) -> PreTrainedModel:
+    """A random model of 3 layers, its weights wide enough that attention, soft caps and windows matter."""
+    sizes = SMALL | changes
+    torch.manual_seed(seed)
+    if family == "gemma2":  # a window of 4 on every other layer, both soft caps biting
+        windowed = Gemma2Config(**sizes, head_dim=16, sliding_window=4, attn_logit_softcapping=2.0, final_logit_softcapping=3.0, query_pre_attn_scalar=16)
+        windowed._attn_implementation = "eager"
+        model: PreTrainedModel = Gemma2ForCausalLM(windowed)
+    elif family == "llama":
+        model = LlamaForCausalLM(LlamaConfig(**sizes))
+    elif family == "qwen3":
+        model = Qwen3ForCausalLM(Qwen3Config(**sizes, head_dim=16))
+    elif family == "phi3":
+        model = Phi3ForCausalLM(Phi3Config(**sizes, sliding_window=8))
+    else:
+        model = Qwen2ForCausalLM(Qwen2Config(**sizes))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 2:
+                parameter.normal_(0.0, 0.2)
+    return model.requires_grad_(False).eval()
+
+
+def random_ids(rows: int = 3, positions: int = 12, vocabulary: int = 32, seed: int = 0) -> torch.Tensor:
+    return torch.randint(3, vocabulary, (rows, positions), generator=torch.Generator().manual_seed(seed))
+
+
+def random_state(model: PreTrainedModel, settings: LoraSettings = LORA, layers: list[int] | None = None, seed: int = 0, size: float = 0.05) -> State:
+    """A LoRA on `model` whose B is not zero."""
+    state, generator = state_of(new_lora(model, settings, layers, seed)), torch.Generator().manual_seed(seed)
+    return {name: size * torch.randn(t.shape, generator=generator) if ".lora_B." in name else t for name, t in state.items()}
+
+
+def write_lora(folder: Path, settings: LoraSettings = LORA, layers: list[int] | None = None, seed: int = 0, base: str = "tiny-r1") -> Path:
+    """The folder of a random LoRA on an embedded model."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = random_state(load_base(tiny(base)), settings, layers, seed)
+    save_lora(state, settings, folder, f"resa-hub/{base}", None, layers)
+    return folder
