@@ -2,27 +2,15 @@
 
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from .errors import MissingExtra, NotFound, RunFailed, Usage
 from .recipe import Data
 from .refs import DATA_SUFFIXES, Repo, is_path
 from .registry import Dataset
-from .sources import hub_errors, text_digest
+from .sources import Rows, hub_errors, text_digest
 
 TINY = "resa-hub/tiny-chain"
-
-
-class Rows(NamedTuple):
-    name: str
-    id: str
-    revision: str
-    pairs: list[tuple[str, str]]
-    """(question, answer) without chain of thought."""
-
-    @property
-    def fingerprint(self) -> str:
-        return text_digest([part for pair in self.pairs for part in pair])
 
 
 def load(data: Data, entry: Dataset) -> Rows:

@@ -18,7 +18,7 @@ from .progress import Progress
 from .recipe import Recipe, canonical_digest, override, structure
 from .refs import ModelRef, check_name
 from .registry import Dataset, Registry, merged, plain
-from .sources import Files, locate
+from .sources import Files, Rows, locate
 from .workspace import Workspace
 
 LIBRARIES = ("torch", "transformers", "peft", "sae-lens", "safetensors", "numpy")
@@ -179,8 +179,8 @@ def _run(
     chosen: Plan,
     source: tuple[Files, Files | None],
     target: tuple[Files, Files | None],
-    trigger: datasets.Rows,
-    elicit: datasets.Rows,
+    trigger: Rows,
+    elicit: Rows,
     digest: str,
     folder: Path,
     progress: Progress,

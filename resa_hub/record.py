@@ -3,16 +3,19 @@
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from .adapter import card
 from .adapter.files import CARD, read_json
 from .adapter.store import Adapter
-from .evaluate import Evaluation
+
+if TYPE_CHECKING:
+    from .evaluate import Evaluation
 
 
-def keep(adapter: Adapter, evaluation: Evaluation) -> Path:
+def keep(adapter: Adapter, evaluation: "Evaluation") -> Path:
     """Write the evaluation and the card anew; an older one on the same target, benchmark and split is replaced."""
     folder = adapter.folder / "evals"
     folder.mkdir(exist_ok=True)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from .adapter.manifest import Manifest, read_manifest
 from .adapter.store import Adapter, verify
 from .errors import Integrity, Usage
-from .refs import NAME, VERSION, AdapterRef, RemoteRef
+from .refs import VERSION, AdapterRef, RemoteRef
 from .remotes.base import Pushed, open_remote
 from .workspace import Workspace
 
@@ -59,9 +59,7 @@ def _destination(to: str | None, workspace: Workspace) -> RemoteRef:
 
 
 def _check_asked(manifest: Manifest, ref: RemoteRef, location: str) -> None:
-    """Raise `Integrity` unless a pulled manifest names an adapter at all, and the one that was asked for."""
-    if not NAME.fullmatch(manifest.name) or not VERSION.fullmatch(manifest.version):
-        raise Integrity(f"{location} calls itself {manifest.reference!r}, which is no name and version", "do not use it: ask its author")
+    """Raise `Integrity` unless a pulled manifest is of the adapter that was asked for."""
     asked = ref.adapter or AdapterRef("")
     version = asked.version or (re.sub(r"^v", "", ref.revision) if ref.revision else None)
     if asked.name not in ("", manifest.name) or (version and VERSION.fullmatch(version) and version != manifest.version):

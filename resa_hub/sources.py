@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import tiny
 from .adapter.files import hash_file, read_json
@@ -36,7 +36,21 @@ class Files:
         return found
 
     @cached_property
-    def weights_digest(self) -> str:
+    class Rows(NamedTuple):
+    """The texts of a data set, read and named."""
+
+    name: str
+    id: str
+    revision: str
+    pairs: list[tuple[str, str]]
+    """(question, answer) without chain of thought."""
+
+    @property
+    def fingerprint(self) -> str:
+        return text_digest([part for pair in self.pairs for part in pair])
+
+
+def weights_digest(self) -> str:
         return weights_digest(self.weights)
 
     @cached_property
@@ -49,6 +63,20 @@ class Files:
             if (self.folder / name).is_file():
                 return hash_file(self.folder / name)[1]
         return ""
+
+
+class Rows(NamedTuple):
+    """The texts of a data set, read and named."""
+
+    name: str
+    id: str
+    revision: str
+    pairs: list[tuple[str, str]]
+    """(question, answer) without chain of thought."""
+
+    @property
+    def fingerprint(self) -> str:
+        return text_digest([part for pair in self.pairs for part in pair])
 
 
 def weights_digest(paths: list[Path]) -> str:

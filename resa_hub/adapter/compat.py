@@ -1,5 +1,6 @@
 """Would an adapter fit a model? Answered from headers and hashes alone, before anything heavy is loaded."""
 
+import math
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,8 +46,8 @@ def read_lora(folder: Path) -> LoraFile:
     rank, alpha = config.get("r"), config.get("lora_alpha")
     if not isinstance(rank, int) or isinstance(rank, bool) or not 0 < rank <= 1024:
         raise Integrity(f"{CONFIG}: rank {rank!r} is not between 1 and 1024", "pull it again, or ask its author")
-    if not isinstance(alpha, int | float) or isinstance(alpha, bool):
-        raise Integrity(f"{CONFIG}: lora_alpha {alpha!r} is not a number", "pull it again, or ask its author")
+    if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not math.isfinite(alpha):
+        raise Integrity(f"{CONFIG}: lora_alpha {alpha!r} is not a finite number", "pull it again, or ask its author")
     scaling = alpha / (rank**0.5 if config.get("use_rslora") else rank)
     if scaling == 0:
         raise NoEffect("the adapter's scale is 0 (lora_alpha 0): it changes nothing", "extract it again")
@@ -61,6 +62,8 @@ def read_lora(folder: Path) -> LoraFile:
     for module, parts in modules.items():
         if set(parts) != {"A", "B"} or parts["A"].shape[0] != parts["B"].shape[1] or len(parts["A"].shape) != 2:
             raise Integrity(f"the LoRA of {module} is not a pair of matching matrices", "pull it again, or ask its author")
+        if parts["A"].shape[0] != rank and not config.get("rank_pattern"):
+            raise Integrity(f"the LoRA of {module} has rank {parts['A'].shape[0]}, {CONFIG} says {rank}", "pull it again, or ask its author")
     check_values(folder / WEIGHTS, modules)
     return LoraFile(rank, scaling, modules)
 

@@ -3,22 +3,14 @@
 import os
 import sys
 
-import typer
-from typer import _click as click
+import click
 
 from ..errors import HubError
 from . import attach, demo, evaluate, extract, registry, share, store
+from .command import command
 from .output import fail
 
-app = typer.Typer(
-    name="resa-hub",
-    help="Reasoning adapters: extract, attach, share, and judge against controls.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-for name, command in {
+COMMANDS = {
     "demo": demo.demo,
     "extract": extract.extract,
     "attach": attach.attach,
@@ -29,20 +21,23 @@ for name, command in {
     "show": store.show,
     "verify": store.verify,
     "registry": registry.registry,
-}.items():
-    app.command(name)(command)
+}
 
 
-def version(value: bool) -> None:
-    if value:
-        from importlib.metadata import version
+class Commands(click.Group):
+    """Listed in the order of a story, not of the alphabet."""
 
-        typer.echo(f"resa-hub {version('resa-hub')}")
-        raise typer.Exit
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
 
 
-@app.callback()
-def root(_: bool = typer.Option(False, "--version", callback=version, is_eager=True, help="Show the version.")) -> None: ...
+app = Commands(
+    "resa-hub",
+    commands={name: command(name, function) for name, function in COMMANDS.items()},
+    help="Reasoning adapters: extract, attach, share, and judge against controls.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+click.version_option(package_name="resa-hub", message="resa-hub %(version)s")(app)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -53,7 +48,7 @@ def run(arguments: list[str]) -> int:
     """The exit code of one command line; errors become one or two lines on stderr."""
     debug, as_json = "--debug" in arguments, "--json" in arguments
     try:
-        result = app(args=arguments, prog_name="resa-hub", standalone_mode=False)
+        result = app.main(arguments or ["--help"], prog_name="resa-hub", standalone_mode=False)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except HubError as error:
@@ -61,11 +56,11 @@ def run(arguments: list[str]) -> int:
             raise
         fail(error.kind, error.message, error.hint, as_json=as_json)
         return error.exit_code
-    except click.exceptions.ClickException as error:
+    except click.ClickException as error:
         context = getattr(error, "ctx", None)
         fail("usage", error.format_message(), f"see `{context.command_path if context else 'resa-hub'} --help`", as_json=as_json)
         return 2
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, click.Abort):
         fail("interrupted", "interrupted", "run the same command again: what was finished is kept", as_json=as_json)
         return 130
     except BrokenPipeError:

@@ -1,18 +1,17 @@
 from typing import Annotated
 
-import typer
-
 from . import options
+from .command import Argument, Option
 from .output import Output
 
 
 def attach(
-    target: Annotated[str, typer.Option("--target", help="Model to put the adapter on.", show_default=False)],
-    name: Annotated[str | None, typer.Argument(help="NAME or NAME@VERSION; without it the one that fits.", show_default=False)] = None,
-    prompts: Annotated[list[str] | None, typer.Option("--prompt", help="Complete this text; may be given more than once.", show_default=False)] = None,
-    temperature: Annotated[float, typer.Option("--temperature", min=0.0, max=10.0)] = 0.0,
-    new_tokens: Annotated[int, typer.Option("--new-tokens", min=1)] = 256,
-    seed: Annotated[int, typer.Option("--seed")] = 0,
+    target: Annotated[str, Option("--target", help="Model to put the adapter on.")],
+    name: Annotated[str | None, Argument(help="NAME or NAME@VERSION; without it the one that fits.")] = None,
+    prompts: Annotated[list[str] | None, Option("--prompt", help="Complete this text; may be given more than once.")] = None,
+    temperature: Annotated[float, Option("--temperature", min=0.0, max=10.0)] = 0.0,
+    new_tokens: Annotated[int, Option("--new-tokens", min=1)] = 256,
+    seed: Annotated[int, Option("--seed")] = 0,
     force: options.Force = False,
     workspace: options.Workspace = None,
     dry_run: options.DryRun = False,
@@ -21,12 +20,13 @@ def attach(
     debug: options.Debug = False,
 ) -> None:
     """Put an adapter on a model, prove that it took effect, and generate."""
-    from .. import attach as verb
+    from ..attach import attach as verb
+    from ..attach import choose
     from ..workspace import Workspace
 
     out = Output(as_json=as_json, quiet=quiet)
     home = Workspace.find(workspace)
-    choice = verb.choose(name, target, home.registry)
+    choice = choose(name, target, home.registry)
     plan = [("target", f"{target} = {choice.target}"), ("adapter", f"{choice.name or '(any)'}: {choice.why}")]
     if dry_run:
         if not out.data(dict(plan), choice.name or ""):
@@ -34,7 +34,7 @@ def attach(
         return
     for label, value in plan:
         out.hint(f"  {label:<8} {value}")
-    done = verb.attach(name, target=target, prompts=prompts or (), workspace=workspace, force=force, temperature=temperature, new_tokens=new_tokens, seed=seed)
+    done = verb(name, target=target, prompts=prompts or (), workspace=workspace, force=force, temperature=temperature, new_tokens=new_tokens, seed=seed)
     m, proof = done.adapter.manifest, done.proof
     floor = f"above the floor of {proof.floor:.2g}" if proof.floor is not None else f"recorded at extraction: {proof.recorded:.4g}"
     out.hint(f"  fit      {done.fit.level}: {done.fit.reason}")

@@ -5,10 +5,9 @@ import time
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from ..errors import RunFailed
 from . import options
+from .command import Option
 from .output import Output
 
 FEATURES, TUNED = "tina-tiny-feature-diff-l2", "tina-tiny-sae-tuning-l2"
@@ -19,11 +18,12 @@ PROMPT = "7*7-8+6-4="
 def script(home: str) -> list[tuple[str, list[str]]]:
     """(what it shows, arguments) of every step; `home` is the workspace."""
     here, remote, friend = ["--workspace", home], f"folder:{home}/remote", f"{home}/friend"
+    make = ["extract", "--source", "tina-tiny"]
     attach = [["attach", FEATURES, "--target", target, "--prompt", PROMPT, *here] for target in TARGETS]
     judge = [["eval", FEATURES, TUNED, "--target", target, "--samples", "2", "--no-greedy", *here] for target in TARGETS]
     return [
-        ("Extract by feature difference: learn what the source changes in its SAE features.", ["extract", "--source", "tina-tiny", "--method", "feature-diff", *here]),
-        ("Extract by SAE-Tuning, the published method.", ["extract", "--source", "tina-tiny", *here]),
+        ("Extract by feature difference: learn what the source changes in its SAE features.", [*make, "--method", "feature-diff", *here]),
+        ("Extract by SAE-Tuning, the published method.", [*make, *here]),
         ("Attach to the adapter's own base, and prove that it took effect.", attach[0]),
         ("Attach to a sibling that the adapter has never seen.", attach[1]),
         ("Share it through a folder.", ["push", FEATURES, "--to", remote, *here]),
@@ -34,7 +34,7 @@ def script(home: str) -> list[tuple[str, list[str]]]:
 
 
 def demo(
-    workspace: Annotated[Path | None, typer.Option("--workspace", help="Folder to work in; ./resa-hub-demo by default.", show_default=False)] = None,
+    workspace: Annotated[Path | None, Option("--workspace", help="Folder to work in; ./resa-hub-demo by default.")] = None,
     debug: options.Debug = False,
 ) -> int:
     """The whole hub in two minutes, on the embedded models."""

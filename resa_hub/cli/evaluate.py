@@ -1,21 +1,20 @@
 from typing import Annotated
 
-import typer
-
 from . import options
+from .command import Argument, Option
 from .output import Output
 
 
 def evaluate(
-    names: Annotated[list[str], typer.Argument(help="NAME or NAME@VERSION, one or more of one source.", show_default=False)],
-    target: Annotated[str, typer.Option("--target", help="Model to put the adapters on.", show_default=False)],
-    benchmark: Annotated[str, typer.Option("--benchmark")] = "tiny-chain",
-    problems: Annotated[int, typer.Option("--problems", min=2)] = 500,
-    samples: Annotated[int, typer.Option("--samples", help="Samples a problem at the benchmark's temperature.", min=1)] = 4,
-    controls: Annotated[int, typer.Option("--controls", help="Random adapters of the same norm, for each adapter.", min=0)] = 3,
-    split: Annotated[str, typer.Option("--split")] = "test",
-    seed: Annotated[int, typer.Option("--seed", help="Of the common random numbers.")] = 0,
-    greedy: Annotated[bool, typer.Option("--greedy/--no-greedy", help="Also show greedy answers; the verdict never uses them.")] = True,
+    names: Annotated[list[str], Argument(help="NAME or NAME@VERSION, one or more of one source.")],
+    target: Annotated[str, Option("--target", help="Model to put the adapters on.")],
+    benchmark: Annotated[str, Option("--benchmark")] = "tiny-chain",
+    problems: Annotated[int, Option("--problems", min=2)] = 500,
+    samples: Annotated[int, Option("--samples", help="Samples a problem at the benchmark's temperature.", min=1)] = 4,
+    controls: Annotated[int, Option("--controls", help="Random adapters of the same norm, for each adapter.", min=0)] = 3,
+    split: Annotated[str, Option("--split")] = "test",
+    seed: Annotated[int, Option("--seed", help="Of the common random numbers.")] = 0,
+    greedy: Annotated[bool, Option("--greedy/--no-greedy", help="Also show greedy answers; the verdict never uses them.")] = True,
     force: options.Force = False,
     workspace: options.Workspace = None,
     dry_run: options.DryRun = False,
@@ -24,21 +23,23 @@ def evaluate(
     debug: options.Debug = False,
 ) -> None:
     """Judge whether the reasoning transferred: base, source, adapters and random controls."""
-    from .. import evaluate as verb
+    from ..evaluate import Settings
+    from ..evaluate import evaluate as verb
+    from ..evaluate import plan as resolve
     from ..progress import Progress
     from ..workspace import Workspace
     from . import verdicts
 
     out = Output(as_json=as_json, quiet=quiet)
-    settings = verb.Settings(benchmark, problems, samples, controls, split, seed, greedy)
+    settings = Settings(benchmark, problems, samples, controls, split, seed, greedy)
     if dry_run:
-        plan = verb.plan(names, target, settings, Workspace.find(workspace), force)
+        plan = resolve(names, target, settings, Workspace.find(workspace), force)
         completions = len(plan.problems) * (samples + greedy)
         rows = [[arm.name, arm.role, arm.base.id, str(completions)] for arm in plan.arms]
         if not out.data({"arms": [arm.name for arm in plan.arms], "completions_per_arm": completions}, str(len(rows))):
             out.table(["arm", "role", "model", "completions"], rows)
         return
-    results = verb.evaluate(names, target=target, settings=settings, workspace=workspace, force=force, progress=Progress(quiet=quiet))
+    results = verb(names, target=target, settings=settings, workspace=workspace, force=force, progress=Progress(quiet=quiet or as_json))
     documents = [verdicts.document(result) for result in results]
     if not out.data(documents[0] if len(documents) == 1 else {"evaluations": documents}, "\n".join(result.verdict for result in results)):
         for result in results:

@@ -1,13 +1,12 @@
 from typing import Annotated, Any
 
-import typer
-
 from . import options
+from .command import Argument
 from .output import Output
 
 
 def registry(
-    what: Annotated[str | None, typer.Argument(help="A kind (models, recipes, ...), or KIND:NAME as recipe:resa-still-v1.", show_default=False)] = None,
+    what: Annotated[str | None, Argument(help="A kind (models, recipes, ...), or KIND:NAME as recipe:resa-still-v1.")] = None,
     workspace: options.Workspace = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,

@@ -1,15 +1,14 @@
 from typing import Annotated
 
-import typer
-
 from . import options
+from .command import Argument, Option
 from .output import Output
 
 
 def push(
-    name: Annotated[str, typer.Argument(help="NAME or NAME@VERSION.", show_default=False)],
-    to: Annotated[str | None, typer.Option("--to", help="folder:PATH or hf:OWNER/NAME; else settings.remote of the registry.", show_default=False)] = None,
-    public: Annotated[bool, typer.Option("--public", help="Make a new repository public; private by default.")] = False,
+    name: Annotated[str, Argument(help="NAME or NAME@VERSION.")],
+    to: Annotated[str | None, Option("--to", help="folder:PATH or hf:OWNER/NAME; else settings.remote of the registry.")] = None,
+    public: Annotated[bool, Option("--public", help="Make a new repository public; private by default.")] = False,
     workspace: options.Workspace = None,
     dry_run: options.DryRun = False,
     as_json: options.Json = False,
@@ -17,10 +16,10 @@ def push(
     debug: options.Debug = False,
 ) -> None:
     """Send an adapter to a folder or to the Hugging Face Hub."""
-    from .. import share
+    from ..share import push as verb
 
     out = Output(as_json=as_json, quiet=quiet)
-    done = share.push(name, to, workspace=workspace, public=public, dry_run=dry_run)
+    done = verb(name, to, workspace=workspace, public=public, dry_run=dry_run)
     sent = [{"path": entry.path, "size": entry.size} for entry in done.sent]
     if not out.data({"uri": done.uri, "changed": done.changed, "sent": sent, "dry_run": dry_run}, done.uri):
         out.table(["file", "bytes"], [[entry.path, f"{entry.size:,}"] for entry in done.sent])
@@ -28,17 +27,17 @@ def push(
 
 
 def pull(
-    ref: Annotated[str, typer.Argument(help="folder:PATH#NAME@VERSION or hf:OWNER/NAME@REVISION.", show_default=False)],
+    ref: Annotated[str, Argument(help="folder:PATH#NAME@VERSION or hf:OWNER/NAME@REVISION.")],
     workspace: options.Workspace = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
     """Fetch an adapter, check every byte, and put it into the store."""
-    from .. import share
+    from ..share import pull as verb
 
     out = Output(as_json=as_json, quiet=quiet)
-    done = share.pull(ref, workspace=workspace)
+    done = verb(ref, workspace=workspace)
     m = done.adapter.manifest
     document = {
         "adapter": m.reference,

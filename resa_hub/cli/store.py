@@ -1,13 +1,12 @@
 from typing import Annotated, Any
 
-import typer
-
 from . import options
+from .command import Argument, Option
 from .output import Output
 
 
 def list_(
-    target: Annotated[str | None, typer.Option("--target", help="Also say how each fits this model.", show_default=False)] = None,
+    target: Annotated[str | None, Option("--target", help="Also say how each fits this model.")] = None,
     workspace: options.Workspace = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -40,16 +39,16 @@ def _row(adapter: Any, fits: dict[str, str]) -> dict[str, Any]:
 
 
 def _fits(home: Any, target: str) -> dict[str, str]:
-    from .. import attach
+    from ..attach import candidates, choose
     from ..sources import locate
 
-    choice = attach.choose(None, target, home.registry)
-    found = attach.candidates(home.store, locate(choice.target.base))
+    choice = choose(None, target, home.registry)
+    found = candidates(home.store, locate(choice.target.base))
     return {c.adapter.manifest.reference: c.fit.level for c in found}
 
 
 def show(
-    name: Annotated[str, typer.Argument(help="NAME or NAME@VERSION.", show_default=False)],
+    name: Annotated[str, Argument(help="NAME or NAME@VERSION.")],
     workspace: options.Workspace = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -83,7 +82,7 @@ def show(
 
 
 def verify(
-    names: Annotated[list[str] | None, typer.Argument(help="NAME or NAME@VERSION; all without it.", show_default=False)] = None,
+    names: Annotated[list[str] | None, Argument(help="NAME or NAME@VERSION; all without it.")] = None,
     workspace: options.Workspace = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,

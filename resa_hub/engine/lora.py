@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..adapter.files import CONFIG, WEIGHTS
-from ..errors import NoEffect
+from ..errors import NoEffect, Usage
 from ..recipe import LoraSettings
 
 State = dict[str, Tensor]
@@ -26,7 +26,10 @@ def new_lora(model: PreTrainedModel, settings: LoraSettings, layers: Iterable[in
     )  # fmt: skip
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        peft = get_peft_model(model, config)
+        try:
+            peft = get_peft_model(model, config)
+        except ValueError as error:
+            raise Usage(f"the LoRA finds no module: {str(error).splitlines()[0][:160]}", "set lora.modules to linear modules that the target has") from None
     for parameter in peft.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()  # master weights of a bf16 model

@@ -6,7 +6,7 @@ Margin m = max(2 points, 10% of the source's gain over base); the second part on
 Comparisons: adapter - base, and adapter - each of its controls, paired over problems. Two one-sided t tests each: is the difference above m, is it below -m.
 Either side's p values are corrected over all comparisons of all adapters of the run by Holm (1979) and held against 0.025. The first word that fits:
 
-1. `identical to base`: no logit differs.
+1. `identical to base`: no logit differs. With fewer than 8 problems nothing more is said than `underpowered`: a t test of so few can be certain by chance.
 2. `harmful`: below -m in every comparison.
 3. `source gain not identifiable`: a source was run, and its own gain over base cannot be told from 0 (the denominator of Fieller 1954) or is not positive.
 4. `transferred`: above m in every comparison. Without a control arm nothing is `transferred`: it is `not distinguishable from controls`, and says why.
@@ -24,6 +24,7 @@ from .statistics import Difference, Interval, Retained
 
 Word = Literal["identical to base", "harmful", "source gain not identifiable", "transferred", "underpowered", "not distinguishable from controls"]
 BASE = "base"
+FEWEST_PROBLEMS = 8
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -167,6 +168,8 @@ def _word(arm: AdapterArm, gain: Difference, kept: Retained | None, comparisons:
     """The rule of this module's docstring, in its order."""
     if arm.identical:
         return "identical to base"
+    if len(arm.scores) < FEWEST_PROBLEMS:
+        return "underpowered"
     if all(c.p_holm_below < alpha for c in comparisons):
         return "harmful"
     if kept is not None and not kept.identifiable:
@@ -195,6 +198,8 @@ def _sentence(
         return f"No gain to transfer was seen: {kept.reason} ({_points(source_gain.value)} points {_bracket(source_gain)}). The adapter: {change}."
     if word == "transferred":
         return f"{change}: better than {others} by more than the margin of {margin * 100:.1f} points.{_kept(kept)}"
+    if word == "underpowered" and problems < FEWEST_PROBLEMS:
+        return f"{change}: {problems} problems are too few to judge, ask for {FEWEST_PROBLEMS} or many more."
     if word == "underpowered":
         half_width = Interval(gain.value, gain.low, gain.high).half_width
         needed = statistics.problems_needed(problems, half_width, margin)

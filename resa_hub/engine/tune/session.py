@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ...datasets import Rows
 from ...progress import Progress
 from ...recipe import Recipe, Rollouts
+from ...sources import Rows
 from ..generate.noise import uniforms
 from ..generate.sampling import generate
 from ..lora import State
