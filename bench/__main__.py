@@ -4,6 +4,7 @@ import sys
 from importlib import import_module
 
 NAMES = ("door", "sae", "split")
+"""`family` (accuracy of the embedded models) and `transfer` (which method transfers, ten minutes) run when they are named."""
 
 for name in sys.argv[1:] or NAMES:
     print(f"\n{name}", flush=True)

@@ -1,5 +1,6 @@
 """`attach`: resolve -> verify -> does it fit -> load -> prove the effect -> generate."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,8 +71,9 @@ def candidates(store: Store, target: Files) -> list[Candidate]:
     """Every adapter of the store with its fit to a target, the latest version of each name, best first."""
     found = []
     for name in store.names():
-        adapter = store.get(AdapterRef(name))
-        found.append(Candidate(adapter, compat.assess(adapter.manifest.base, compat.read_lora(adapter.folder), target)))
+        with contextlib.suppress(Integrity, NoEffect, NotFound):  # `list` and `verify` tell of a broken one; it hides no other
+            adapter = store.get(AdapterRef(name))
+            found.append(Candidate(adapter, compat.assess(adapter.manifest.base, compat.read_lora(adapter.folder), target)))
     order = {"exact": 0, "kin": 1, "distant": 2, "foreign": 3}
     return sorted(found, key=lambda c: (order[c.fit.level], c.adapter.manifest.name))
 

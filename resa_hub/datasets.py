@@ -15,6 +15,8 @@ TINY = "resa-hub/tiny-chain"
 
 def load(data: Data, entry: Dataset) -> Rows:
     """The rows that a recipe asks for; raises `NotFound`, `Network` or `Usage` naming the data set."""
+    if data.rows is not None and data.rows < 1:
+        raise Usage(f"{data.rows} rows of data set {data.name!r} are asked for", "ask for 1 or more; null takes all")
     if entry.id == TINY:
         from .tiny import task
 

@@ -13,9 +13,9 @@ from .adapter import card, kinship
 from .adapter.files import CARD, MANIFEST, content_hash, identity_of, scan
 from .adapter.manifest import DataRecord, Manifest, Run
 from .adapter.store import Adapter
-from .errors import NotFound, Usage
+from .errors import HubError, NotFound, Usage, did_you_mean
 from .progress import Progress
-from .recipe import Recipe, canonical_digest, override, structure
+from .recipe import METHODS, Recipe, canonical_digest, override, structure
 from .refs import ModelRef, check_name
 from .registry import Dataset, Registry, merged, plain
 from .sources import Files, Rows, locate
@@ -69,6 +69,8 @@ def plan(
     registry: Registry,
 ) -> Plan:
     """Resolve everything that the registry and the caller say; raises `Usage` and `NotFound`, loads nothing."""
+    if method and method not in METHODS:
+        raise Usage(f"no method is called {method!r}", did_you_mean(method, list(METHODS)))
     values, recipe_name = _base_recipe(source, recipe, method, registry)
     said: dict[str, Any] = {"method": method, "source": source, "target": target, "seed": seed, "hookpoint": None if layer is None else f"layers.{layer}"}
     values = merged(values, {key: value for key, value in said.items() if value is not None})
@@ -129,11 +131,18 @@ def _base_recipe(source: str | None, recipe: str | None, method: str | None, reg
 
 def default_name(recipe: Recipe, recipe_name: str, registry: Registry) -> str:
     """The recipe's own name where it is run as it stands, else one that says source, method and layer."""
-    if not recipe_name.startswith("tiny-") and recipe_name in registry.entries["recipes"] and plain(recipe) == registry.recipe_values(recipe_name):
+    if not recipe_name.startswith("tiny-") and _as_it_stands(recipe, recipe_name, registry):
         return recipe_name
     source = recipe.source.rpartition("/")[2].lower()
     safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in source).strip("._-") or "model"
     return check_name(f"{safe}-{recipe.method}-l{refs.layer_of(recipe.hookpoint)}{'-mlp' if recipe.hookpoint.endswith('.mlp') else ''}"[:96])
+
+
+def _as_it_stands(recipe: Recipe, recipe_name: str, registry: Registry) -> bool:
+    try:
+        return recipe == registry.recipe(recipe_name)
+    except HubError:  # a file's name, or a fragment that says too little to be run
+        return False
 
 
 def extract(
@@ -251,7 +260,7 @@ def _sae_start(recipe: Recipe) -> Path | None:
 
 
 def _check_kinship(chosen: Plan, source: Files, target: Files) -> None:
-    """Source and target must share architecture and sizes: states are compared entry by entry."""
+    """Source and target must share architecture and sizes, for states are compared entry by entry, and have the layer."""
     from .errors import DoesNotFit
 
     ours, theirs = kinship.shapes(target.config), kinship.shapes(source.config)
@@ -262,3 +271,6 @@ def _check_kinship(chosen: Plan, source: Files, target: Files) -> None:
             f"{chosen.recipe.source} and {chosen.recipe.target} have other shapes: {key} {theirs[key]} and {ours.get(key)}",
             "choose a --target of the source's family and size",
         )
+    layers = ours.get("num_hidden_layers")
+    if isinstance(layers, int) and refs.layer_of(chosen.recipe.hookpoint) >= layers:
+        raise Usage(f"{chosen.recipe.hookpoint} does not exist: {chosen.recipe.target} has {layers} layers", f"choose layers.0 to layers.{layers - 1}")

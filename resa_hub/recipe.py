@@ -2,13 +2,14 @@
 
 import hashlib
 import json
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
 from .errors import Usage, did_you_mean
 
 Method = Literal["sae-tuning", "feature-diff", "random-features", "logit-distill", "pca-diff"]
+METHODS: tuple[str, ...] = get_args(Method)
 
 
 class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from .evaluate import Evaluation
 
 
+SHOWN = {"verdict", "sentence", "target", "benchmark", "split"}
+"""What a file in `evals/` must hold to be shown: it may be a stranger's."""
+
+
 def keep(adapter: Adapter, evaluation: "Evaluation") -> Path:
     """Write the evaluation and the card anew; an older one on the same target, benchmark and split is replaced."""
     folder = adapter.folder / "evals"
@@ -30,7 +34,7 @@ def keep(adapter: Adapter, evaluation: "Evaluation") -> Path:
 def kept(adapter: Adapter) -> list[dict]:
     """The evaluations that lie beside an adapter, oldest first."""
     found = [read_json(path) for path in sorted((adapter.folder / "evals").glob("*.json"))]
-    return sorted((e for e in found if isinstance(e, dict) and "verdict" in e), key=lambda e: str(e.get("created")))
+    return sorted((e for e in found if isinstance(e, dict) and e.keys() >= SHOWN), key=lambda e: str(e.get("created")))
 
 
 def write(path: Path, data: bytes) -> None:

@@ -36,21 +36,7 @@ class Files:
         return found
 
     @cached_property
-    class Rows(NamedTuple):
-    """The texts of a data set, read and named."""
-
-    name: str
-    id: str
-    revision: str
-    pairs: list[tuple[str, str]]
-    """(question, answer) without chain of thought."""
-
-    @property
-    def fingerprint(self) -> str:
-        return text_digest([part for pair in self.pairs for part in pair])
-
-
-def weights_digest(self) -> str:
+    def weights_digest(self) -> str:
         return weights_digest(self.weights)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""One small extraction, shared by all who need a finished adapter. Nothing heavy is imported until a fixture is used."""
+"""What many tests share: one small extraction, the installed wheel, the demo. Nothing heavy is imported until a fixture is used."""
 
 from pathlib import Path
 
@@ -6,6 +6,8 @@ import pytest
 
 from resa_hub.adapter.store import Adapter
 from resa_hub.progress import Progress
+from tests.demo import demonstration as demonstration
+from tests.demo import installed as installed
 
 QUICK = ["sae.steps=20", "sae.latents=256", "rollouts.count=128", "training.epochs=1", "features=16", "trigger.rows=128", "elicit.rows=128"]
 """Settings under which an extraction from tina-tiny takes about a second."""

@@ -35,7 +35,7 @@ app = Commands(
     "resa-hub",
     commands={name: command(name, function) for name, function in COMMANDS.items()},
     help="Reasoning adapters: extract, attach, share, and judge against controls.",
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 click.version_option(package_name="resa-hub", message="resa-hub %(version)s")(app)
 

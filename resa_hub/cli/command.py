@@ -45,13 +45,14 @@ def _parameter(p: inspect.Parameter, kind: Any, how: Option | Argument) -> click
     many = get_origin(kind) is list
     base = get_args(kind)[0] if many else kind
     required = p.default is inspect.Parameter.empty
-    default = None if required else p.default
-    after = _listed if many else None
+    # To click a default of None is a value: an option that has one is never missing.
+    told: dict[str, Any] = {"required": True} if required else {"default": p.default}
+    told["callback"] = _listed if many else None
     if isinstance(how, Argument):
-        return click.Argument([p.name], type=_type(base), nargs=-1 if many else 1, required=required, default=default, callback=after)
+        return click.Argument([p.name], type=_type(base), nargs=-1 if many else 1, **told)
     return click.Option(
-        [*how.flags.split(), p.name], type=_type(base, how), is_flag=base is bool, multiple=many, required=required, default=default, help=how.help,
-        show_default=default not in (None, False), callback=after,
+        [*how.flags.split(), p.name], type=_type(base, how), is_flag=base is bool, multiple=many, help=how.help,
+        show_default=not required and p.default is not None and p.default is not False, **told,
     )  # fmt: skip
 
 

@@ -17,13 +17,13 @@ class Output:
     def data(self, value: Any, essential: str = "") -> bool:
         """Print `value` in JSON mode or `essential` in quiet mode; True when nothing is left to say."""
         if self.as_json:
-            sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+            sys.stdout.write(to_json(value, indent=2) + "\n")
         elif self.quiet and essential:
-            sys.stdout.write(essential + "\n")
+            sys.stdout.write(safe(essential) + "\n")
         return self.as_json or self.quiet
 
     def text(self, text: str) -> None:
-        sys.stdout.write(safe(text) + "\n")
+        print(safe(text), flush=True)  # in order with what goes to stderr
 
     def hint(self, text: str) -> None:
         if not self.quiet and not self.as_json:
@@ -31,7 +31,7 @@ class Output:
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Aligned columns; rich's tables would double the CPU time of the light commands."""
-        cells = [[safe(str(cell)) for cell in row] for row in rows]
+        cells = [[line(str(cell)) for cell in row] for row in rows]
         widths = [max(len(column), *(len(row[i]) for row in cells)) if cells else len(column) for i, column in enumerate(columns)]
         heading = "  ".join(column.ljust(width) for column, width in zip(columns, widths, strict=True)).rstrip()
         sys.stdout.write((f"\033[1m{heading}\033[0m" if sys.stdout.isatty() else heading) + "\n")
@@ -52,9 +52,20 @@ def safe(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
 
 
+def line(text: str) -> str:
+    """The same on one line."""
+    return safe(text).replace("\n", " ").replace("\t", " ")
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """JSON in which such characters are escaped: the same document, harmless at a terminal."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+
+
 def fail(kind: str, message: str, hint: str, *, as_json: bool) -> None:
     """One error, on stderr."""
     if as_json:
-        sys.stderr.write(json.dumps({"error": {"kind": kind, "message": message, "hint": hint}}, ensure_ascii=False) + "\n")
+        sys.stderr.write(to_json({"error": {"kind": kind, "message": message, "hint": hint}}) + "\n")
     else:
-        sys.stderr.write(f"error: {safe(message)}\n" + (f"  {safe(hint)}\n" if hint else ""))
+        sys.stderr.write(f"error: {line(message)}\n" + (f"  {line(hint)}\n" if hint else ""))

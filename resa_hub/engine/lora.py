@@ -29,7 +29,7 @@ def new_lora(model: PreTrainedModel, settings: LoraSettings, layers: Iterable[in
         try:
             peft = get_peft_model(model, config)
         except ValueError as error:
-            raise Usage(f"the LoRA finds no module: {str(error).splitlines()[0][:160]}", "set lora.modules to linear modules that the target has") from None
+            raise Usage(f"the LoRA cannot be made: {str(error).splitlines()[0][:160]}", "check lora.modules, lora.rank and lora.dropout") from None
     for parameter in peft.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()  # master weights of a bf16 model

@@ -3,15 +3,18 @@
 from typing import NamedTuple
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.utils import logging
 
+from ..adapter.files import read_json
 from ..errors import RunFailed
 from ..sources import Files
 from .lora import merge
 
 SMALL = 5_000_000
 """Below this many parameters one thread is faster than two."""
+PLAIN_CLASSES = ("TokenizersBackend", "PreTrainedTokenizerFast")
+"""Tokenizer classes that say: tokenizer.json is all there is to know."""
 
 logging.set_verbosity_error()
 logging.disable_progress_bar()
@@ -52,8 +55,11 @@ def load(source: Source, dtype: str = "float32") -> PreTrainedModel:
 
 
 def load_tokenizer(files: Files) -> PreTrainedTokenizerBase:
+    """The tokenizer as it was saved: AutoTokenizer would make a qwen2 folder's own one over into a byte-level BPE that drops unknown characters."""
     try:
-        return AutoTokenizer.from_pretrained(files.folder, trust_remote_code=False)
+        config = files.folder / "tokenizer_config.json"
+        plain = config.is_file() and read_json(config).get("tokenizer_class") in PLAIN_CLASSES and (files.folder / "tokenizer.json").is_file()
+        return (PreTrainedTokenizerFast if plain else AutoTokenizer).from_pretrained(files.folder, trust_remote_code=False)
     except (ValueError, OSError) as error:
         raise RunFailed(f"the tokenizer of {files.id} cannot be loaded: {str(error).splitlines()[0][:200]}", "the folder needs its tokenizer files") from None
 

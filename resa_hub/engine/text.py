@@ -33,7 +33,17 @@ def encode(tokenizer: PreTrainedTokenizerBase, text: str, what: str = "the text"
     try:
         return list(tokenizer(text)["input_ids"])  # pyright: ignore[reportArgumentType]
     except Exception as error:  # the tokenizers library raises nothing finer
-        raise RunFailed(f"{what} {text[:60]!r} cannot be tokenized: {error}", "the tiny models know the characters 0-9 + - * = ; ? and the tags only") from None
+        unknown = next((character for character in text if not _known(tokenizer, character)), None)
+        why = f"cannot be tokenized: {error}" if unknown is None else f"holds {unknown!r}, which the tokenizer does not know"
+        raise RunFailed(f"{what} {text[:60]!r} {why}", "the tiny models know the characters 0-9 + - * = ; ? and the tags only") from None
+
+
+def _known(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
+    try:
+        tokenizer(text)
+    except Exception:
+        return False
+    return True
 
 
 def end_token(tokenizer: PreTrainedTokenizerBase) -> int:

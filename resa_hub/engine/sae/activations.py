@@ -7,50 +7,51 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ...progress import Advance
 from ..split import prefix
 from ..text import Batch
 
 BUFFER_BYTES = 2 << 30
-"""What is shuffled together; data below this size is computed once and kept."""
+"""What is shuffled together; data that fits is computed once and kept."""
+Sources = Sequence[tuple[PreTrainedModel, Sequence[Batch]]]
 
 
-def collect(model: PreTrainedModel, batches: Sequence[Batch], hookpoint: str, advance: Advance) -> Iterator[Float[Tensor, "n d_in"]]:
-    """States behind the first position, batch by batch: on real models position 0 holds 95% of the variance and drowns the rest."""
-    for batch in batches:
-        state = prefix(model, batch.ids.to(model.device), hookpoint)
-        advance(batch.tokens)
-        yield state[:, 1:].reshape(-1, state.shape[-1]).float()
+def buffers(sources: Sources, hookpoint: str) -> Iterator[Float[Tensor, "n d_in"]]:
+    """One pass over the data. On real models position 0 holds 95% of the variance and would drown the rest."""
+    held: list[Tensor] = []
+    for model, batches in sources:
+        for batch in batches:
+            state = prefix(model, batch.ids.to(model.device), hookpoint)
+            held.append(state[:, 1:].reshape(-1, state.shape[-1]).float().cpu())
+            if sum(part.nbytes for part in held) >= BUFFER_BYTES:
+                yield torch.cat(held)
+                held = []
+    if held:
+        yield torch.cat(held)
 
 
-def stream(sources: Sequence[tuple[PreTrainedModel, Sequence[Batch]]], hookpoint: str, size: int, seed: int, advance: Advance) -> Iterator[Tensor]:
-    """Endless [size, d_in] batches, shuffled inside a buffer; each pass over the data is in another order."""
+def stream(sources: Sources, hookpoint: str, size: int, seed: int) -> Iterator[Float[Tensor, "size d_in"]]:
+    """Endless batches, shuffled inside a buffer; each pass is in another order, which the seed decides."""
     generator = torch.Generator().manual_seed(seed)
-    whole: Tensor | None = None
+    only: Tensor | None = None
     while True:
-        buffer, held, complete = [], 0, True
-        for model, batches in sources if whole is None else ():
-            for states in collect(model, batches, hookpoint, advance):
-                buffer.append(states.cpu())
-                held += states.nbytes
-                if held > BUFFER_BYTES:
-                    complete = False
-                    yield from _shuffled(torch.cat(buffer), size, generator)
-                    buffer, held = [], 0
-        if whole is None:
-            tail = torch.cat(buffer) if buffer else torch.empty(0, 1)
-            whole = tail if complete else None
-        if whole is not None and len(whole) < size:
-            whole = whole.repeat(-(-size // max(1, len(whole))), 1)
-        yield from _shuffled(whole if whole is not None else tail, size, generator)
+        seen: list[int] = []
+        for buffer in [only] if only is not None else buffers(sources, hookpoint):
+            yield from _shuffled(buffer, size, generator)
+            seen.append(len(buffer))
+            only = buffer
+        if len(seen) > 1:
+            only = None  # more than one buffer: the next pass computes again
 
 
 def _shuffled(states: Tensor, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Whole batches; data smaller than one batch is repeated."""
     order = torch.randperm(len(states), generator=generator)
+    if len(order) < size:
+        order = order.repeat(-(-size // len(order)))
     for start in range(0, len(order) - size + 1, size):
         yield states[order[start : start + size]]
 
 
-def count(sources: Sequence[tuple[PreTrainedModel, Sequence[Batch]]]) -> int:
+def count(sources: Sources) -> int:
     """Training tokens of one pass: the first position of each row is left out."""
     return sum(batch.ids.shape[0] * (batch.ids.shape[1] - 1) for _, batches in sources for batch in batches)

@@ -1,6 +1,6 @@
 """Stage I: train a TopK SAE with SAELens' trainer on activations of plain transformers models."""
 
-from collections.abc import Sequence
+import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,20 +9,19 @@ from jaxtyping import Float, Int
 from sae_lens import SAE, SAETrainer, TopKTrainingSAEConfig
 from sae_lens.config import SAETrainerConfig
 from sae_lens.saes.sae import SAEMetadata
+from safetensors import SafetensorError
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from ...errors import DoesNotFit, RunFailed, Usage
 from ...progress import Progress
 from ...recipe import SaeSettings
 from ...refs import layer_of
 from ..split import prefix
-from ..text import Batch
 from . import activations
+from .activations import Sources
 from .topk import SparseTopKTrainingSAE
 
 DEAD_AFTER_STEPS = 1_000
-Sources = Sequence[tuple[PreTrainedModel, Sequence[Batch]]]
 
 
 class Trained(NamedTuple):
@@ -71,7 +70,7 @@ def _fit(
     device = sources[0][0].device
     sae.to(device)
     with progress.stage("train SAE", steps * size, "tokens") as advance:
-        batches = activations.stream(sources, hookpoint, size, seed, lambda tokens: None)
+        batches = activations.stream(sources, hookpoint, size, seed)
         first = next(batches).to(device)
         if fresh:
             with torch.no_grad():
@@ -93,7 +92,7 @@ def load(folder: Path, width: int, hookpoint: str) -> SparseTopKTrainingSAE:
     """An SAE in SAELens format as a training SAE; raises `DoesNotFit` for another width or architecture."""
     try:
         plain = SAE.load_from_disk(folder)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise DoesNotFit(f"{folder} holds no SAE in SAELens format: {error}", "it needs cfg.json and sae_weights.safetensors") from None
     config = plain.cfg
     if config.architecture() != "topk" or config.d_in != width:
@@ -108,10 +107,11 @@ def load(folder: Path, width: int, hookpoint: str) -> SparseTopKTrainingSAE:
 
 
 def save(sae: SparseTopKTrainingSAE, folder: Path, base: str) -> None:
-    """SAELens format: cfg.json and sae_weights.safetensors."""
+    """SAELens format: cfg.json and sae_weights.safetensors, the same bytes every time: SAELens orders the config's keys by hash seed."""
     sae.cfg.metadata.model_name = base
     folder.mkdir(parents=True, exist_ok=True)
-    sae.save_inference_model(str(folder))
+    _, config = sae.save_inference_model(str(folder))
+    config.write_text(json.dumps(json.loads(config.read_text()), indent=2, sort_keys=True) + "\n")
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from ...errors import Usage
 from ..kl import Head
 from ..lora import new_lora, state_of
 from ..sae.train import Trained
@@ -18,6 +19,13 @@ from .trainer import Example, ends, fit
 
 Patch = Callable[[Tensor, Tensor], Float[Tensor, "rows positions width"]]
 """(source's state, target's state) at the hookpoint -> what is added to the target's."""
+
+
+def check_patch(session: Session) -> None:
+    """Raise `Usage` unless the hookpoint is the output of a layer that the target has: the teacher's suffix starts there."""
+    if session.recipe.hookpoint.endswith(".mlp"):
+        raise Usage(f"{session.recipe.method} needs a layer-output hookpoint, not {session.recipe.hookpoint}", "choose --layer N")
+    check_layer(session.target, session.recipe.hookpoint)
 
 
 def patched_teacher(session: Session, patch: Patch) -> Callable[[Batch], Tensor]:

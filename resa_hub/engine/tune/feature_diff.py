@@ -12,9 +12,9 @@ from torch import Tensor
 
 from ...errors import NoEffect, Usage
 from ..sae.train import SparseTopKTrainingSAE, encode, train
-from ..split import check_layer, prefix
+from ..split import prefix
 from ..text import Batch
-from .distill import distill, patched_teacher
+from .distill import check_patch, distill, patched_teacher
 from .session import Extracted, Session, held_out
 
 
@@ -35,9 +35,7 @@ def run_random(session: Session) -> Extracted:
 
 def _run(session: Session, random: bool) -> Extracted:
     recipe = session.recipe
-    if recipe.hookpoint.endswith(".mlp"):
-        raise Usage(f"{recipe.method} needs a layer-output hookpoint, not {recipe.hookpoint}", "choose --layer N")
-    check_layer(session.target, recipe.hookpoint)
+    check_patch(session)
     own = session.rollouts(session.target, "target")
     train_own, test_own = held_out(own)
     sources, tests = [(session.target, train_own)], [(session.target, test_own)]

@@ -3,14 +3,14 @@
 import torch
 from torch import Tensor
 
-from ..split import check_layer, prefix
-from .distill import distill, patched_teacher
+from ..split import prefix
+from .distill import check_patch, distill, patched_teacher
 from .session import Extracted, Session
 
 
 def run(session: Session) -> Extracted:
     hookpoint = session.recipe.hookpoint
-    check_layer(session.target, hookpoint)
+    check_patch(session)
     own = session.rollouts(session.target, "target")
     second = 0.0
     for batch in own:

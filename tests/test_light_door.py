@@ -1,0 +1,118 @@
+"""What only reads or plans loads nothing heavy, and answers at once."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.commands import cpu_seconds, environment, stocked
+
+HEAVY = (
+    "torch", "transformers", "peft", "sae_lens", "vllm", "datasets", "huggingface_hub", "numpy", "scipy", "statsmodels", "pandas", "matplotlib", "rich",
+    "jinja2", "pydantic",
+)  # fmt: skip
+GUARD = f"""
+loaded = [name for name in {HEAVY!r} if name in sys.modules]
+sys.exit("loaded: " + ", ".join(loaded) if loaded else 0)
+"""
+COARSE_LIMIT = 0.35
+"""Seconds of CPU; the aim is 0.25 on an idle machine."""
+
+
+def guarded(code: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a fresh interpreter, which fails when something heavy was loaded."""
+    return subprocess.run([sys.executable, "-c", f"import sys\n{code}\n{GUARD}"], env=environment(), capture_output=True, text=True)
+
+
+def command(*arguments: str) -> str:
+    return f"from resa_hub.cli.app import run\nassert run({list(arguments)!r}) == 0"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with three adapters."""
+    return stocked(tmp_path_factory.mktemp("home"))
+
+
+LIGHT = [
+    ("--help",), ("extract", "--help"), ("--version",), ("list",), ("show", "demo-1"), ("show", "demo-1", "--json"), ("registry",),
+    ("extract", "--source", "tina-tiny", "--dry-run"), ("extract", "--source", "tina-still", "--dry-run"),
+    ("attach", "demo-1", "--target", "r1-distill-1.5b", "--dry-run"), ("push", "demo-1", "--to", "folder:remote", "--dry-run"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", LIGHT, ids=" ".join)
+def test_light_command_loads_nothing_heavy(home: Path, arguments: tuple[str, ...]) -> None:
+    takes_workspace = not {"--help", "--version"} & set(arguments)
+    done = guarded(command(*arguments, *(["--workspace", str(home)] if takes_workspace else [])))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_guard_can_fail() -> None:
+    """Each of two heavy modules, loaded before or by a command, trips it."""
+    for code in (f"{command('--help')}\nimport numpy", "import huggingface_hub", "sys.modules['torch'] = sys"):
+        done = guarded(code)
+        assert done.returncode == 1 and "loaded: " in done.stderr
+
+
+def test_importing_the_package_is_light() -> None:
+    done = guarded("import resa_hub\nassert not [name for name in sys.modules if name.startswith('resa_hub.')]")
+    assert done.returncode == 0, done.stderr
+
+
+def test_importing_the_verbs_is_light() -> None:
+    done = guarded("from resa_hub import extract, attach, evaluate, push, pull")
+    assert done.returncode == 0, done.stderr
+
+
+ORDERS = {
+    "verbs first": "from resa_hub import extract, attach, evaluate, push, pull",
+    "modules first": """
+import resa_hub.extract, resa_hub.attach, resa_hub.evaluate, resa_hub.share
+from resa_hub import extract, attach, evaluate, push, pull""",
+    "modules by name": """
+import importlib
+[importlib.import_module(f"resa_hub.{name}") for name in ("evaluate", "extract", "attach")]
+from resa_hub import extract, attach, evaluate, push, pull""",
+    "modules afterwards": """
+from resa_hub import extract, attach, evaluate, push, pull
+import resa_hub.extract, resa_hub.evaluate
+from resa_hub import extract, evaluate""",
+    "by a star": "from resa_hub import *",
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_library_gives_functions_whatever_was_imported_before(order: str) -> None:
+    check = """
+from resa_hub.extract import plan
+functions = {"extract": extract, "attach": attach, "evaluate": evaluate, "push": push, "pull": pull}
+modules = {"push": "share", "pull": "share"}
+for name, function in functions.items():
+    module = sys.modules["resa_hub." + modules.get(name, name)]
+    assert callable(function) and function is getattr(module, name), name
+    assert getattr(resa_hub, name) is function, name
+"""
+    done = guarded(f"{ORDERS[order]}\nimport resa_hub\n{check}")
+    assert done.returncode == 0, done.stderr
+
+
+def test_unknown_name_of_the_library_is_an_attribute_error() -> None:
+    import resa_hub
+
+    with pytest.raises(AttributeError, match="extrakt"):
+        _ = resa_hub.extrakt  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.mark.slow
+def test_light_commands_take_little_cpu_time(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The least of five runs after one that writes the bytecode."""
+    least = {}
+    for arguments in (("--help",), ("list", "--workspace", str(home)), ("show", "demo-1", "--workspace", str(home))):
+        cpu_seconds(*arguments)
+        least[arguments[0]] = min(cpu_seconds(*arguments) for _ in range(5))
+    with capsys.disabled():
+        print("\nCPU seconds: " + ", ".join(f"{name} {seconds:.3f}" for name, seconds in least.items()))
+    assert {name: seconds for name, seconds in least.items() if seconds >= COARSE_LIMIT} == {}
