@@ -112,7 +112,8 @@ def _base_recipe(source: str | None, recipe: str | None, method: str | None, reg
             raise Usage(f"{path}{place}: not valid YAML", "mend that line") from None
         if not isinstance(values, dict):
             raise Usage(f"{path}: a recipe is a mapping of settings", "`resa-hub registry recipe:tiny-sae-tuning` shows one")
-        parent = values.pop("like", None)
+        parent = structure(values.pop("like", None), str | None, f"{path}: like")
+        values.pop("note", None)
         return (merged(registry.recipe_values(parent), values) if parent else values), path.stem
     if recipe:
         return registry.recipe_values(recipe), recipe

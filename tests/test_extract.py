@@ -253,7 +253,7 @@ def test_a_target_of_other_shapes_does_not_fit(tmp_path: Path) -> None:
         ("like: tiny-feature-diff\nfeatures: many", Usage, "features"),
         ("like: tiny-nothing\n", NotFound, "tiny-nothing"),
         ("method: feature-diff\n", Usage, "source"),
-        pytest.param("like: [1, 2]\n", Usage, "like", marks=pytest.mark.xfail(reason="extract hands `like` of a file on unchecked", strict=False)),
+        ("like: [1, 2]\n", Usage, "like"),
         ("", Usage, "mapping"),
     ],
 )

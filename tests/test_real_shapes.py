@@ -41,8 +41,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         num_key_value_heads=2,
         tie_word_embeddings=False,
     )
-    base = LlamaForCausalLM(config).to(torch.bfloat16)
-    base.save_pretrained(home / "base")
+    base = LlamaForCausalLM(config).to(torch.bfloat16)  # pyright: ignore[reportArgumentType]
+    base.save_pretrained(str(home / "base"))
     tokenizer.save_pretrained(home / "base")
     tuned = get_peft_model(base, LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False))
     tuned.save_pretrained(home / "tuned", save_embedding_layers=False)

@@ -32,7 +32,7 @@ class SampleFile:
         for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 problem, number, text, tokens, finished = json.loads(line)
-            except ValueError:
+            except (ValueError, TypeError):
                 continue
             found[problem, number] = Sample(text, tokens, finished)
         return found
