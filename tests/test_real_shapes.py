@@ -45,7 +45,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base.save_pretrained(str(home / "base"))
     tokenizer.save_pretrained(home / "base")
     tuned = get_peft_model(base, LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False))
-    tuned.save_pretrained(home / "tuned", save_embedding_layers=False)
+    tuned.save_pretrained(str(home / "tuned"), save_embedding_layers=False)
     rows = [{"question": f"What is {a} + {b}?", "verification": json.dumps({"answer": {"value": str(a + b)}})} for a in range(8) for b in range(4)]
     (home / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (home / "registry.yaml").write_text(
