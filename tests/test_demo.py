@@ -73,7 +73,6 @@ def test_second_run_reuses_everything(demonstration: Demonstration, installed: I
     assert again.stderr.count("this recipe was finished before") == 2 and "train adapter" not in again.stderr and "samples/s" not in again.stderr
 
 
-@pytest.mark.skipif(not EXAMPLE.exists(), reason="the example adapter is not committed yet")
 def test_committed_example_is_whole_and_comes_out_again(demonstration: Demonstration) -> None:
     committed = Store(ROOT / "adapters").get(AdapterRef(FEATURES, "0.1.0"))
     assert verify(EXAMPLE) == committed.manifest

@@ -228,11 +228,11 @@ def test_any_recipe_becomes_the_other_variant_by_laying_the_fragment_over_it() -
 def test_the_tiny_recipes_say_everything_that_was_measured() -> None:
     tuning, diff = builtin().recipe("tiny-sae-tuning"), builtin().recipe("tiny-feature-diff")
     assert (tuning.method, tuning.rollouts, tuning.training.epochs) == ("sae-tuning", None, 2)
-    assert (diff.method, diff.features, diff.training.epochs) == ("feature-diff", 64, 4)
+    assert (diff.method, diff.features, diff.training.epochs) == ("feature-diff", 64, 3)
     assert diff.rollouts and (diff.rollouts.count, diff.rollouts.temperature, diff.rollouts.new_tokens) == (1024, 1.0, 64)
     for recipe in (tuning, diff):
         assert (recipe.hookpoint, recipe.dtype, recipe.seed, recipe.training.learning_rate) == ("layers.2", "float32", 0, 1e-3)
-        assert (recipe.sae.latents, recipe.sae.k, recipe.sae.steps, recipe.sae.learning_rate, recipe.sae.batch_tokens) == (1024, 16, 800, 2e-3, 1024)
+        assert (recipe.sae.latents, recipe.sae.k, recipe.sae.steps, recipe.sae.learning_rate, recipe.sae.batch_tokens) == (1024, 16, 300, 2e-3, 1024)
         assert (recipe.trigger.rows, recipe.trigger.seed, recipe.elicit) == (2048, 21, recipe.trigger)
         assert (recipe.lora.dropout, recipe.training.batch_rows, recipe.training.chunk_tokens) == (0.0, 32, None)
 
