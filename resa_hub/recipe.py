@@ -2,14 +2,18 @@
 
 import hashlib
 import json
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
 from .errors import Usage, did_you_mean
 
-Method = Literal["sae-tuning", "feature-diff", "random-features", "logit-distill", "pca-diff"]
+Method = Literal["sae-tuning", "feature-diff", "random-features", "pca-diff", "logit-distill", "sft", "random", "gaussian"]
 METHODS: tuple[str, ...] = get_args(Method)
+
+
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Positive = Annotated[float, msgspec.Meta(ge=0)]
 
 
 class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -19,7 +23,7 @@ class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Data(Strict, frozen=True, kw_only=True):
     name: str
     """Registry name, Hub id or local file."""
-    rows: int | None = None
+    rows: Count | None = None
     """Rows taken from the front; null takes all."""
     seed: int = 0
     """For generated data sets only."""
@@ -29,39 +33,55 @@ class SaeSettings(Strict, frozen=True, kw_only=True):
     mode: Literal["pretrained", "finetuned", "scratch"] = "finetuned"
     origin: str | None = None
     """Registry name or repository of the SAE that `pretrained` and `finetuned` start from."""
-    latents: int = 65_536
-    k: int = 32
-    learning_rate: float = 2.5e-4
-    batch_tokens: int = 32_768
-    epochs: float = 1.0
+    any_hookpoint: bool = False
+    """Take an SAE that was made for another hookpoint, as the reference code does: its FVU here is printed."""
+    latents: Count = 65_536
+    k: Count = 32
+    optimizer: Literal["adam", "signum"] = "adam"
+    """adam: SAELens' trainer on the squared error; signum: schedule-free sign SGD on the FVU, as the reference code's trainer (sparsify) does."""
+    learning_rate: Positive | None = 2.5e-4
+    """null: 5e-3 / sqrt(latents / 2^14), the reference code's choice for signum."""
+    encoder: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the encoder's forward product in training."""
+    skip_first: bool = True
+    """Leave the first position out: on real models it holds most of the variance."""
+    batch_tokens: Count = 32_768
+    epochs: Positive = 1.0
     """Passes over the activations; `steps` overrides it."""
-    steps: int | None = None
+    steps: Count | None = None
+
+    @property
+    def rate(self) -> float:
+        """The learning rate; sparsify's rule where none is given."""
+        return self.learning_rate if self.learning_rate is not None else 5e-3 / (self.latents / 2**14) ** 0.5
 
 
 class LoraSettings(Strict, frozen=True, kw_only=True):
-    rank: int = 32
-    alpha: int = 128
-    dropout: float = 0.05
+    rank: Count = 32
+    alpha: Count = 128
+    dropout: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.05
     modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 class Training(Strict, frozen=True, kw_only=True):
-    learning_rate: float = 1e-6
-    epochs: int = 2
-    batch_rows: int = 1
+    learning_rate: Positive = 1e-6
+    epochs: Count = 2
+    batch_rows: Count = 1
     """Chunks or rollouts a step."""
-    gradient_clip: float = 1.0
+    gradient_clip: Positive = 1.0
     schedule: Literal["constant", "cosine"] = "constant"
     kl: Literal["teacher-student", "student-teacher"] = "teacher-student"
     """KL(teacher || student) as the reference code computes it, or KL(student || teacher) as the paper writes it."""
-    chunk_tokens: int | None = 2_048
+    reduction: Literal["sum", "mean"] = "sum"
+    """Of the KL over the tokens of a chunk; both average over chunks."""
+    chunk_tokens: Count | None = 2_048
     """Length of the packed chunks (examples joined with EOS); null keeps one example a row, bucketed by length."""
 
 
 class Rollouts(Strict, frozen=True, kw_only=True):
-    count: int = 1_024
-    temperature: float = 1.0
-    new_tokens: int = 64
+    count: Count = 1_024
+    temperature: Positive = 1.0
+    new_tokens: Count = 64
     of_source: bool = True
     """The SAE also sees the source's own rollouts."""
 
@@ -81,8 +101,10 @@ class Recipe(Strict, frozen=True, kw_only=True):
     training: Training = Training()
     rollouts: Rollouts | None = None
     """On-policy rollouts of the target; the methods other than sae-tuning need them."""
-    features: int = 64
+    features: Count = 64
     """feature-diff: the k features in which source and target differ most; pca-diff: the number of directions."""
+    selection: Literal["mean", "attribution"] = "mean"
+    """feature-diff: rank features by mean |difference|, or by the difference times the gradient of the KL to the source."""
     scale: float = 1.0
     """Factor on the patch that the teacher sees."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
@@ -92,7 +114,15 @@ class Recipe(Strict, frozen=True, kw_only=True):
         self.digest()  # NaN and infinity have none: refused here, before any work
 
     def digest(self) -> str:
-        return canonical_digest(msgspec.to_builtins(self))
+        return canonical_digest(told(self))
+
+
+def told(value: Any) -> Any:
+    """A struct as plain values, without what equals a default: a field that is added later with the old behaviour as default changes no digest."""
+    if not isinstance(value, msgspec.Struct):
+        return msgspec.to_builtins(value)
+    given = ((field, getattr(value, field.name)) for field in msgspec.structs.fields(value))
+    return {field.name: told(part) for field, part in given if field.default is msgspec.NODEFAULT or part != field.default}
 
 
 def canonical_json(value: Any) -> bytes:

@@ -87,7 +87,7 @@ from resa_hub import extract, evaluate""",
 @pytest.mark.parametrize("order", ORDERS)
 def test_library_gives_functions_whatever_was_imported_before(order: str) -> None:
     check = """
-from resa_hub.extract import plan
+from resa_hub.plan import plan
 functions = {"extract": extract, "attach": attach, "evaluate": evaluate, "push": push, "pull": pull}
 modules = {"push": "share", "pull": "share"}
 for name, function in functions.items():

@@ -10,8 +10,11 @@ from sae_lens.saes.sae import TrainStepInput
 from torch import Tensor
 
 from resa_hub.engine.sae import activations
+from resa_hub.engine.sae.codes import encode, reconstruct
+from resa_hub.engine.sae.files import load, new, save
+from resa_hub.engine.sae.quality import quality
 from resa_hub.engine.sae.topk import SparseTopKTrainingSAE
-from resa_hub.engine.sae.train import encode, load, new, quality, reconstruct, save, train
+from resa_hub.engine.sae.train import train
 from resa_hub.engine.split import decoder_layers
 from resa_hub.engine.text import Batch
 from resa_hub.engine.tune.feature_diff import Ranking, choose, picked

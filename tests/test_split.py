@@ -12,13 +12,14 @@ from transformers import PreTrainedModel
 from resa_hub import datasets
 from resa_hub.engine.lora import State, new_lora, state_of
 from resa_hub.engine.models import Source, load_base
-from resa_hub.engine.sae.train import SparseTopKTrainingSAE, reconstruct
+from resa_hub.engine.sae.codes import reconstruct
+from resa_hub.engine.sae.topk import SparseTopKTrainingSAE
 from resa_hub.engine.split import check_layer, decoder_layers, final_state, head, hook_module, prefix, spliced, suffix
 from resa_hub.engine.text import Batch
 from resa_hub.engine.tune import method, sae_tuning
 from resa_hub.engine.tune.session import Session
 from resa_hub.errors import DoesNotFit, Usage
-from resa_hub.extract import plan
+from resa_hub.plan import plan
 from resa_hub.progress import Progress
 from resa_hub.registry import Registry
 from resa_hub.sources import locate

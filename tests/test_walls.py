@@ -35,7 +35,8 @@ MAY: dict[str, set[str]] = {
     "evaluation": ARTIFACT | {"sources"},
     "workspace": {"errors", "registry", "adapter"},
     "engine": {"errors", "refs", "recipe", "progress", "adapter", "sources", "evaluation"},
-    "extract": BELOW_VERBS,
+    "plan": {"errors", "refs", "recipe", "registry"},
+    "extract": BELOW_VERBS | {"plan"},
     "attach": BELOW_VERBS,
     "evaluate": BELOW_VERBS | {"attach"},
     "share": BELOW_VERBS,
@@ -50,7 +51,7 @@ INSIDE_FUNCTIONS: dict[str, set[str]] = {
     "attach": {"engine"},
     "evaluate": {"engine", "record"},
     "record": {"evaluate"},
-    "cli": {"extract", "attach", "evaluate", "share", "record"} | BELOW_VERBS,
+    "cli": {"extract", "attach", "evaluate", "share", "record"} | BELOW_VERBS | {"plan"},
 }
 """What each may import besides, once something is done (inside functions, or for the types alone)."""
 

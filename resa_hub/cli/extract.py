@@ -25,7 +25,7 @@ def extract(
 ) -> None:
     """Make an adapter from a source model."""
     from ..extract import extract as verb
-    from ..extract import plan as resolve
+    from ..plan import plan as resolve
     from ..progress import Progress
     from ..registry import plain
     from ..workspace import Workspace

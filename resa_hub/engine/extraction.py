@@ -11,7 +11,7 @@ from ..sources import Files
 from .lora import load_lora, save_lora
 from .models import load_base
 from .probe import measure
-from .sae.train import save
+from .sae.files import save
 from .tune import method
 from .tune.session import Session
 

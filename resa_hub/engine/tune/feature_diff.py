@@ -11,7 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ...errors import NoEffect, Usage
-from ..sae.train import SparseTopKTrainingSAE, encode, train
+from ..sae.codes import encode
+from ..sae.topk import SparseTopKTrainingSAE
+from ..sae.train import train
 from ..split import prefix
 from ..text import Batch
 from .distill import check_patch, distill, patched_teacher

@@ -10,7 +10,9 @@ from transformers import PreTrainedModel
 
 from ...errors import Usage
 from ..lora import new_lora, state_of
-from ..sae.train import SparseTopKTrainingSAE, reconstruct, train
+from ..sae.codes import reconstruct
+from ..sae.topk import SparseTopKTrainingSAE
+from ..sae.train import train
 from ..split import check_layer, decoder_layers, final_state, head, prefix, spliced, suffix
 from ..text import Batch, bucketed, encode, end_token, packed, question_answer
 from .session import Extracted, Session, held_out

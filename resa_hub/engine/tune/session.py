@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ...errors import Usage
 from ...progress import Progress
 from ...recipe import Recipe, Rollouts
 from ...sources import Rows
@@ -37,7 +36,6 @@ class Session:
     def __init__(
         self, recipe: Recipe, source: Source, target: Source, template: str | None, trigger: Rows, elicit: Rows, sae_start: Path | None, progress: Progress
     ) -> None:
-        check_ranges(recipe)
         self.recipe, self.template, self.progress, self.sae_start = recipe, template, progress, sae_start
         self.trigger, self.elicit = trigger, elicit
         self._source, self._target = source, target
@@ -79,23 +77,6 @@ class Session:
         """A few short texts of the data, to measure the adapter's effect on."""
         rows = [row[:PROBE_TOKENS] for batch in batches for row in batch.ids[:1]][:PROBES]
         return tuple(str(self.tokenizer.decode(torch.as_tensor(row).tolist(), skip_special_tokens=True)) for row in rows)
-
-
-def check_ranges(recipe: Recipe) -> None:
-    """Raise `Usage` for a number of a recipe that means nothing: an empty batch, a negative temperature."""
-    training, rollouts, sae = recipe.training, recipe.rollouts or Rollouts(), recipe.sae
-    at_least_one = {
-        "features": recipe.features, "lora.rank": recipe.lora.rank, "lora.alpha": recipe.lora.alpha, "training.epochs": training.epochs,
-        "training.batch_rows": training.batch_rows, "training.chunk_tokens": training.chunk_tokens, "rollouts.count": rollouts.count,
-        "rollouts.new_tokens": rollouts.new_tokens, "sae.batch_tokens": sae.batch_tokens, "sae.steps": sae.steps,
-    }  # fmt: skip
-    for name, value in at_least_one.items():
-        if value is not None and value < 1:
-            raise Usage(f"{name} is {value}", f"set {name} to 1 or more")
-    not_negative = {"rollouts.temperature": rollouts.temperature, "training.learning_rate": training.learning_rate, "sae.learning_rate": sae.learning_rate}
-    for name, number in {**not_negative, "training.gradient_clip": training.gradient_clip}.items():
-        if number < 0:
-            raise Usage(f"{name} is {number}", f"set {name} to 0 or more")
 
 
 def held_out(batches: list[Batch]) -> tuple[list[Batch], list[Batch]]:
