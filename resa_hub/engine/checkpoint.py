@@ -1,0 +1,55 @@
+"""The state of long work on disk: written whole or not at all, and read back after a kill."""
+
+import os
+import pickle
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import RunFailed
+
+
+class Checkpoint:
+    """Named states in one folder. Without a folder nothing is written, and the work starts anew each time."""
+
+    def __init__(self, folder: Path | None = None, every: float = 30.0) -> None:
+        """every: seconds between two states of running work; 0 writes one at each step."""
+        self.folder, self.every = folder, every
+        self._last = time.monotonic()
+
+    def load(self, name: str) -> dict[str, Any] | None:
+        """The state last saved under this name, None where there is none that can be read whole."""
+        path = self._path(name)
+        if path is None or not path.is_file():
+            return None
+        try:
+            return torch.load(path, weights_only=True)
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
+            return None
+
+    def save(self, name: str, state: dict[str, Any]) -> None:
+        """Tensors and plain values; raises `RunFailed` when the disk is full, the state before stays."""
+        path = self._path(name)
+        if path is None:
+            return
+        staged = path.with_suffix(f".{os.getpid()}.new")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with staged.open("wb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(staged, path)
+        except (OSError, RuntimeError) as error:
+            staged.unlink(missing_ok=True)
+            raise RunFailed(f"the state of this run cannot be written to {path.parent}: {error}", "free some disk space and run the command again") from None
+        self._last = time.monotonic()
+
+    def due(self) -> bool:
+        """Whether it is time for the next state."""
+        return self.folder is not None and time.monotonic() - self._last >= self.every
+
+    def _path(self, name: str) -> Path | None:
+        return None if self.folder is None else self.folder / f"{name}.pt"
