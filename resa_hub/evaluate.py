@@ -72,6 +72,7 @@ class Evaluation(msgspec.Struct, frozen=True):
     arms: list[ArmResult]
     created: str
     seconds: float
+    draw: int = 0
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,8 @@ class Settings:
     split: str = "test"
     seed: int = 0
     greedy: bool = True
+    draw: int = 0
+    """Which problems of a generated benchmark: another draw has not been looked at while methods were developed."""
 
     def check(self) -> None:
         if self.samples < 1 or self.seeds < 0:
@@ -108,7 +111,7 @@ def plan(names: Sequence[str], target: str, settings: Settings, home: Workspace,
     if not names:
         raise Usage("no adapter is named", "resa-hub eval NAME --target TARGET")
     benchmark = benchmarks.load(settings.benchmark)
-    problems = benchmark.problems(settings.split, settings.problems)
+    problems = benchmark.problems(settings.split, settings.problems, settings.draw)
     choices = [choose(name, target, home.registry) for name in names]
     files = locate(choices[0].target.base)
     adapters = {}
@@ -263,4 +266,5 @@ def _evaluation(made: Plan, label: str, verdict: Verdict, rows: list[ArmResult],
         arms=[row for row in rows if row.name not in others],
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=round(seconds, 1),
+        draw=made.settings.draw,
     )

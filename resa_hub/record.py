@@ -20,11 +20,12 @@ SHOWN = {"verdict", "sentence", "target", "benchmark", "split"}
 
 
 def keep(adapter: Adapter, evaluation: "Evaluation") -> Path:
-    """Write the evaluation and the card anew; an older one on the same target, benchmark and split is replaced."""
+    """Write the evaluation and the card anew; an older one on the same target, benchmark, split and draw is replaced."""
     folder = adapter.folder / "evals"
     folder.mkdir(exist_ok=True)
     target = re.sub(r"[^A-Za-z0-9._-]+", "-", evaluation.target).strip("-.") or "target"
-    path = folder / f"{target[:60]}--{evaluation.benchmark}--{evaluation.split}.json"
+    draw = f"-{evaluation.draw}" if evaluation.draw else ""
+    path = folder / f"{target[:60]}--{evaluation.benchmark}--{evaluation.split}{draw}.json"
     write(path, msgspec.json.format(msgspec.json.encode(evaluation), indent=2) + b"\n")
     lines = card.verdict_lines(kept(adapter))
     write(adapter.folder / CARD, card.render(adapter.manifest, lines).encode())

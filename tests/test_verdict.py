@@ -256,16 +256,19 @@ def random_gains(*means: float, seed: int, problems: int = 60) -> tuple[numpy.nd
     return base, source, AdapterArm(scores, {f"random-{i}": other for i, other in enumerate(others)})
 
 
+@pytest.mark.slow
 def test_false_positives_of_an_adapter_exchangeable_with_its_controls(quick):
     """All gain 15 points over base, so that only the controls can tell."""
     assert share_of("transferred", 150, lambda seed: random_gains(0.3, 0.3, 0.3, 0.3, seed=seed)) <= 0.05
 
 
+@pytest.mark.slow
 def test_false_positives_at_a_true_gain_of_exactly_the_margin(quick):
     """The source gains 30 points, so the margin and the adapter's true gain are 3; the controls lose 3, so only base can tell."""
     assert share_of("transferred", 150, lambda seed: random_gains(0.06, -0.06, -0.06, -0.06, seed=seed)) <= 0.05
 
 
+@pytest.mark.slow
 def test_power(quick):
     """40 points where the source gains 50, on 30 problems."""
     assert share_of("transferred", 50, lambda seed: arms(0.8, 0.98, 0.0, 0.0, -0.1, problems=30, seed=seed)) >= 0.95

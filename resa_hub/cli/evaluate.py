@@ -14,6 +14,7 @@ def evaluate(
     controls: Annotated[int, Option("--controls", help="Random adapters of the same norm, for each adapter.", min=0)] = 3,
     split: Annotated[str, Option("--split")] = "test",
     seed: Annotated[int, Option("--seed", help="Of the common random numbers.")] = 0,
+    draw: Annotated[int, Option("--draw", help="Other problems of a generated benchmark.", min=0)] = 0,
     greedy: Annotated[bool, Option("--greedy/--no-greedy", help="Also show greedy answers; the verdict never uses them.")] = True,
     force: options.Force = False,
     workspace: options.Workspace = None,
@@ -31,7 +32,7 @@ def evaluate(
     from . import verdicts
 
     out = Output(as_json=as_json, quiet=quiet)
-    settings = Settings(benchmark, problems, samples, controls, split, seed, greedy)
+    settings = Settings(benchmark, problems, samples, controls, split, seed, greedy, draw)
     if dry_run:
         plan = resolve(names, target, settings, Workspace.find(workspace), force)
         completions = len(plan.problems) * (samples + greedy)
