@@ -1,4 +1,4 @@
-"""What the hub promises on the embedded family, at T=0.6 with 3 controls and 500 problems x 4 samples that nobody developed on: feature-diff transfers, its controls do not."""
+"""What the hub promises on the embedded family, at T=0.6, 3 controls, 500 fresh problems x 4 samples: feature-diff transfers, its controls do not."""
 
 import pytest
 
