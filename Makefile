@@ -13,7 +13,7 @@ demo: setup
 test: setup
 	@$(BIN)/python -m pytest
 test-fast: setup
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile
 lint: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright
 bench: setup
