@@ -1,6 +1,6 @@
 """resa-hub: extract, attach, share and judge reasoning adapters.
 
-`from resa_hub import extract, attach, evaluate, push, pull` gives the functions behind the commands of the same names.
+`from resa_hub import extract, attach, evaluate, push, pull, sweep` gives the functions behind the commands of the same names.
 Nothing is loaded until one of them is asked for.
 """
 
@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from .extract import extract as extract
     from .share import pull as pull
     from .share import push as push
+    from .sweep import sweep as sweep
 
-__all__ = ["attach", "evaluate", "extract", "pull", "push"]
-VERBS = {"attach": "attach", "evaluate": "evaluate", "extract": "extract", "pull": "share", "push": "share"}
+__all__ = ["attach", "evaluate", "extract", "pull", "push", "sweep"]
+VERBS = {"attach": "attach", "evaluate": "evaluate", "extract": "extract", "pull": "share", "push": "share", "sweep": "sweep"}
 """Function -> the module that defines it."""
 
 
@@ -28,7 +29,7 @@ def __getattr__(name: str) -> Any:
 
 
 class _Package(ModuleType):
-    """Three verbs share their module's name; the import of a submodule binds it here, which would hide the function."""
+    """Some verbs share their module's name; the import of a submodule binds it here, which would hide the function."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not (name in VERBS and isinstance(value, ModuleType)):

@@ -170,6 +170,14 @@ def evaluate(
     return results
 
 
+def answers(names: Sequence[str], target: str, settings: Settings, home: Workspace) -> dict[str, list[list[int]]]:
+    """adapter -> [problems][samples] of 0 and 1 at the benchmark's temperature: what `evaluate` has judged, read from the samples it kept."""
+    made = plan(names, target, settings, home, force=True)
+    quiet = Progress(quiet=True)
+    arms = [arm for arm in made.arms if arm.role == "adapter"]
+    return {arm.name: _grades(made, _sample(made, arm, home, quiet, made.benchmark.temperature, settings.samples), settings.samples) for arm in arms}
+
+
 def _self_check(made: Plan) -> set[str]:
     """Adapters that change no logit; a control that changes none stops the run."""
     from .engine.arms import effect, random_like

@@ -21,7 +21,9 @@ BELOW_VERBS = ARTIFACT | {"progress", "registry", "sources", "datasets", "worksp
 MAY: dict[str, set[str]] = {
     "__init__": set(),
     "errors": set(),
+    "failures": {"errors"},
     "progress": set(),
+    "work": {"errors"},
     "refs": {"errors"},
     "recipe": {"errors", "refs"},
     "registry": {"errors", "refs", "recipe"},
@@ -36,9 +38,11 @@ MAY: dict[str, set[str]] = {
     "workspace": {"errors", "registry", "adapter"},
     "engine": {"errors", "refs", "recipe", "progress", "adapter", "sources", "evaluation"},
     "plan": {"errors", "refs", "recipe", "registry"},
-    "extract": BELOW_VERBS | {"plan"},
+    "extract": BELOW_VERBS | {"plan", "work", "failures"},
     "attach": BELOW_VERBS,
     "evaluate": BELOW_VERBS | {"attach"},
+    "executors": {"errors"},
+    "sweep": BELOW_VERBS | {"plan", "extract", "evaluate", "executors"},
     "share": BELOW_VERBS,
     "record": ARTIFACT,
     "cli": {"errors"},
@@ -46,12 +50,12 @@ MAY: dict[str, set[str]] = {
 """Part of the house -> the parts that it may import when it is imported itself; a file of its own goes before its folder. Its own part is always free."""
 
 INSIDE_FUNCTIONS: dict[str, set[str]] = {
-    "__init__": {"extract", "attach", "evaluate", "share"},
+    "__init__": {"extract", "attach", "evaluate", "share", "sweep"},
     "extract": {"engine"},
     "attach": {"engine"},
     "evaluate": {"engine", "record"},
     "record": {"evaluate"},
-    "cli": {"extract", "attach", "evaluate", "share", "record"} | BELOW_VERBS | {"plan"},
+    "cli": {"extract", "attach", "evaluate", "share", "record", "sweep"} | BELOW_VERBS | {"plan"},
 }
 """What each may import besides, once something is done (inside functions, or for the types alone)."""
 

@@ -6,7 +6,7 @@ import sys
 import click
 
 from ..errors import HubError
-from . import attach, demo, evaluate, extract, registry, share, store
+from . import attach, demo, evaluate, extract, registry, share, store, sweep
 from .command import command
 from .output import fail
 
@@ -15,6 +15,7 @@ COMMANDS = {
     "extract": extract.extract,
     "attach": attach.attach,
     "eval": evaluate.evaluate,
+    "sweep": sweep.sweep,
     "push": share.push,
     "pull": share.pull,
     "list": store.list_,

@@ -1,0 +1,163 @@
+"""`sweep`: one adapter a layer (and seed), judged on development problems, and whether layers differ beyond noise."""
+
+import functools
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from .errors import Usage
+from .evaluate import Evaluation, Settings, answers, evaluate
+from .executors import run
+from .extract import extract
+from .plan import plan
+from .progress import Progress
+from .recipe import canonical_digest, told
+from .workspace import Workspace
+
+NOISE = 0.05
+"""p above which a curve is not told from noise."""
+
+
+class Place(msgspec.Struct, frozen=True):
+    """One point of the curve: gains in points over base."""
+
+    layer: int
+    seed: int
+    adapter: str
+    gain: float
+    gain_ci: tuple[float, float]
+    verdict: str
+    controls: tuple[float, ...]
+    """Gains of the random adapters of equal norm."""
+
+
+class Sweep(msgspec.Struct, frozen=True):
+    method: str
+    source: str
+    target: str
+    benchmark: str
+    split: str
+    problems: int
+    samples: int
+    source_gain: float | None
+    places: list[Place]
+    p_adapters: float | None
+    """All adapters answer alike on these problems."""
+    p_layers: float | None
+    """Layers do not matter, against the spread of seeds; null for one seed a layer."""
+    sentence: str
+    plot: str
+
+
+def layers_of(text: str) -> list[int]:
+    """`1-26`, `0,2,5-7` -> layers in order; raises `Usage`."""
+    found: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,4})(?:\s*-\s*(\d{1,4}))?\s*", part)
+        if not match or (match[2] and int(match[2]) < int(match[1])):
+            raise Usage(f"--layers {text!r} is not a list of layers", "for example --layers 1-26, or --layers 0,2,5-7")
+        found |= set(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return sorted(found)
+
+
+def sweep(
+    source: str | None = None,
+    *,
+    layers: Sequence[int],
+    seeds: int = 1,
+    judging: Settings = Settings(split="dev", problems=200, samples=2, seeds=1, greedy=False),
+    executor: str = "local",
+    workspace: str | Path | None = None,
+    progress: Progress | None = None,
+    **choices: Any,
+) -> Sweep:
+    """Extract one adapter a layer and seed, evaluate all on the target, draw the curve. What was made before is taken: it resumes by itself.
+
+    choices: those of `plan`, `layer` and `seed` aside. The problems are those of the development split unless `judging` says otherwise, for a layer that was
+    picked on test problems would be judged on them too. Raises the errors of `extract` and `evaluate`.
+    """
+    home, progress = Workspace.find(workspace), progress or Progress()
+    if not layers or seeds < 1:
+        raise Usage("a sweep needs at least one layer and one seed", "--layers 0-3 --seeds 1")
+    first = choices.pop("seed", None) or 0
+    grid = [(layer, first + number) for layer in layers for number in range(seeds)]
+    plans = {(layer, seed): plan(source, layer=layer, seed=seed, registry=home.registry, **choices) for layer, seed in grid}
+    target = next(iter(plans.values())).recipe.target
+    tasks = [functools.partial(_extract, source, home.folder, layer, seed, progress.quiet or executor != "local", choices) for layer, seed in grid]
+    names: dict[tuple[int, int], str] = {}
+    with progress.stage("sweep", len(tasks), "adapters") as advance:
+        for place, name in run(tasks, executor):
+            names[grid[place]] = name
+            advance(1)
+    ordered = [names[at] for at in grid]
+    judged = dict(zip(grid, evaluate(ordered, target=target, settings=judging, workspace=home.folder, progress=progress), strict=True))
+    return _report(plans, names, judged, ordered, target, judging, home)
+
+
+def _extract(source: str | None, folder: Path, layer: int, seed: int, quiet: bool, choices: dict[str, Any]) -> str:
+    """One task: it can run in another process or on another machine that sees the same folder."""
+    adapter, _ = extract(source, layer=layer, seed=seed, workspace=folder, progress=Progress(quiet=quiet), **choices)
+    return adapter.manifest.reference
+
+
+def _report(
+    plans: dict,
+    names: dict[tuple[int, int], str],
+    judged: dict[tuple[int, int], Evaluation],
+    ordered: list[str],
+    target: str,
+    settings: Settings,
+    home: Workspace,
+) -> Sweep:
+    from .evaluation import curve
+
+    places = [_place(layer, seed, names[layer, seed], found) for (layer, seed), found in judged.items()]
+    tables = answers(ordered, target, settings, home)
+    layers = list(dict.fromkeys(layer for layer, _ in judged))
+    difference = curve.differ([[tables[names[layer, seed]] for at, seed in judged if at == layer] for layer in layers])
+    one, found = next(iter(plans.values())), next(iter(judged.values()))
+    digest = canonical_digest([[told(p.recipe) for p in plans.values()], found.benchmark, found.split]).partition(":")[2][:8]
+    folder = home.cache / "sweeps"
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"{one.recipe.source.rpartition('/')[2]}-{one.recipe.method}-{digest}"
+    title = f"{one.recipe.method} from {one.recipe.source} on {target}, {found.benchmark} ({found.split})"
+    points = [curve.Point(p.layer, p.gain, *p.gain_ci, p.controls) for p in places]
+    curve.draw(points, found.source_gain, title, folder / f"{name}.png")
+    made = Sweep(
+        method=one.recipe.method, source=one.recipe.source, target=target, benchmark=found.benchmark, split=found.split, problems=found.problems,
+        samples=found.samples, source_gain=found.source_gain, places=places, p_adapters=difference.adapters if difference else None,
+        p_layers=difference.layers if difference else None, sentence=_sentence(places, difference, found.split), plot=str(folder / f"{name}.png"),
+    )  # fmt: skip
+    (folder / f"{name}.json").write_bytes(msgspec.json.format(msgspec.json.encode(made), indent=2) + b"\n")
+    return made
+
+
+def _place(layer: int, seed: int, name: str, found: Evaluation) -> Place:
+    base = next(arm.score for arm in found.arms if arm.role == "base")
+    controls = tuple(arm.score - base for arm in found.arms if arm.role == "random")
+    return Place(layer, seed, name, found.gain, found.gain_ci, found.verdict, controls)
+
+
+def _sentence(places: list[Place], difference: Any, split: str) -> str:
+    best = max(places, key=lambda place: place.gain)
+    if difference is None:
+        return "A single layer: nothing to compare."
+    spread = f"gains from {min(p.gain for p in places):+.1f} to {best.gain:+.1f} points"
+    if difference.adapters > NOISE:
+        return f"The adapters are not distinguishable from each other (p = {difference.adapters:.2g}): {spread}. The curve shows noise; no layer is the best."
+    if difference.layers is None:
+        return (
+            f"The adapters differ (p = {difference.adapters:.2g}): {spread}, layer {best.layer} first. One seed a layer: "
+            "this holds for these adapters; give --seeds 3 to learn whether it holds for the layers."
+        )
+    if difference.layers > NOISE:
+        return (
+            f"The adapters differ, but layers do not beyond the spread of the seeds (p = {difference.layers:.2g}): {spread}. No layer is shown to be the best."
+        )
+    return (
+        f"Layers differ beyond the spread of the seeds (p = {difference.layers:.2g}): {spread}, layer {best.layer} first on the {split} problems. "
+        f"Judge the chosen one on problems that were not used to choose it."
+    )

@@ -1,0 +1,121 @@
+"""A sweep over layers on the embedded family: one adapter a layer, one curve, and a word on whether layers differ."""
+
+import json
+from pathlib import Path
+
+import numpy
+import pytest
+
+from resa_hub.errors import MissingExtra, NotFound, Usage
+from resa_hub.evaluate import Settings
+from resa_hub.evaluation.curve import differ
+from resa_hub.executors import run
+from resa_hub.progress import Progress
+from resa_hub.sweep import Sweep, layers_of, sweep
+from tests.conftest import QUICK
+
+JUDGE = Settings(split="dev", problems=40, samples=1, seeds=1, greedy=False)
+
+
+@pytest.mark.parametrize(("text", "layers"), [("3", [3]), ("1-4", [1, 2, 3, 4]), ("5,0-2, 1", [0, 1, 2, 5]), ("26-26", [26])])
+def test_layers_are_read(text: str, layers: list[int]) -> None:
+    assert layers_of(text) == layers
+
+
+@pytest.mark.parametrize("text", ["", "a", "3-1", "-1", "1..3", "1,,2", "99999"])
+def test_what_is_no_list_of_layers_is_refused(text: str) -> None:
+    with pytest.raises(Usage, match="list of layers"):
+        layers_of(text)
+
+
+def answers(means: list[float], seeds: int, seed: int, problems: int = 60, spread: float = 0.0) -> numpy.ndarray:
+    """[layers, seeds, problems, 2]; `spread` is the standard deviation of the training seeds."""
+    draw = numpy.random.default_rng(seed)
+    shift = numpy.array(means)[:, None] + spread * draw.standard_normal((len(means), seeds))
+    rate = numpy.clip(draw.random(problems) * 0.5 + shift[:, :, None], 0, 1)
+    return (draw.random((*rate.shape, 2)) < rate[..., None]).astype(int)
+
+
+def test_equal_layers_are_told_apart_about_as_often_as_the_level_says() -> None:
+    """100 curves of pure noise at 5%: a binomial count above 12 has probability 0.2%."""
+    found = [differ(answers([0.2] * 4, 1, seed).tolist(), resamples=199) for seed in range(100)]
+    assert sum(d is not None and d.adapters <= 0.05 for d in found) <= 12
+
+
+def test_layers_that_differ_are_seen_and_the_spread_of_seeds_is_no_layer() -> None:
+    real = differ(answers([0.0, 0.2, 0.4], 3, 0).tolist(), resamples=499)
+    assert real and real.adapters <= 0.01 and real.layers is not None and real.layers < 0.01
+    training = differ(answers([0.2] * 3, 3, 1, problems=200, spread=0.15).tolist(), resamples=499)
+    assert training and training.adapters <= 0.01 and training.layers is not None and training.layers > 0.05
+    assert (one := differ(answers([0.0, 0.4], 1, 2).tolist(), resamples=499)) and one.layers is None
+    assert differ(answers([0.2], 2, 0).tolist()) is None
+
+
+def test_equal_answers_do_not_differ() -> None:
+    same = numpy.ones((3, 2, 10, 1), dtype=int).tolist()
+    assert differ(same) == (1.0, 1.0)
+
+
+def raising(error: Exception) -> None:
+    raise error
+
+
+def test_executors_refuse_the_unknown_and_pass_our_errors_on() -> None:
+    with pytest.raises(Usage, match="executor"):
+        run([], "slurm")
+    with pytest.raises(NotFound, match="gone"):
+        list(run([lambda: 1, lambda: raising(NotFound("gone"))]))
+    assert list(run([lambda: "a", lambda: "b"])) == [(0, "a"), (1, "b")]
+
+
+def test_ray_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    with pytest.raises(MissingExtra, match="Ray"):
+        list(run([lambda: 1], "ray"))
+
+
+QUIET = Progress(quiet=True)
+
+
+def made(workspace: Path, executor: str = "local") -> Sweep:
+    choices = {"method": "feature-diff", "settings": [*QUICK, "rollouts.count=64"]}
+    return sweep("tina-tiny", layers=[0, 2], seeds=2, judging=JUDGE, executor=executor, workspace=workspace, progress=QUIET, **choices)
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Sweep]:
+    workspace = tmp_path_factory.mktemp("sweep")
+    return workspace, made(workspace)
+
+
+@pytest.mark.slow
+def test_one_adapter_a_layer_and_seed_on_development_problems(swept: tuple[Path, Sweep]) -> None:
+    workspace, found = swept
+    assert [(p.layer, p.seed) for p in found.places] == [(0, 0), (0, 1), (2, 0), (2, 1)]
+    assert len({p.adapter for p in found.places}) == 4 and found.split == "dev" and found.problems == 40
+    assert all(len(p.controls) == 1 and p.gain_ci[0] <= p.gain <= p.gain_ci[1] for p in found.places)
+    assert found.p_adapters is not None and found.p_layers is not None and "p = " in found.sentence
+    kept = json.loads(next((workspace / ".resa-hub/sweeps").glob("*.json")).read_text())
+    assert [p["adapter"] for p in kept["places"]] == [p.adapter for p in found.places]
+    assert Path(found.plot).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_a_finished_sweep_is_read_not_run_again(swept: tuple[Path, Sweep], monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    workspace, found = swept
+    monkeypatch.setattr(sys.modules["resa_hub.extract"], "_run", lambda *_: pytest.fail("was run again"))
+    monkeypatch.setattr("resa_hub.engine.arms.sample", lambda *_, **__: pytest.fail("was sampled again"))
+    assert made(workspace).places == found.places
+
+
+@pytest.mark.slow
+def test_ray_gives_the_same_adapters(swept: tuple[Path, Sweep], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A local cluster; the processes work in one store at once."""
+    from resa_hub.adapter.store import Store
+
+    monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    assert [(p.layer, p.seed, p.gain) for p in made(tmp_path, "ray").places] == [(p.layer, p.seed, p.gain) for p in swept[1].places]
+    hashes = [sorted(a.manifest.content_hash for a in Store(folder / "adapters").all()) for folder in (tmp_path, swept[0])]
+    assert hashes[0] == hashes[1]
