@@ -1,9 +1,9 @@
 """`extract`: plan -> stage I -> stage II -> artifact. The plan is made without anything heavy and can be shown alone."""
 
-import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -12,15 +12,41 @@ from .adapter import card, kinship
 from .adapter.files import CARD, MANIFEST, content_hash, identity_of, scan
 from .adapter.manifest import DataRecord, Manifest, Run
 from .adapter.store import Adapter
-from .errors import Usage
+from .errors import NotFound, Usage
+from .failures import explained
 from .plan import Plan, plan
 from .progress import Progress
 from .recipe import Recipe, canonical_digest, told
 from .refs import ModelRef
 from .sources import Files, Rows, locate
+from .work import Work, hold, seconds_between_states
 from .workspace import Workspace
 
 LIBRARIES = ("torch", "transformers", "peft", "sae-lens", "safetensors", "numpy")
+
+
+@dataclass(frozen=True)
+class Means:
+    """What an extraction may use; nothing here changes its result."""
+
+    memory: int | None = None
+    """Bytes for the teacher's states; half of the free memory when nothing is said."""
+    rate: float | None = None
+    """Price of this machine, USD an hour."""
+
+
+class _Inputs(NamedTuple):
+    plan: Plan
+    source: tuple[Files, Files | None]
+    target: tuple[Files, Files | None]
+    trigger: Rows
+    elicit: Rows
+
+    @property
+    def digest(self) -> str:
+        """Of everything that decides the result."""
+        data = [self.trigger.fingerprint, self.elicit.fingerprint]
+        return canonical_digest({"recipe": told(self.plan.recipe), "source": _revisions(self.source), "target": _revisions(self.target), "data": data})
 
 
 def extract(
@@ -28,60 +54,79 @@ def extract(
     *,
     workspace: str | Path | None = None,
     again: bool = False,
+    resume: bool = False,
+    means: Means = Means(),
     progress: Progress | None = None,
     made: Plan | None = None,
     **choices: Any,
 ) -> tuple[Adapter, bool]:
     """Extract an adapter into the store. Returns it and whether it was made now: a finished recipe is not run twice unless `again`.
 
-    `choices` are those of `plan`. Raises the errors of the plan, `DoesNotFit`, `NoEffect`, `RunFailed`.
+    A run that was interrupted, however it was, goes on where it stood; `again` begins afresh. resume: go on or fail, also with `again`. `choices` are those
+    of `plan`. Raises the errors of the plan, `DoesNotFit`, `NoEffect`, `RunFailed`; `Conflict` while another process runs the same; `NotFound` when there is
+    nothing to resume.
     """
     home, progress = Workspace.find(workspace), progress or Progress()
     chosen = made or plan(source, registry=home.registry, **choices)
-    began = time.monotonic()
-    source_files, target_files = _files(chosen.source), _files(chosen.target)
-    trigger, elicit = datasets.load(chosen.recipe.trigger, chosen.trigger), datasets.load(chosen.recipe.elicit, chosen.elicit)
-    digest = canonical_digest(
-        {
-            "recipe": told(chosen.recipe),
-            "source": _revisions(source_files),
-            "target": _revisions(target_files),
-            "data": [trigger.fingerprint, elicit.fingerprint],
-        }
-    )
-    present = None if again else home.store.with_recipe(digest, chosen.name)
+    with explained("; nothing was begun"):
+        inputs = _inputs(chosen)
+    digest, name = inputs.digest, chosen.name
+    present = None if again else home.store.with_recipe(digest, name)
     if present:
         return present, False
-    _check_kinship(chosen, source_files[0], target_files[0])
-    with home.store.staging() as folder:
-        manifest = _run(chosen, source_files, target_files, trigger, elicit, digest, folder, progress, began)
-        manifest = msgspec.structs.replace(manifest, version=home.store.next_version(chosen.name))
+    _check_kinship(chosen, inputs.source[0], inputs.target[0])
+    with (
+        explained(": what was done is kept"),
+        home.store.staging() as folder,
+        hold(home.cache / "work", _key(name, digest), afresh=again and not resume) as work,
+    ):
+        present = None if again else home.store.with_recipe(digest, name)
+        if present:  # finished meanwhile, or killed on its very last step
+            work.discard()
+            return present, False
+        if resume and not work.begun:
+            raise NotFound(f"no interrupted extraction of {name} with this recipe is here", "leave out --resume to begin one")
+        manifest = _run(inputs, digest, folder, home, work, means, progress)
+        manifest = msgspec.structs.replace(manifest, version=home.store.next_version(name))
         (folder / MANIFEST).write_bytes(manifest.to_json())
         (folder / CARD).write_text(card.render(manifest), encoding="utf-8")
         adapter, _ = home.store.add(folder)
+        work.discard()
     return adapter, True
 
 
-def _run(
-    chosen: Plan,
-    source: tuple[Files, Files | None],
-    target: tuple[Files, Files | None],
-    trigger: Rows,
-    elicit: Rows,
-    digest: str,
-    folder: Path,
-    progress: Progress,
-    began: float,
-) -> Manifest:
+def _inputs(chosen: Plan) -> _Inputs:
+    """The files and texts that a plan names, fetched where they are not here."""
+    recipe = chosen.recipe
+    return _Inputs(
+        chosen, _files(chosen.source), _files(chosen.target), datasets.load(recipe.trigger, chosen.trigger), datasets.load(recipe.elicit, chosen.elicit)
+    )
+
+
+def _key(name: str, digest: str) -> str:
+    """Name of the work folder; the states of another version of this program are not read."""
     from importlib.metadata import version
 
+    return f"{name}-{canonical_digest([digest, version('resa-hub')])[7:23]}"
+
+
+def _run(inputs: _Inputs, digest: str, folder: Path, home: Workspace, work: Work, means: Means, progress: Progress) -> Manifest:
+    from importlib.metadata import version
+
+    from .engine.cost import TOTAL, Ledger
     from .engine.extraction import hardware, make
     from .engine.models import Source
     from .engine.tune.session import Session
 
-    recipe = chosen.recipe
-    session = Session(recipe, Source(*source), Source(*target), chosen.template, trigger, elicit, _sae_start(recipe), progress)
-    made = make(session, target[0], folder)
+    chosen, recipe, source, target = inputs.plan, inputs.plan.recipe, inputs.source, inputs.target
+    ledger = Ledger(work.folder, seconds_between_states())
+    session = Session(
+        recipe, Source(*source), Source(*target), chosen.template, inputs.trigger, inputs.elicit, _sae_start(recipe), progress,
+        ledger=ledger, rollouts_folder=home.cache / "rollouts", memory=means.memory,
+    )  # fmt: skip
+    with ledger.stage(TOTAL):
+        made = make(session, target[0], folder)
+    total = ledger.costs[TOTAL]
     entries = scan(folder)
     return Manifest(
         name=chosen.name,
@@ -97,7 +142,7 @@ def _run(
         sae=made.sae,
         data={
             role: DataRecord(name=rows.name, id=rows.id, revision=rows.revision, fingerprint=rows.fingerprint, rows=len(rows.pairs))
-            for role, rows in (("trigger", trigger), ("elicit", elicit))
+            for role, rows in (("trigger", inputs.trigger), ("elicit", inputs.elicit))
         },
         recipe=recipe,
         recipe_digest=digest,
@@ -105,12 +150,15 @@ def _run(
         parents=(source[1].weights_digest,) if source[1] else (),
         run=Run(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            seconds=round(time.monotonic() - began, 1),
+            seconds=round(total.seconds, 1),
             tokens=made.tokens,
-            stages={name: round(seconds, 2) for name, seconds in progress.seconds.items()},
+            stages={name: round(cost.seconds, 2) for name, cost in ledger.costs.items() if name != TOTAL},
             hardware=hardware(),
             libraries={name: version(name) for name in LIBRARIES},
             findings=made.findings,
+            costs={name: msgspec.structs.replace(cost, seconds=round(cost.seconds, 2)) for name, cost in ledger.costs.items()},
+            usd=None if means.rate is None else round(total.seconds / 3600 * means.rate, 6),
+            source_usd=getattr(home.registry.model_entry(recipe.source), "cost_usd", None),
         ),
     )
 

@@ -63,6 +63,22 @@ class DataRecord(Strict, frozen=True):
     rows: int
 
 
+class Cost(Strict, frozen=True, kw_only=True):
+    """What one stage took. Operations are estimates: see `engine.cost` for the formulas."""
+
+    seconds: float = 0.0
+    """Of the work that was kept: what a kill undid is not in it."""
+    tokens: int = 0
+    operations: float = 0.0
+    """Floating-point operations."""
+    memory: int = 0
+    """Bytes of main memory at most, the whole process."""
+    gpu_memory: int | None = None
+    """Bytes that torch held at most on one GPU."""
+    joules: float | None = None
+    """What the machine's own counters tell, other processes included; absent where it has none."""
+
+
 class Run(Strict, frozen=True):
     """What the making took; outside the identity."""
 
@@ -74,6 +90,12 @@ class Run(Strict, frozen=True):
     libraries: dict[str, str]
     findings: dict[str, Any] = {}
     """What the method reports of itself: losses, chosen features."""
+    costs: dict[str, Cost] = {}
+    """By stage: rollouts, sae, adapter, and total. Rollouts that were there already cost nothing."""
+    usd: float | None = None
+    """The price of `seconds` at the rate that was given."""
+    source_usd: float | None = None
+    """What training the source cost, where the registry knows it: a transfer is no cheaper than its source."""
 
 
 class Manifest(Strict, frozen=True, kw_only=True):

@@ -1,6 +1,6 @@
 from typing import Annotated
 
-from . import options
+from . import costs, options
 from .command import Option
 from .output import Output
 
@@ -17,6 +17,11 @@ def extract(
     seed: Annotated[int | None, Option("--seed")] = None,
     settings: Annotated[list[str] | None, Option("--set", help="key=value of the recipe, as training.learning_rate=1e-4.")] = None,
     again: Annotated[bool, Option("--again", help="Run a finished recipe once more, as a new version.")] = False,
+    resume: Annotated[bool, Option("--resume", help="Go on with an interrupted run, or fail; without it, too, a run goes on.")] = False,
+    cache_gb: Annotated[
+        float | None, Option("--cache-gb", help="Memory for the teacher's states, then disk, then made anew; half of what is free.", min=0)
+    ] = None,
+    rate: Annotated[float | None, Option("--rate", help="USD an hour of this machine, to tell the price.", min=0)] = None,
     workspace: options.Workspace = None,
     dry_run: options.DryRun = False,
     as_json: options.Json = False,
@@ -24,6 +29,7 @@ def extract(
     debug: options.Debug = False,
 ) -> None:
     """Make an adapter from a source model."""
+    from ..extract import Means
     from ..extract import extract as verb
     from ..plan import plan as resolve
     from ..progress import Progress
@@ -43,11 +49,15 @@ def extract(
     if not (quiet or as_json):
         for label, value in plan.lines():
             out.hint(f"  {label:<9} {value}")
-    adapter, new = verb(made=plan, again=again, workspace=workspace, progress=Progress(quiet=quiet or as_json))
+    means = Means(memory=None if cache_gb is None else int(cache_gb * 1e9), rate=rate)
+    adapter, new = verb(made=plan, again=again, resume=resume, means=means, workspace=workspace, progress=Progress(quiet=quiet or as_json))
     m = adapter.manifest
-    if out.data({"adapter": m.reference, "content_hash": m.content_hash, "folder": str(adapter.folder), "new": new, "kl": m.probe.kl}, m.reference):
+    told = {"adapter": m.reference, "content_hash": m.content_hash, "folder": str(adapter.folder), "new": new, "kl": m.probe.kl}
+    if out.data(told | {"costs": plain(m.run.costs), "usd": m.run.usd, "source_usd": m.run.source_usd}, m.reference):
         return
     out.text(f"{m.reference}  {m.content_hash[:19]}  {adapter.folder}")
     if not new:
         out.hint("this recipe was finished before; --again makes another version")
+    for line in costs.lines(m.run) if new else []:
+        out.hint(f"  {line}")
     out.hint(f"next: resa-hub eval {m.name} --target {plan.recipe.target}")

@@ -10,13 +10,16 @@ import torch
 
 from ..errors import RunFailed
 
+SHARE = 20
+"""A state is written so rarely that writing takes at most one part in this many of the time."""
+
 
 class Checkpoint:
     """Named states in one folder. Without a folder nothing is written, and the work starts anew each time."""
 
     def __init__(self, folder: Path | None = None, every: float = 30.0) -> None:
-        """every: seconds between two states of running work; 0 writes one at each step."""
-        self.folder, self.every = folder, every
+        """every: seconds between two states of running work, more where writing one takes long; 0 writes one at each step."""
+        self.folder, self.every, self._pause = folder, every, every
         self._last = time.monotonic()
 
     def load(self, name: str) -> dict[str, Any] | None:
@@ -34,7 +37,7 @@ class Checkpoint:
         path = self._path(name)
         if path is None:
             return
-        staged = path.with_suffix(f".{os.getpid()}.new")
+        staged, began = path.with_suffix(f".{os.getpid()}.new"), time.monotonic()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with staged.open("wb") as file:
@@ -46,10 +49,11 @@ class Checkpoint:
             staged.unlink(missing_ok=True)
             raise RunFailed(f"the state of this run cannot be written to {path.parent}: {error}", "free some disk space and run the command again") from None
         self._last = time.monotonic()
+        self._pause = max(self._pause, SHARE * (self._last - began)) if self.every else 0.0
 
     def due(self) -> bool:
         """Whether it is time for the next state."""
-        return self.folder is not None and time.monotonic() - self._last >= self.every
+        return self.folder is not None and time.monotonic() - self._last >= self._pause
 
     def _path(self, name: str) -> Path | None:
         return None if self.folder is None else self.folder / f"{name}.pt"

@@ -13,7 +13,6 @@ from torch import Tensor
 from ...errors import NoEffect, Usage
 from ..sae.codes import encode
 from ..sae.topk import SparseTopKTrainingSAE
-from ..sae.train import train
 from ..split import prefix
 from ..text import Batch
 from .distill import check_patch, distill, patched_teacher
@@ -45,7 +44,7 @@ def _run(session: Session, random: bool) -> Extracted:
         train_other, test_other = held_out(session.rollouts(session.source, "source"))
         sources.insert(0, (session.source, train_other))
         tests.insert(0, (session.source, test_other))
-    trained = train(sources, tests, recipe.sae, recipe.hookpoint, session.sae_start, recipe.seed, session.progress)
+    trained = session.sae(sources, tests)
     ranking = rank(session, trained.sae, own)
     chosen = choose(ranking, recipe.features, recipe.seed) if random else ranking.order[: recipe.features]
     findings = {"features": chosen.tolist(), "share": [round(float(ranking.share[i]), 5) for i in chosen], "share_of_all": float(ranking.share[chosen].sum())}

@@ -9,14 +9,15 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ...errors import Usage
+from ..cost import tuning
 from ..lora import new_lora, state_of
 from ..sae.codes import reconstruct
 from ..sae.topk import SparseTopKTrainingSAE
-from ..sae.train import train
 from ..split import check_layer, decoder_layers, final_state, head, prefix, spliced, suffix
 from ..text import Batch, bucketed, encode, end_token, packed, question_answer
+from .examples import Example, Examples
 from .session import Extracted, Session, held_out
-from .trainer import Example, ends, fit
+from .trainer import STATE, ends, fit
 
 
 def batches_of(session: Session, pairs: list[tuple[str, str]]) -> list[Batch]:
@@ -43,26 +44,24 @@ def run(session: Session) -> Extracted:
     if layer == last and not at_mlp:
         raise Usage(f"no layer lies behind {recipe.hookpoint}: there is nothing to tune", f"choose a layer up to {last - 1}")
     learn, judge = held_out(batches_of(session, session.trigger.pairs))
-    trained = train([(session.source, learn)], [(session.source, judge)], recipe.sae, recipe.hookpoint, session.sae_start, recipe.seed, session.progress)
+    trained = session.sae([(session.source, learn)], [(session.source, judge)])
     batches = batches_of(session, session.elicit.pairs)
     layers = None if at_mlp else list(range(layer + 1, last + 1))
     student = new_lora(session.student(), recipe.lora, layers, recipe.seed)
     inner: PreTrainedModel = student.get_base_model()  # pyright: ignore[reportAssignmentType]
 
+    size = session.sizes
+    above = size.all if at_mlp else size.all - size.up_to(layer)
+
     def example(batch: Batch) -> Example:
+        session.ledger.add(STATE, operations=2.0 * (size.all + trained.sae.cfg.d_in * trained.sae.cfg.d_sae) * batch.tokens)
         ids = batch.ids.to(session.target.device)
-        # The reference sums over the tokens of a chunk and averages over chunks.
-        weight = torch.ones(batch.ids.shape) / len(batch.ids)
+        # Both average over the chunks of a step; the reference sums over the tokens of a chunk.
+        weight = torch.ones(batch.ids.shape) / (len(batch.ids) if recipe.training.reduction == "sum" else batch.tokens)
         if at_mlp:
             return Example(batch, final_state(session.target, ids).cpu(), weight)
         state = prefix(session.target, ids, recipe.hookpoint)
         return Example(batch, suffix(session.target, ids, state, layer).cpu(), weight, splice(trained.sae, state).cpu())
-
-    with torch.no_grad(), session.progress.stage("teacher", len(batches), "batches") as advance:
-        examples = []
-        for batch in batches:
-            examples.append(example(batch))
-            advance(1)
 
     def forward(example: Example) -> Tensor:
         ids = example.batch.ids.to(session.target.device)
@@ -72,6 +71,9 @@ def run(session: Session) -> Extracted:
         return suffix(inner, ids, example.start.to(ids.device), layer)
 
     own_head = head(inner)
-    losses = fit(student, forward, (own_head, own_head), examples, recipe.training, recipe.seed, session.progress)
+    examples = Examples(batches, example, session.memory, session.examples_folder)
+    losses = fit(
+        student, forward, (own_head, own_head), examples, recipe.training, recipe.seed, session.progress, session.ledger, tuning(above, size.head)
+    )  # fmt: skip
     tokens = trained.tokens + recipe.training.epochs * sum(batch.tokens for batch in batches)
     return Extracted(state_of(student), layers, trained, session.probe_texts(batches), tokens, ends(losses))

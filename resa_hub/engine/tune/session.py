@@ -5,17 +5,23 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from sae_lens import TopKTrainingSAEConfig
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ...progress import Progress
 from ...recipe import Recipe, Rollouts
+from ...refs import layer_of
 from ...sources import Rows
-from ..generate.noise import uniforms
-from ..generate.sampling import generate
+from ..cost import Ledger, Sizes, sae_training, sizes
+from ..generate.rollouts import rollouts
+from ..generate.sampling import Completion
 from ..lora import State
 from ..models import Source, end_tokens, load, load_tokenizer
-from ..sae.train import Trained
+from ..sae.activations import Sources
+from ..sae.topk import SparseTopKTrainingSAE
+from ..sae.train import Trained, train
 from ..text import Batch, bucketed, end_token, prompt
+from .examples import free_memory
 
 PROBES, PROBE_TOKENS = 8, 64
 
@@ -31,13 +37,31 @@ class Extracted(NamedTuple):
 
 
 class Session:
-    """The models, texts and settings of one extraction, loaded on first use."""
+    """The models, texts and settings of one extraction, loaded on first use.
+
+    ledger: states and costs, kept over a kill where it has a folder. rollouts_folder: rollouts shared by all extractions of a workspace.
+    memory: bytes that the teacher's states may take, half of the free memory when nothing is said.
+    """
 
     def __init__(
-        self, recipe: Recipe, source: Source, target: Source, template: str | None, trigger: Rows, elicit: Rows, sae_start: Path | None, progress: Progress
+        self,
+        recipe: Recipe,
+        source: Source,
+        target: Source,
+        template: str | None,
+        trigger: Rows,
+        elicit: Rows,
+        sae_start: Path | None,
+        progress: Progress,
+        *,
+        ledger: Ledger | None = None,
+        rollouts_folder: Path | None = None,
+        memory: int | None = None,
     ) -> None:
         self.recipe, self.template, self.progress, self.sae_start = recipe, template, progress, sae_start
         self.trigger, self.elicit = trigger, elicit
+        self.ledger, self.rollouts_folder = ledger or Ledger(), rollouts_folder
+        self.memory = free_memory() // 2 if memory is None else memory
         self._source, self._target = source, target
 
     @cached_property
@@ -52,26 +76,64 @@ class Session:
     def target(self) -> PreTrainedModel:
         return load(self._target, self.recipe.dtype)
 
+    @cached_property
+    def sizes(self) -> Sizes:
+        return sizes(self.target)
+
+    @property
+    def examples_folder(self) -> Path | None:
+        return self.ledger.folder / "examples" if self.ledger.folder else None
+
     def student(self) -> PreTrainedModel:
         """A second copy of the target, to carry the LoRA."""
         return load(self._target, self.recipe.dtype)
 
     def rollouts(self, model: PreTrainedModel, name: str) -> list[Batch]:
-        """On-policy completions of a model to the elicitation questions, bucketed by length."""
+        """On-policy completions of source or target to the elicitation questions, bucketed by length."""
         settings = self.recipe.rollouts or Rollouts()
         questions = [question for question, _ in self.elicit.pairs[: settings.count]]
         prompts = [prompt(self.tokenizer, self.template, question) for question in questions]
-        noise = uniforms(self.recipe.seed, [(question, 0) for question in questions], settings.new_tokens)
-        ends = end_tokens(model, self.tokenizer)
-        rows: list[tuple[list[int], int]] = [([], 0)] * len(prompts)
-        with self.progress.stage(f"rollouts of the {name}", len(prompts), "rollouts") as advance:
-            for done in generate(model, prompts, noise, temperature=settings.temperature, end_tokens=ends):
-                for completion in done:
-                    start = prompts[completion.index]
-                    end = [end_token(self.tokenizer)] if completion.finished else []
-                    rows[completion.index] = (start + completion.tokens + end, len(start))
-                advance(len(done))
+        known = next((files for which, files in (("source", self._source), ("target", self._target)) if self.__dict__.get(which) is model), None)
+        size = sizes(model)
+
+        def generated(batch: list[Completion]) -> None:
+            tokens = sum(len(prompts[c.index]) + len(c.tokens) for c in batch)
+            made = sum(len(c.tokens) for c in batch)
+            self.ledger.add("rollouts", tokens, 2.0 * (size.all * tokens + size.head * made))
+            if self.ledger.due():
+                self.ledger.note()
+
+        with self.ledger.stage("rollouts"):
+            found = rollouts(
+                model, prompts, questions, settings, seed=self.recipe.seed, ends=end_tokens(model, self.tokenizer), progress=self.progress, name=name,
+                revision=known.revision if known else "", folder=self.rollouts_folder if known else None, generated=generated,
+            )  # fmt: skip
+        rows = [
+            (start + c.tokens + ([end_token(self.tokenizer)] if c.finished else []), len(start)) for start, c in zip(prompts, found, strict=True)
+        ]  # fmt: skip
         return bucketed(rows, self.recipe.training.batch_rows, self.recipe.seed)
+
+    def sae(self, sources: Sources, held_out: Sources) -> Trained:
+        """Stage I at the recipe's hookpoint; what an interrupted run finished is taken as it is."""
+        recipe, name = self.recipe, f"finished-{self.recipe.hookpoint}"
+        state = self.ledger.load(name)
+        if state:
+            self.progress.say("  the SAE is finished from before")
+            sae = SparseTopKTrainingSAE(TopKTrainingSAEConfig.from_dict(state["config"]))
+            sae.load_state_dict(state["weights"])
+            sae.to(self.target.device).requires_grad_(False)
+            return Trained(sae=sae, **state["rest"])
+        with self.ledger.stage("sae"):
+            trained = train(sources, held_out, recipe.sae, recipe.hookpoint, self.sae_start, recipe.seed, self.progress)
+        sae, settings = trained.sae, recipe.sae
+        steps = 0 if settings.mode == "pretrained" else settings.steps or max(1, int(trained.tokens * settings.epochs) // settings.batch_tokens)
+        below = sizes(self.source).up_to(layer_of(recipe.hookpoint))
+        training = sae_training(sae.cfg.d_in, sae.cfg.d_sae, settings.k)
+        operations = 2.0 * below * trained.tokens + steps * settings.batch_tokens * training
+        self.ledger.add("sae", steps * settings.batch_tokens, operations)
+        rest = {key: value for key, value in trained._asdict().items() if key != "sae"}
+        self.ledger.save(name, {"config": sae.cfg.to_dict(), "weights": sae.state_dict(), "rest": rest})
+        return trained
 
     def probe_texts(self, batches: list[Batch]) -> tuple[str, ...]:
         """A few short texts of the data, to measure the adapter's effect on."""

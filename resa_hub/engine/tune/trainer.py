@@ -1,8 +1,8 @@
-"""The one training loop of all methods: LoRA of a student by KL to a teacher's final states."""
+"""The one training loop of all methods: LoRA of a student by KL to a teacher's final states. A run that was killed goes on from its last state."""
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -11,65 +11,112 @@ from torch import Tensor
 from ...errors import NoEffect, RunFailed
 from ...progress import Progress
 from ...recipe import Training
+from ..cost import Ledger
 from ..kl import Head, chunked_kl
-from ..text import Batch
+from .examples import Example
 
 NEGLIGIBLE = 1e-6
 """Gradient norm below which a step is left out: Adam would blow rounding noise up to full steps."""
-
-
-class Example(NamedTuple):
-    batch: Batch
-    teacher: Tensor
-    """The teacher's final states [rows, positions, width]."""
-    weight: Tensor
-    """[rows, positions]: the loss is sum(weight * KL)."""
-    start: Tensor | None = None
-    """The student's state at the hookpoint, where the prefix is shared."""
+LOWEST_RATE = 0.1
+"""Where the cosine ends, as a share of the learning rate. The paper says "cosine with minimum learning rate" and not which."""
+STATE = "adapter"
 
 
 def fit(
     student: PeftModel,
     forward: Callable[[Example], Tensor],
     heads: tuple[Head, Head],
-    examples: list[Example],
+    examples: Sequence[Example],
     settings: Training,
     seed: int,
     progress: Progress,
+    ledger: Ledger | None = None,
+    operations: float = 0.0,
 ) -> list[float]:
     """Train in place; returns the mean KL per position, in nats, of every step.
 
-    forward: the student's final states of an example. heads: of student and teacher. Raises `NoEffect` when teacher and student never differ.
+    forward: the student's final states of an example. heads: of student and teacher. ledger: where states are kept and found again, and costs counted.
+    operations: estimate for one token of a step. Raises `NoEffect` when teacher and student never differ, `RunFailed` at a gradient that is not finite.
     """
-    parameters = [p for p in student.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate)
-    total, step, skipped, losses = settings.epochs * len(examples), 0, 0, []
-    device = next(student.parameters()).device
+    ledger = ledger or Ledger()
+    run = _Run(student, settings, settings.epochs * len(examples))
     student.train()
-    with torch.random.fork_rng(), progress.stage("train adapter", total, "steps") as advance:
+    with torch.random.fork_rng(), ledger.stage(STATE):
         torch.manual_seed(seed)
-        for _ in range(settings.epochs):
-            for example in examples:
-                weight = example.weight.to(device)
-                loss = chunked_kl(forward(example), example.teacher.to(device), weight, *heads, settings.kl)
-                optimizer.zero_grad()
-                loss.backward()
-                norm = float(torch.nn.utils.clip_grad_norm_(parameters, settings.gradient_clip))
-                if not math.isfinite(norm):
-                    raise RunFailed(f"the gradient of step {step} is not finite", "lower it with --set training.learning_rate=...")
-                for group in optimizer.param_groups:
-                    group["lr"] = settings.learning_rate * (1 if settings.schedule == "constant" else 0.1 + 0.45 * (1 + math.cos(math.pi * step / total)))
-                if norm < NEGLIGIBLE:
-                    skipped += 1
-                else:
-                    optimizer.step()
-                losses.append(float(loss.detach()) / float(weight.sum()))
-                step += 1
+        if run.restore(ledger.load(STATE)):
+            progress.say(f"  train adapter: continuing at step {run.step} of {run.total}")
+        with progress.stage("train adapter", run.total - run.step, "steps") as advance:
+            while run.step < run.total:
+                example = examples[run.step % len(examples)]
+                weight = example.weight.to(run.device)
+                loss = chunked_kl(forward(example), example.teacher.to(run.device), weight, *heads, settings.kl)
+                run.update(loss)
+                run.losses.append(float(loss.detach()) / float(weight.sum()))
+                run.step += 1
+                ledger.add(STATE, example.batch.tokens, operations * example.batch.tokens)
+                if ledger.due() or run.step == run.total:
+                    ledger.save(STATE, run.state())
                 advance(1)
-    if skipped == total:
+    if run.skipped == run.total:
         raise NoEffect("teacher and student never differ: there is nothing to learn", "source and target may be the same model; choose another source or layer")
     student.eval()
-    return losses
+    return run.losses
+
+
+class _Run:
+    """Everything that a step changes."""
+
+    def __init__(self, student: PeftModel, settings: Training, total: int) -> None:
+        self.settings, self.total, self.step, self.skipped = settings, total, 0, 0
+        self.losses: list[float] = []
+        self.parameters = {name: p for name, p in student.named_parameters() if p.requires_grad}
+        self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=settings.learning_rate)
+        self.device = next(student.parameters()).device
+
+    def rate(self) -> float:
+        if self.settings.schedule == "constant":
+            return self.settings.learning_rate
+        falling = (1 + math.cos(math.pi * self.step / self.total)) / 2
+        return self.settings.learning_rate * (LOWEST_RATE + (1 - LOWEST_RATE) * falling)
+
+    def update(self, loss: Tensor) -> None:
+        self.optimizer.zero_grad()
+        loss.backward()
+        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.gradient_clip))
+        if not (math.isfinite(norm) and math.isfinite(float(loss.detach()))):
+            raise RunFailed(f"loss or gradient of step {self.step} is not finite", "lower it with --set training.learning_rate=...")
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate()
+        if norm < NEGLIGIBLE:
+            self.skipped += 1
+        else:
+            self.optimizer.step()
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "total": self.total,
+            "skipped": self.skipped,
+            "losses": self.losses,
+            "parameters": {name: p.detach() for name, p in self.parameters.items()},
+            "optimizer": self.optimizer.state_dict(),
+            "random": torch.get_rng_state(),  # dropout
+            "gpu_random": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+
+    def restore(self, state: dict[str, Any] | None) -> bool:
+        """Go on from a state; False when there is none of this very training."""
+        if state is None or state["total"] != self.total or state["parameters"].keys() != self.parameters.keys():
+            return False
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(state["parameters"][name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.skipped, self.losses = state["step"], state["skipped"], state["losses"]
+        torch.set_rng_state(state["random"])
+        if state["gpu_random"]:
+            torch.cuda.set_rng_state_all(state["gpu_random"])
+        return True
 
 
 def ends(losses: list[float]) -> dict[str, float]:
