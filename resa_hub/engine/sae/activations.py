@@ -7,51 +7,69 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from ...errors import RunFailed
 from ..split import prefix
 from ..text import Batch
 
 BUFFER_BYTES = 2 << 30
 """What is shuffled together; data that fits is computed once and kept."""
+Piece = tuple[PreTrainedModel, Batch]
 Sources = Sequence[tuple[PreTrainedModel, Sequence[Batch]]]
 
 
-def buffers(sources: Sources, hookpoint: str) -> Iterator[Float[Tensor, "n d_in"]]:
-    """One pass over the data. On real models position 0 holds 95% of the variance and would drown the rest."""
-    held: list[Tensor] = []
+def rows(batch: Batch, skip_first: bool = True) -> int:
+    """States that a batch gives. On real models position 0 holds 95% of the variance and would drown the rest."""
+    return batch.ids.shape[0] * (batch.ids.shape[1] - skip_first)
+
+
+def buffers(sources: Sources, width: int, skip_first: bool = True) -> list[list[Piece]]:
+    """What is computed and shuffled together, in the order of one pass: known from the shapes alone, before any state is computed."""
+    found: list[list[Piece]] = []
+    held = BUFFER_BYTES
     for model, batches in sources:
         for batch in batches:
-            state = prefix(model, batch.ids.to(model.device), hookpoint)
-            held.append(state[:, 1:].reshape(-1, state.shape[-1]).float().cpu())
-            if sum(part.nbytes for part in held) >= BUFFER_BYTES:
-                yield torch.cat(held)
-                held = []
-    if held:
-        yield torch.cat(held)
+            if held >= BUFFER_BYTES:
+                found.append([])
+                held = 0
+            found[-1].append((model, batch))
+            held += rows(batch, skip_first) * width * 4
+    return found
 
 
-def stream(sources: Sources, hookpoint: str, size: int, seed: int) -> Iterator[Float[Tensor, "size d_in"]]:
-    """Endless batches, shuffled inside a buffer; each pass is in another order, which the seed decides."""
+def states(pieces: Sequence[Piece], hookpoint: str, skip_first: bool = True) -> Float[Tensor, "n d_in"]:
+    parts = [prefix(model, batch.ids.to(model.device), hookpoint)[:, int(skip_first) :] for model, batch in pieces]
+    return torch.cat([part.reshape(-1, part.shape[-1]).float().cpu() for part in parts])
+
+
+def stream(
+    sources: Sources, hookpoint: str, width: int, size: int, seed: int, *, skip_first: bool = True, start: int = 0
+) -> Iterator[Float[Tensor, "size d_in"]]:
+    """Endless batches, shuffled inside a buffer; each pass is in another order, which the seed decides.
+
+    start: batches to leave out, as if they had been taken; no state is computed for a buffer that is left out wholly.
+    Raises `RunFailed` when there is no state at all.
+    """
     generator = torch.Generator().manual_seed(seed)
+    parts = [(pieces, count) for pieces in buffers(sources, width, skip_first) if (count := sum(rows(batch, skip_first) for _, batch in pieces))]
+    if not parts:
+        raise RunFailed("the texts hold no token behind the first: there is nothing to train an SAE on", "use more rows or longer texts")
     only: Tensor | None = None
     while True:
-        seen: list[int] = []
-        for buffer in [only] if only is not None else buffers(sources, hookpoint):
-            yield from _shuffled(buffer, size, generator)
-            seen.append(len(buffer))
-            only = buffer
-        if len(seen) > 1:
-            only = None  # more than one buffer: the next pass computes again
+        for pieces, count in parts:
+            order = torch.randperm(count, generator=generator)
+            if count < size:
+                order = order.repeat(-(-size // count))  # data smaller than one batch is repeated
+            batches = len(order) // size
+            if start >= batches:
+                start -= batches
+                continue
+            buffer = only if only is not None else states(pieces, hookpoint, skip_first)
+            only = buffer if len(parts) == 1 else None
+            for number in range(start, batches):
+                yield buffer[order[number * size : (number + 1) * size]]
+            start = 0
 
 
-def _shuffled(states: Tensor, size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Whole batches; data smaller than one batch is repeated."""
-    order = torch.randperm(len(states), generator=generator)
-    if len(order) < size:
-        order = order.repeat(-(-size // len(order)))
-    for start in range(0, len(order) - size + 1, size):
-        yield states[order[start : start + size]]
-
-
-def count(sources: Sources) -> int:
-    """Training tokens of one pass: the first position of each row is left out."""
-    return sum(batch.ids.shape[0] * (batch.ids.shape[1] - 1) for _, batches in sources for batch in batches)
+def count(sources: Sources, skip_first: bool = True) -> int:
+    """Training tokens of one pass."""
+    return sum(rows(batch, skip_first) for _, batches in sources for batch in batches)

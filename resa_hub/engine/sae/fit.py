@@ -1,41 +1,112 @@
-"""The training loop of an SAE: SAELens' trainer on a stream of activations."""
+"""The training loop of an SAE on a stream of activations, resumable at any step."""
+
+import math
+from typing import Any, Protocol
 
 import torch
+from jaxtyping import Float
 from sae_lens import SAETrainer
 from sae_lens.config import SAETrainerConfig
+from torch import Tensor
 
 from ...errors import RunFailed
 from ...progress import Progress
 from ...recipe import SaeSettings
+from ..checkpoint import Checkpoint
 from . import activations
 from .activations import Sources
+from .signum import SignumTrainer, normalise
 from .topk import SparseTopKTrainingSAE
 
+STATE = "sae"
 DEAD_AFTER_STEPS = 1_000
+COUNTERS = ("n_training_steps", "n_training_samples", "act_freq_scores", "n_forward_passes_since_fired", "n_frac_active_samples")
+"""What SAELens' trainer knows beside weights, optimiser and schedule."""
 
 
-def fit(sae: SparseTopKTrainingSAE, sources: Sources, settings: SaeSettings, hookpoint: str, steps: int, *, fresh: bool, seed: int, progress: Progress) -> None:
-    size, rate = settings.batch_tokens, settings.rate
-    config = SAETrainerConfig(
-        total_training_samples=steps * size, train_batch_size_samples=size, lr=rate, lr_end=rate / 10,
-        lr_warm_up_steps=min(50, steps // 10), lr_decay_steps=steps // 3, adam_beta2=0.99, dead_feature_window=DEAD_AFTER_STEPS,
-    )  # fmt: skip
-    device = sources[0][0].device
-    sae.to(device)
-    with progress.stage("train SAE", steps * size, "tokens") as advance:
-        batches = activations.stream(sources, hookpoint, size, seed)
-        first = next(batches).to(device)
-        if fresh:
-            with torch.no_grad():
-                sae.b_dec.copy_(first.mean(0))
-        trainer = SAETrainer(config, sae, batches)
-        batch = first
-        for _ in range(steps):
-            loss = trainer.step(batch).loss
-            trainer.n_training_steps += 1
-            with torch.no_grad():
-                sae.W_dec.div_(sae.W_dec.norm(dim=-1, keepdim=True).clamp(min=1e-8))
+class Trainer(Protocol):
+    @property
+    def steps(self) -> int: ...
+    def step(self, batch: Float[Tensor, "n d_in"]) -> float: ...
+    def state(self) -> dict[str, Any]: ...
+    def restore(self, state: dict[str, Any]) -> None: ...
+    def finish(self) -> None: ...
+
+
+class AdamTrainer:
+    """SAELens' own trainer; the decoder is kept at unit norm."""
+
+    def __init__(self, sae: SparseTopKTrainingSAE, settings: SaeSettings, steps: int) -> None:
+        size, rate = settings.batch_tokens, settings.rate
+        config = SAETrainerConfig(
+            total_training_samples=steps * size, train_batch_size_samples=size, lr=rate, lr_end=rate / 10,
+            lr_warm_up_steps=min(50, steps // 10), lr_decay_steps=steps // 3, adam_beta2=0.99, dead_feature_window=DEAD_AFTER_STEPS,
+            device=str(sae.device),
+        )  # fmt: skip
+        self.trainer = SAETrainer(config, sae, iter(()))
+        self.parts = {"sae": sae, "optimizer": self.trainer.optimizer, "lr_scheduler": self.trainer.lr_scheduler}
+
+    @property
+    def steps(self) -> int:
+        return self.trainer.n_training_steps
+
+    def step(self, batch: Float[Tensor, "n d_in"]) -> float:
+        loss = float(self.trainer.step(batch).loss.detach())
+        self.trainer.n_training_steps += 1
+        normalise(self.trainer.sae)
+        return loss
+
+    def state(self) -> dict[str, Any]:
+        schedules = {name: schedule.state_dict() for name, schedule in self.trainer.coefficient_schedulers.items()}
+        counters = {name: getattr(self.trainer, name) for name in COUNTERS}
+        return {name: part.state_dict() for name, part in self.parts.items()} | {"schedules": schedules} | counters
+
+    def restore(self, state: dict[str, Any]) -> None:
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
+        for name, values in state["schedules"].items():
+            self.trainer.coefficient_schedulers[name].load_state_dict(values)
+        for name in COUNTERS:
+            setattr(self.trainer, name, state[name])
+
+    def finish(self) -> None: ...
+
+
+def fit(
+    sae: SparseTopKTrainingSAE,
+    sources: Sources,
+    settings: SaeSettings,
+    hookpoint: str,
+    steps: int,
+    *,
+    fresh: bool,
+    seed: int,
+    progress: Progress,
+    checkpoint: Checkpoint,
+) -> None:
+    """Train in place. fresh: the decoder's bias starts at the mean of the first batch. A run that was killed goes on from its last state.
+
+    Raises `RunFailed` at a step whose loss is not finite.
+    """
+    sae.to(sources[0][0].device)
+    sae.low_precision = settings.encoder == "bfloat16"
+    trainer: Trainer = SignumTrainer(sae, settings.rate) if settings.optimizer == "signum" else AdamTrainer(sae, settings, steps)
+    state = checkpoint.load(STATE)
+    if state:
+        trainer.restore(state)
+        progress.say(f"  train SAE: continuing at step {trainer.steps} of {steps}")
+    size, done = settings.batch_tokens, trainer.steps
+    with progress.stage("train SAE", (steps - done) * size, "tokens") as advance:
+        batches = activations.stream(sources, hookpoint, sae.cfg.d_in, size, seed, skip_first=settings.skip_first, start=done)
+        for step in range(done, steps):
+            batch = next(batches).to(sae.device)
+            if fresh and step == 0:
+                with torch.no_grad():
+                    sae.b_dec.copy_(batch.mean(0))
+            if not math.isfinite(trainer.step(batch)):
+                raise RunFailed(f"the loss of the SAE is not finite at step {step}", "lower it with --set sae.learning_rate=...")
             advance(size)
-            batch = next(batches)
-        if not torch.isfinite(loss):
-            raise RunFailed("training the SAE ended in NaN", "lower it with --set sae.learning_rate=...")
+            if checkpoint.due():
+                checkpoint.save(STATE, trainer.state())
+    trainer.finish()
+    sae.low_precision = False

@@ -34,8 +34,9 @@ class _Reconstruct(torch.autograd.Function):
     """(input - b_dec) -> decoded top-k latents, without bias. W_enc [d_in, d_sae], W_dec [d_sae, d_in]."""
 
     @staticmethod
-    def forward(ctx, x, w_enc, b_enc, w_dec, k: int):  # pyright: ignore[reportIncompatibleMethodOverride]
-        values, indices = torch.addmm(b_enc, x, w_enc).topk(k, dim=-1, sorted=False)
+    def forward(ctx, x, w_enc, b_enc, w_dec, k: int, low: bool):  # pyright: ignore[reportIncompatibleMethodOverride]
+        pre = (x.bfloat16() @ w_enc.bfloat16()).float().add_(b_enc) if low else torch.addmm(b_enc, x, w_enc)
+        values, indices = pre.topk(k, dim=-1, sorted=False)
         values = values.relu()
         ctx.save_for_backward(x, w_enc, w_dec, values, indices)
         ctx.mark_non_differentiable(values, indices)
@@ -52,20 +53,28 @@ class _Reconstruct(torch.autograd.Function):
         g_enc = (places.matrix(by_value) @ x).T
         g_bias = torch.zeros(latents, dtype=grad.dtype, device=grad.device).index_add_(0, indices.flatten(), by_value.flatten())
         g_x = functional.embedding_bag(indices, w_enc.T.contiguous(), mode="sum", per_sample_weights=by_value) if ctx.needs_input_grad[0] else None
-        return g_x, g_enc, g_bias, places.matrix(values) @ grad, None
+        return g_x, g_enc, g_bias, places.matrix(values) @ grad, None, None
 
 
 class SparseTopKTrainingSAE(TopKTrainingSAE):
     """Needs `rescale_acts_by_decoder_norm=False`: the decoder is kept at unit norm instead."""
+
+    low_precision = False
+    """The encoder's product in bfloat16 while training."""
 
     def training_forward_pass(self, step_input: TrainStepInput) -> TrainStepOutput:
         dead = step_input.dead_neuron_mask
         if dead is not None and bool(dead.any()):
             return super().training_forward_pass(step_input)  # the auxiliary loss needs every pre-activation
         x = step_input.sae_in
-        out, values, indices = _Reconstruct.apply(self.process_sae_in(x), self.W_enc, self.b_enc, self.W_dec, self.cfg.k)  # pyright: ignore
-        out = out + self.b_dec
+        out, values, indices = reconstructed(self, x)
         loss = (out - x).pow(2).sum(-1).mean()
         places = torch.stack([torch.arange(len(x), device=x.device).repeat_interleave(self.cfg.k), indices.flatten()])
         acts = torch.sparse_coo_tensor(places, values.flatten(), (len(x), self.cfg.d_sae), check_invariants=False)
         return TrainStepOutput(sae_in=x, sae_out=out, feature_acts=acts, hidden_pre=acts, loss=loss, losses={"mse_loss": loss})
+
+
+def reconstructed(sae: SparseTopKTrainingSAE, x: Float[Tensor, "n d_in"]) -> tuple[Float[Tensor, "n d_in"], Float[Tensor, "n k"], Int[Tensor, "n k"]]:
+    """(reconstruction, values and indices of the active latents); differentiable by the SAE's parameters with sparse work only."""
+    out, values, indices = _Reconstruct.apply(sae.process_sae_in(x), sae.W_enc, sae.b_enc, sae.W_dec, sae.cfg.k, sae.low_precision)  # pyright: ignore
+    return out + sae.b_dec, values, indices
