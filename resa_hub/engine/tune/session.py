@@ -124,7 +124,7 @@ class Session:
             sae.to(self.target.device).requires_grad_(False)
             return Trained(sae=sae, **state["rest"])
         with self.ledger.stage("sae"):
-            trained = train(sources, held_out, recipe.sae, recipe.hookpoint, self.sae_start, recipe.seed, self.progress)
+            trained = train(sources, held_out, recipe.sae, recipe.hookpoint, self.sae_start, recipe.seed, self.progress, self.ledger)
         sae, settings = trained.sae, recipe.sae
         steps = 0 if settings.mode == "pretrained" else settings.steps or max(1, int(trained.tokens * settings.epochs) // settings.batch_tokens)
         below = sizes(self.source).up_to(layer_of(recipe.hookpoint))
