@@ -52,8 +52,8 @@ def sweep(
         rows = []
         for p in found.places:
             low, high = p.gain_ci
-            controls = " ".join(f"{control:+.1f}" for control in p.controls)
-            rows.append([str(p.layer), str(p.seed), p.adapter, f"{p.gain:+.1f}", f"[{low:+.1f}, {high:+.1f}]", controls, p.verdict])
+            random = " ".join(f"{control:+.1f}" for control in p.controls)
+            rows.append([str(p.layer), str(p.seed), p.adapter, f"{p.gain:+.1f}", f"[{low:+.1f}, {high:+.1f}]", random, p.verdict])
         out.table(["layer", "seed", "adapter", "gain, points", "95%", "controls", "verdict"], rows)
         out.text(found.sentence)
         out.hint(f"curve: {found.plot}")
