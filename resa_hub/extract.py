@@ -3,24 +3,27 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from . import datasets, refs
-from .adapter import card, kinship
-from .adapter.files import CARD, MANIFEST, content_hash, identity_of, scan
+from .adapter import card, compat, kinship
+from .adapter.files import CARD, MANIFEST, WEIGHTS, content_hash, identity_of, scan
 from .adapter.manifest import DataRecord, Manifest, Run
 from .adapter.store import Adapter
-from .errors import NotFound, Usage
+from .errors import DoesNotFit, NotFound, Usage
 from .failures import explained
 from .plan import Plan, plan
 from .progress import Progress
-from .recipe import Recipe, canonical_digest, told
+from .recipe import AUTO, Recipe, canonical_digest, told
 from .refs import ModelRef
-from .sources import Files, Rows, locate
+from .sources import Files, Rows, locate, weights_digest
 from .work import Work, hold, seconds_between_states
 from .workspace import Workspace
+
+if TYPE_CHECKING:
+    from .engine.tune.session import Session
 
 LIBRARIES = ("torch", "transformers", "peft", "sae-lens", "safetensors", "numpy")
 
@@ -41,12 +44,20 @@ class _Inputs(NamedTuple):
     target: tuple[Files, Files | None]
     trigger: Rows
     elicit: Rows
+    siblings: dict[str, tuple[Files, Files | None]]
+    reference: Path | None
+    """The adapter whose norm the method `random` takes."""
 
     @property
     def digest(self) -> str:
         """Of everything that decides the result."""
-        data = [self.trigger.fingerprint, self.elicit.fingerprint]
-        return canonical_digest({"recipe": told(self.plan.recipe), "source": _revisions(self.source), "target": _revisions(self.target), "data": data})
+        decides: dict[str, Any] = {"recipe": told(self.plan.recipe), "source": _revisions(self.source), "target": _revisions(self.target)}
+        decides["data"] = [self.trigger.fingerprint, self.elicit.fingerprint]
+        if self.siblings:
+            decides["siblings"] = {name: _revisions(files) for name, files in self.siblings.items()}
+        if self.plan.recipe.norm_of and self.reference:
+            decides["norm_of"] = weights_digest([self.reference / WEIGHTS])
+        return canonical_digest(decides)
 
 
 def extract(
@@ -69,12 +80,12 @@ def extract(
     home, progress = Workspace.find(workspace), progress or Progress()
     chosen = made or plan(source, registry=home.registry, **choices)
     with explained("; nothing was begun"):
-        inputs = _inputs(chosen)
+        inputs = _inputs(chosen, home)
     digest, name = inputs.digest, chosen.name
     present = None if again else home.store.with_recipe(digest, name)
     if present:
         return present, False
-    _check_kinship(chosen, inputs.source[0], inputs.target[0])
+    _check_kinship(inputs)
     with (
         explained(": what was done is kept"),
         home.store.staging() as folder,
@@ -95,12 +106,36 @@ def extract(
     return adapter, True
 
 
-def _inputs(chosen: Plan) -> _Inputs:
+def screen(made: Plan, *, workspace: str | Path | None = None, means: Means = Means(), progress: Progress | None = None) -> list[dict[str, Any]]:
+    """What the screen of this plan tries and chooses, nothing trained but the SAE; `extract` of the same plan takes over what was done. Raises as `extract`."""
+    home, progress = Workspace.find(workspace), progress or Progress()
+    with explained("; nothing was begun"):
+        inputs = _inputs(made, home)
+    if made.recipe.screen is None and made.recipe.hookpoint != AUTO:
+        raise Usage("this recipe leaves nothing open that a screen could choose", "--layer auto, --features auto, --scale auto, or --set screen.scales=[1,2]")
+    _check_kinship(inputs)
+    with explained(": what was done is kept"), hold(home.cache / "work", _key(made.name, inputs.digest)) as work:
+        from .engine import extraction
+
+        return extraction.screen(_session(inputs, home, work, means, progress))
+
+
+def _inputs(chosen: Plan, home: Workspace) -> _Inputs:
     """The files and texts that a plan names, fetched where they are not here."""
-    recipe = chosen.recipe
+    recipe, source = chosen.recipe, _files(chosen.source)
     return _Inputs(
-        chosen, _files(chosen.source), _files(chosen.target), datasets.load(recipe.trigger, chosen.trigger), datasets.load(recipe.elicit, chosen.elicit)
-    )
+        chosen, source, _files(chosen.target), datasets.load(recipe.trigger, chosen.trigger), datasets.load(recipe.elicit, chosen.elicit),
+        {name: _files(ref) for name, ref in chosen.siblings.items()}, _reference(recipe, source, home),
+    )  # fmt: skip
+
+
+def _reference(recipe: Recipe, source: tuple[Files, Files | None], home: Workspace) -> Path | None:
+    """The adapter whose norm a random one takes: the one that is named, else the source's own."""
+    if recipe.norm_of is None:
+        return source[1].folder if source[1] else None
+    if refs.is_path(recipe.norm_of):
+        return locate(refs.Repo(recipe.norm_of), "adapter").folder
+    return home.store.get(refs.AdapterRef.parse(recipe.norm_of)).folder
 
 
 def _key(name: str, digest: str) -> str:
@@ -113,17 +148,13 @@ def _key(name: str, digest: str) -> str:
 def _run(inputs: _Inputs, digest: str, folder: Path, home: Workspace, work: Work, means: Means, progress: Progress) -> Manifest:
     from importlib.metadata import version
 
-    from .engine.cost import TOTAL, Ledger
+    from .engine.cost import TOTAL
     from .engine.extraction import hardware, make
     from .engine.models import Source
-    from .engine.tune.session import Session
 
     chosen, recipe, source, target = inputs.plan, inputs.plan.recipe, inputs.source, inputs.target
-    ledger = Ledger(work.folder, seconds_between_states())
-    session = Session(
-        recipe, Source(*source), Source(*target), chosen.template, inputs.trigger, inputs.elicit, _sae_start(recipe), progress,
-        ledger=ledger, rollouts_folder=home.cache / "rollouts", memory=means.memory,
-    )  # fmt: skip
+    session = _session(inputs, home, work, means, progress)
+    ledger = session.ledger
     with ledger.stage(TOTAL):
         made = make(session, target[0], folder)
     total = ledger.costs[TOTAL]
@@ -134,7 +165,7 @@ def _run(inputs: _Inputs, digest: str, folder: Path, home: Workspace, work: Work
         content_hash=content_hash(entries),
         files=identity_of(entries),
         method=recipe.method,
-        hookpoint=recipe.hookpoint,
+        hookpoint=made.hookpoint,
         base=kinship.describe_base(target[0]),
         probe=made.probe,
         source=str(chosen.source),
@@ -163,6 +194,19 @@ def _run(inputs: _Inputs, digest: str, folder: Path, home: Workspace, work: Work
     )
 
 
+def _session(inputs: _Inputs, home: Workspace, work: Work, means: Means, progress: Progress) -> "Session":
+    from .engine.cost import Ledger
+    from .engine.models import Source
+    from .engine.tune.session import Session
+
+    recipe = inputs.plan.recipe
+    return Session(
+        recipe, Source(*inputs.source), Source(*inputs.target), inputs.plan.template, inputs.trigger, inputs.elicit, _sae_start(recipe), progress,
+        ledger=Ledger(work.folder, seconds_between_states()), rollouts_folder=home.cache / "rollouts", memory=means.memory,
+        siblings={name: Source(*files) for name, files in inputs.siblings.items()}, reference=inputs.reference,
+    )  # fmt: skip
+
+
 def _files(ref: ModelRef) -> tuple[Files, Files | None]:
     return locate(ref.base), locate(ref.adapter, "adapter") if ref.adapter else None
 
@@ -185,18 +229,24 @@ def _sae_start(recipe: Recipe) -> Path | None:
     return Path(recipe.sae.origin).expanduser()
 
 
-def _check_kinship(chosen: Plan, source: Files, target: Files) -> None:
-    """Source and target must share architecture and sizes, for states are compared entry by entry, and have the layer."""
-    from .errors import DoesNotFit
+def _check_kinship(inputs: _Inputs) -> None:
+    """Source, target and siblings must share architecture and sizes, for states are compared entry by entry, and have the layer; siblings share weights too."""
+    recipe, target = inputs.plan.recipe, inputs.target[0]
+    _check_shapes(recipe.source, inputs.source[0], recipe.target, target)
+    for name, (files, _) in inputs.siblings.items():
+        _check_shapes(name, files, recipe.target, target)
+        r = kinship.correlation(kinship.sketch(target.weights), files.weights)
+        if r < compat.DISTANT:
+            raise DoesNotFit(f"{name} is no sibling of {recipe.target}: unrelated weights (correlation {r:.3f})", "name models of the target's close lineage")
+    layers = kinship.shapes(target.config).get("num_hidden_layers")
+    deepest = max((refs.layer_of(at) for at in recipe.at if at != AUTO), default=0)
+    if isinstance(layers, int) and deepest >= layers:
+        raise Usage(f"layers.{deepest} does not exist: {recipe.target} has {layers} layers", f"choose layers.0 to layers.{layers - 1}")
 
-    ours, theirs = kinship.shapes(target.config), kinship.shapes(source.config)
+
+def _check_shapes(name: str, model: Files, target_name: str, target: Files) -> None:
+    ours, theirs = kinship.shapes(target.config), kinship.shapes(model.config)
     different = [key for key in theirs if key != "vocab_size" and ours.get(key) != theirs[key]]
     if different:
         key = different[0]
-        raise DoesNotFit(
-            f"{chosen.recipe.source} and {chosen.recipe.target} have other shapes: {key} {theirs[key]} and {ours.get(key)}",
-            "choose a --target of the source's family and size",
-        )
-    layers = ours.get("num_hidden_layers")
-    if isinstance(layers, int) and refs.layer_of(chosen.recipe.hookpoint) >= layers:
-        raise Usage(f"{chosen.recipe.hookpoint} does not exist: {chosen.recipe.target} has {layers} layers", f"choose layers.0 to layers.{layers - 1}")
+        raise DoesNotFit(f"{name} and {target_name} have other shapes: {key} {theirs[key]} and {ours.get(key)}", "choose models of one family and size")

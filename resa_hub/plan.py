@@ -1,14 +1,21 @@
 """The plan of an extraction: everything that registry and caller say, resolved, before anything heavy is loaded."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from . import refs
 from .errors import HubError, NotFound, Usage, did_you_mean
-from .recipe import METHODS, Recipe, override, structure
+from .recipe import AUTO, METHODS, Recipe, Screen, override, structure
 from .refs import ModelRef, check_name
 from .registry import Dataset, Registry, merged
+
+PATCHING = ("feature-diff", "random-features", "outside-features", "pca-diff")
+SCREENED = ("feature-diff", "pca-diff")
+SCREENED_FEATURES, SCREENED_SCALES = [4, 16, 64], [1.0, 1.5, 2.0, 3.0]
+"""What the screen tries where a number is `auto` and the recipe names no candidates."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +30,8 @@ class Plan:
     trigger: Dataset
     elicit: Dataset
     template: str | None
+    siblings: dict[str, ModelRef] = field(default_factory=dict)
+    """Models that write a part of the rollouts."""
 
     def lines(self) -> list[tuple[str, str]]:
         """What will be done, for people and `--dry-run`."""
@@ -33,12 +42,23 @@ class Plan:
             ("recipe", f"{self.recipe_name} ({r.method})"),
             ("source", f"{r.source} = {self.source}"),
             ("target", f"{r.target} = {self.target}"),
+            *(("sibling", f"{name} = {ref}") for name, ref in self.siblings.items()),
             *((role, f"{data.name} = {where[role].id}") for role, data in (("trigger", r.trigger), ("elicit", r.elicit))),
-            ("hookpoint", r.hookpoint),
+            ("hookpoint", " + ".join(r.at)),
+            *([("screen", f"{_tried(r)}; on {r.screen.rollouts} rollouts that training does not use")] if r.screen else []),
             ("SAE", f"{r.sae.mode}{f' from {r.sae.origin}' if r.sae.origin else ''}, {r.sae.latents:,} latents, k = {r.sae.k}"),
             ("LoRA", f"rank {r.lora.rank}, alpha {r.lora.alpha}, {', '.join(r.lora.modules)}"),
             ("training", f"{r.training.epochs} epochs, learning rate {r.training.learning_rate:g}, {r.dtype}, seed {r.seed}"),
         ]
+
+
+def _tried(recipe: Recipe) -> str:
+    """The candidates of the screen."""
+    screen = recipe.screen or Screen()
+    layers = ([f"layers {', '.join(map(str, screen.layers)) or 'but the last'}"]) if recipe.hookpoint == AUTO else []
+    features = [f"features {', '.join(map(str, screen.features))}"] if screen.features else []
+    scales = [f"scales {', '.join(f'{scale:g}' for scale in screen.scales)}"] if screen.scales else []
+    return "; ".join(layers + features + scales)
 
 
 def plan(
@@ -47,7 +67,10 @@ def plan(
     target: str | None = None,
     trigger: str | None = None,
     elicit: str | None = None,
-    layer: int | None = None,
+    layer: int | str | None = None,
+    features: int | str | None = None,
+    scale: float | str | None = None,
+    screen: bool = False,
     method: str | None = None,
     recipe: str | None = None,
     name: str | None = None,
@@ -55,11 +78,14 @@ def plan(
     settings: list[str] | None = None,
     registry: Registry,
 ) -> Plan:
-    """Resolve everything that the registry and the caller say; raises `Usage` and `NotFound`, loads nothing."""
+    """Resolve everything that the registry and the caller say; raises `Usage` and `NotFound`, loads nothing.
+
+    layer, features and scale may be `auto`: chosen by the screen. screen: try all three unless the recipe names its candidates.
+    """
     if method and method not in METHODS:
         raise Usage(f"no method is called {method!r}", did_you_mean(method, list(METHODS)))
     values, recipe_name = _base_recipe(source, recipe, method, registry)
-    said: dict[str, Any] = {"method": method, "source": source, "target": target, "seed": seed, "hookpoint": None if layer is None else f"layers.{layer}"}
+    said: dict[str, Any] = {"method": method, "source": source, "target": target, "seed": seed} | _chosen(layer, features, scale, screen, values)
     values = merged(values, {key: value for key, value in said.items() if value is not None})
     for role, data in (("trigger", trigger), ("elicit", elicit if elicit or not trigger else trigger)):
         if data:
@@ -67,7 +93,7 @@ def plan(
     if source and not target and "source" in values:
         values["target"] = registry.base_name(source)
     resolved: Recipe = structure(override(values, settings or []), Recipe, f"recipe {recipe_name}")
-    refs.check_hookpoint(resolved.hookpoint)
+    resolved = _checked(resolved)
     if name:
         check_name(name)
     entry = registry.model_entry(resolved.target)
@@ -80,7 +106,52 @@ def plan(
         trigger=registry.dataset(resolved.trigger.name),
         elicit=registry.dataset(resolved.elicit.name),
         template=entry.template if entry else None,
+        siblings={name: registry.model(name) for name in (resolved.rollouts.siblings if resolved.rollouts else ())},
     )
+
+
+def _chosen(layer: int | str | None, features: int | str | None, scale: float | str | None, screen: bool, values: dict[str, Any]) -> dict[str, Any]:
+    """What the options say, in terms of the recipe."""
+    said: dict[str, Any] = {}
+    tried: dict[str, Any] = {}
+    known = values.get("screen") or {}
+    if screen and not known:
+        layer, features, scale = (AUTO if layer is None else layer), (AUTO if features is None else features), (AUTO if scale is None else scale)
+    if layer is not None:
+        said["hookpoint"] = AUTO if layer == AUTO else f"layers.{_number('--layer', layer, int)}"
+    for key, value, kind, some in (("features", features, int, SCREENED_FEATURES), ("scale", scale, float, SCREENED_SCALES)):
+        if value == AUTO:
+            part = {"features": "features", "scale": "scales"}[key]
+            tried[part] = known.get(part) or some
+        elif value is not None:
+            said[key] = _number(f"--{key}", value, kind)
+    return said | ({"screen": tried} if tried or (screen and not known) else {})
+
+
+def _number(option: str, value: Any, kind: type) -> Any:
+    try:
+        return kind(value)
+    except ValueError:
+        raise Usage(f"{option} {value!r} is neither a number nor {AUTO}", f"{option} 2, or {option} {AUTO}") from None
+
+
+def _checked(recipe: Recipe) -> Recipe:
+    """The recipe with its first hookpoint in place; raises `Usage` for hookpoints that cannot be, and for a screen of a method that has none."""
+    if recipe.hookpoints:
+        layers = [refs.layer_of(at) for at in recipe.hookpoints]
+        if layers != sorted(set(layers)):
+            raise Usage(f"hookpoints {', '.join(recipe.hookpoints)} are not in order", "name each layer once, the shallowest first")
+        if recipe.method not in PATCHING and len(layers) > 1:
+            raise Usage(f"{recipe.method} works at one hookpoint, not {len(layers)}", f"--set hookpoints=[] or one of {', '.join(PATCHING)}")
+        recipe = msgspec.structs.replace(recipe, hookpoint=recipe.hookpoints[0])
+    if (recipe.hookpoint == AUTO or recipe.screen) and recipe.method not in SCREENED:
+        raise Usage(
+            f"{recipe.method} has no screen: layer, features and scale cannot be {AUTO}",
+            f"give it those that were chosen for {' or '.join(SCREENED)}, so that they can be compared",
+        )
+    if recipe.hookpoint != AUTO:
+        refs.check_hookpoint(recipe.hookpoint)
+    return recipe
 
 
 def _base_recipe(source: str | None, recipe: str | None, method: str | None, registry: Registry) -> tuple[dict[str, Any], str]:
@@ -112,7 +183,7 @@ def _base_recipe(source: str | None, recipe: str | None, method: str | None, reg
         known = [name for name, e in registry.entries["models"].items() if e.value.recipes]
         raise Usage(f"the registry has no recipe for {source}", f"give --recipe NAME, or choose a source that has one: {', '.join(known)}")
     # The methods that distil on rollouts start from the settings of feature-diff.
-    likely = (method, None if method in (None, "sae-tuning") else "feature-diff", next(iter(entry.recipes)))
+    likely = (method, None if method in (None, "sae-tuning", "gaussian") else "feature-diff", next(iter(entry.recipes)))
     chosen = next(entry.recipes[m] for m in likely if m in entry.recipes)
     return registry.recipe_values(chosen), chosen
 
@@ -123,7 +194,8 @@ def default_name(recipe: Recipe, recipe_name: str, registry: Registry) -> str:
         return recipe_name
     source = recipe.source.rpartition("/")[2].lower()
     safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in source).strip("._-") or "model"
-    return check_name(f"{safe}-{recipe.method}-l{refs.layer_of(recipe.hookpoint)}{'-mlp' if recipe.hookpoint.endswith('.mlp') else ''}"[:96])
+    at = "-".join(place if place == AUTO else f"l{refs.layer_of(place)}{'-mlp' if place.endswith('.mlp') else ''}" for place in recipe.at)
+    return check_name(f"{safe}-{recipe.method}-{at}"[:96])
 
 
 def _as_it_stands(recipe: Recipe, recipe_name: str, registry: Registry) -> bool:

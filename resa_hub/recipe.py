@@ -8,9 +8,10 @@ import msgspec
 
 from .errors import Usage, did_you_mean
 
-Method = Literal["sae-tuning", "feature-diff", "random-features", "pca-diff", "logit-distill", "sft", "random", "gaussian"]
+Method = Literal["sae-tuning", "feature-diff", "random-features", "outside-features", "pca-diff", "logit-distill", "sft", "random", "gaussian"]
 METHODS: tuple[str, ...] = get_args(Method)
-
+AUTO = "auto"
+"""In place of a hookpoint: the screen chooses."""
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Positive = Annotated[float, msgspec.Meta(ge=0)]
@@ -84,6 +85,23 @@ class Rollouts(Strict, frozen=True, kw_only=True):
     new_tokens: Count = 64
     of_source: bool = True
     """The SAE also sees the source's own rollouts."""
+    siblings: tuple[str, ...] = ()
+    """Models kin to the target that write an equal part of the rollouts each; on them the teacher is the sibling itself, patched."""
+    difference: Literal["target", "sibling"] = "target"
+    """On a sibling's rollouts: the source is compared with the target, or with that sibling."""
+
+
+class Screen(Strict, frozen=True, kw_only=True):
+    """What is tried without training before an extraction: how much of the KL between source and target the patched teacher closes."""
+
+    layers: tuple[Annotated[int, msgspec.Meta(ge=0)], ...] = ()
+    """For hookpoint `auto`; none given: every layer but the last."""
+    features: tuple[Count, ...] = ()
+    """Numbers of features (or directions), of which the smallest that does nearly as well as the best is taken; none given: the recipe's."""
+    scales: tuple[Annotated[float, msgspec.Meta(gt=0)], ...] = ()
+    """Factors on the patch, of which the best is taken; none given: the recipe's."""
+    rollouts: Count = 64
+    """Rollouts of the target to questions of the elicitation data that training does not use."""
 
 
 class Recipe(Strict, frozen=True, kw_only=True):
@@ -92,6 +110,9 @@ class Recipe(Strict, frozen=True, kw_only=True):
     target: str
     """The model whose LoRA is trained, usually the source's base."""
     hookpoint: str = "layers.12"
+    """`layers.N` or `layers.N.mlp`, or `auto`: the layer that the screen finds."""
+    hookpoints: tuple[str, ...] = ()
+    """The methods that patch: several layers at once, the shallowest first; none given: `hookpoint` alone."""
     trigger: Data
     """Data of stage I, the extraction."""
     elicit: Data
@@ -103,12 +124,26 @@ class Recipe(Strict, frozen=True, kw_only=True):
     """On-policy rollouts of the target; the methods other than sae-tuning need them."""
     features: Count = 64
     """feature-diff: the k features in which source and target differ most; pca-diff: the number of directions."""
-    selection: Literal["mean", "attribution"] = "mean"
-    """feature-diff: rank features by mean |difference|, or by the difference times the gradient of the KL to the source."""
+    selection: Literal["mean", "attribution", "logits"] = "mean"
+    """feature-diff: rank features by mean |difference|, by the difference times the gradient of the KL to the source, or step by step by how far they move
+    the target's logits towards the source's beside those that are chosen already."""
     scale: float = 1.0
     """Factor on the patch that the teacher sees."""
+    screen: Screen | None = None
+    """Layer, number of features and scale are chosen on development rollouts before training."""
+    rounds: Count = 1
+    """2: after training, once more on rollouts of the student itself."""
+    norm_of: str | None = None
+    """random: the adapter whose norm is taken module by module, NAME@VERSION of the store or a folder; null: the source's own adapter."""
+    norm: Positive | None = None
+    """random: Frobenius norm of the change of every module, in place of `norm_of`."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     seed: int = 0
+
+    @property
+    def at(self) -> tuple[str, ...]:
+        """All hookpoints, the shallowest first."""
+        return self.hookpoints or (self.hookpoint,)
 
     def __post_init__(self) -> None:
         self.digest()  # NaN and infinity have none: refused here, before any work

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from resa_hub.adapter import compat
 from resa_hub.adapter.files import CONFIG, WEIGHTS
-from resa_hub.engine.arms import effect, product_norm, random_like
-from resa_hub.engine.lora import load_lora, merge, new_lora, save_lora, state_of
+from resa_hub.engine.arms import effect, random_like
+from resa_hub.engine.lora import load_lora, merge, new_lora, product_norm, save_lora, state_of
 from resa_hub.engine.models import load_base
 from resa_hub.errors import HubError, Integrity, NoEffect, RunFailed
 from tests.models import LORA, random_ids, tiny, write_lora

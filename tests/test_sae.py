@@ -17,8 +17,8 @@ from resa_hub.engine.sae.topk import SparseTopKTrainingSAE
 from resa_hub.engine.sae.train import train
 from resa_hub.engine.split import decoder_layers
 from resa_hub.engine.text import Batch
-from resa_hub.engine.tune.feature_diff import Ranking, choose, picked
 from resa_hub.engine.tune.sae_tuning import splice
+from resa_hub.engine.tune.selection import Ranking, picked, random_outside
 from resa_hub.errors import DoesNotFit, RunFailed, Usage
 from resa_hub.progress import Progress
 from resa_hub.recipe import SaeSettings
@@ -240,7 +240,7 @@ def test_picked_keeps_the_chosen_latents_only() -> None:
 def test_random_features_come_from_outside_the_strongest_and_are_active() -> None:
     share = torch.tensor([0.3, 0.2, 0.1, 0.1, 0.1, 0.1, 0.05, 0.05, 0.0, 0.0])
     ranking = Ranking(torch.arange(10), share)
-    assert set(choose(ranking, 2, 0).tolist()) <= {4, 5, 6, 7}
-    assert {tuple(choose(ranking, 2, seed).tolist()) for seed in range(20)} > {tuple(choose(ranking, 2, 0).tolist())}
+    assert set(random_outside(ranking, 2, 0).tolist()) <= {4, 5, 6, 7}
+    assert {tuple(random_outside(ranking, 2, seed).tolist()) for seed in range(20)} > {tuple(random_outside(ranking, 2, 0).tolist())}
     with pytest.raises(Usage, match="only 2 active features"):
-        choose(ranking, 3, 0)
+        random_outside(ranking, 3, 0)

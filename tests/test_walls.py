@@ -60,7 +60,7 @@ INSIDE_FUNCTIONS: dict[str, set[str]] = {
 """What each may import besides, once something is done (inside functions, or for the types alone)."""
 
 NARROW: dict[tuple[str, str], set[str]] = {
-    ("engine", "adapter"): {"adapter.files", "adapter.manifest"},  # never the store
+    ("engine", "adapter"): {"adapter.files", "adapter.manifest", "adapter.compat"},  # never the store
     ("engine", "evaluation"): {"evaluation.samples"},  # the type of a sample, nothing else
 }
 """Where a part may import a few modules of another only."""

@@ -1,6 +1,6 @@
 from typing import Annotated
 
-from . import costs, options
+from . import costs, options, screened
 from .command import Option
 from .output import Output
 
@@ -10,8 +10,11 @@ def extract(
     target: Annotated[str | None, Option("--target", help="Model to train the adapter on; the source's base by default.")] = None,
     trigger: Annotated[str | None, Option("--trigger", help="Data of stage I: name, Hub id or file.")] = None,
     elicit: Annotated[str | None, Option("--elicit", help="Data of stage II; the trigger data by default.")] = None,
-    layer: Annotated[int | None, Option("--layer", help="Hookpoint layers.N, 0-based.", min=0)] = None,
-    method: Annotated[str | None, Option("--method", help="sae-tuning, feature-diff, random-features, pca-diff or logit-distill.")] = None,
+    layer: Annotated[str | None, Option("--layer", help="Hookpoint layers.N, 0-based; auto: the screen chooses.")] = None,
+    features: Annotated[str | None, Option("--features", help="Number of SAE features (or directions), or auto.")] = None,
+    scale: Annotated[str | None, Option("--scale", help="Factor on the patch that the teacher sees, or auto.")] = None,
+    screen: Annotated[bool, Option("--screen", help="Show what the screen tries and chooses; train no adapter.")] = False,
+    method: Annotated[str | None, Option("--method", help="sae-tuning, feature-diff, pca-diff, logit-distill, or a control.")] = None,
     recipe: Annotated[str | None, Option("--recipe", help="Registry name or YAML file.")] = None,
     name: Annotated[str | None, Option("--name", help="Name of the adapter; a good one is made.")] = None,
     seed: Annotated[int | None, Option("--seed")] = None,
@@ -31,6 +34,7 @@ def extract(
     """Make an adapter from a source model."""
     from ..extract import Means
     from ..extract import extract as verb
+    from ..extract import screen as screening
     from ..plan import plan as resolve
     from ..progress import Progress
     from ..registry import plain
@@ -38,8 +42,8 @@ def extract(
 
     out = Output(as_json=as_json, quiet=quiet)
     plan = resolve(
-        source, target=target, trigger=trigger, elicit=elicit, layer=layer, method=method, recipe=recipe, name=name, seed=seed,
-        settings=settings, registry=Workspace.find(workspace).registry,
+        source, target=target, trigger=trigger, elicit=elicit, layer=layer, features=features, scale=scale, screen=screen, method=method,
+        recipe=recipe, name=name, seed=seed, settings=settings, registry=Workspace.find(workspace).registry,
     )  # fmt: skip
     if dry_run:
         if not out.data({"name": plan.name, "source": str(plan.source), "target": str(plan.target), "recipe": plain(plan.recipe)}, plan.name):
@@ -50,6 +54,11 @@ def extract(
         for label, value in plan.lines():
             out.hint(f"  {label:<9} {value}")
     means = Means(memory=None if cache_gb is None else int(cache_gb * 1e9), rate=rate)
+    if screen:
+        rows = screening(plan, means=means, workspace=workspace, progress=Progress(quiet=quiet or as_json))
+        if not out.data(rows, screened.chosen(rows)):
+            screened.show(out, rows)
+        return
     adapter, new = verb(made=plan, again=again, resume=resume, means=means, workspace=workspace, progress=Progress(quiet=quiet or as_json))
     m = adapter.manifest
     told = {"adapter": m.reference, "content_hash": m.content_hash, "folder": str(adapter.folder), "new": new, "kl": m.probe.kl}

@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-import torch
 from safetensors.torch import load_file, save_file
 
 from ..adapter.files import CONFIG, WEIGHTS
@@ -14,7 +13,7 @@ from ..progress import Progress
 from ..sources import Files
 from .generate.noise import uniforms
 from .generate.sampling import generate
-from .lora import State, load_lora, merge
+from .lora import load_lora, merge, norms, random_state
 from .models import end_tokens, load_base, load_tokenizer
 from .probe import Effect, measure
 from .text import prompt
@@ -63,15 +62,7 @@ def random_like(adapter: Path, seed: int, folder: Path) -> None:
     """A control: random A and B whose product has, module by module, the Frobenius norm of the adapter's."""
     if folder.exists():
         return
-    state, generator = load_file(adapter / WEIGHTS), torch.Generator().manual_seed(seed)
-    control: State = {}
-    for name in sorted(state):
-        if ".lora_A." not in name:
-            continue
-        a, b = state[name].float(), state[name.replace(".lora_A.", ".lora_B.")].float()
-        new_a, new_b = torch.randn(a.shape, generator=generator), torch.randn(b.shape, generator=generator)
-        ratio = product_norm(b, a) / product_norm(new_b, new_a)
-        control[name], control[name.replace(".lora_A.", ".lora_B.")] = new_a.contiguous(), (ratio * new_b).contiguous()
+    control = random_state(load_file(adapter / WEIGHTS), norms(adapter), seed)
     staged = folder.with_name(f"{folder.name}.{os.getpid()}.new")
     staged.mkdir(parents=True, exist_ok=True)
     save_file(control, staged / WEIGHTS, metadata={"format": "pt"})
@@ -80,8 +71,3 @@ def random_like(adapter: Path, seed: int, folder: Path) -> None:
         os.rename(staged, folder)
     except OSError:
         shutil.rmtree(staged)  # another process made the same control meanwhile
-
-
-def product_norm(b: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
-    """Frobenius norm of B A without making it: sqrt(trace((B'B)(A A')))."""
-    return ((b.T @ b) * (a @ a.T)).sum().clamp(min=0).sqrt()

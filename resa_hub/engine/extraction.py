@@ -12,7 +12,7 @@ from .lora import load_lora, save_lora
 from .models import load_base
 from .probe import measure
 from .sae.files import save
-from .tune import method
+from .tune import method, screened
 from .tune.session import Session
 
 
@@ -21,6 +21,8 @@ class Made(NamedTuple):
     sae: SaeRecord | None
     tokens: int
     findings: dict[str, Any]
+    hookpoint: str
+    """The shallowest one, settled where the recipe left it open."""
 
 
 def make(session: Session, target: Files, folder: Path) -> Made:
@@ -28,19 +30,25 @@ def make(session: Session, target: Files, folder: Path) -> Made:
 
     Raises `NoEffect` when the adapter changes no logit.
     """
+    result = method(session.recipe.method)(session)
     recipe = session.recipe
-    result = method(recipe.method)(session)
     save_lora(result.state, recipe.lora, folder, target.id, target.revision, result.layers)
-    record = None
-    if result.sae:
-        save(result.sae.sae, folder / "sae" / recipe.hookpoint, recipe.source)
-        record = SaeRecord(
-            origin=recipe.sae.origin or recipe.sae.mode, hookpoint=recipe.hookpoint, latents=recipe.sae.latents, k=recipe.sae.k, quality=result.sae.quality
+    records = []
+    for at, trained in result.saes.items():
+        save(trained.sae, folder / "sae" / at, recipe.source)
+        records.append(
+            SaeRecord(origin=recipe.sae.origin or recipe.sae.mode, hookpoint=at, latents=recipe.sae.latents, k=recipe.sae.k, quality=trained.quality)
         )
     effect = measure(load_lora(load_base(target, recipe.dtype), folder), session.tokenizer, result.probe_texts)
     if effect.identical:
         raise NoEffect("the extracted adapter changes no logit of its own base", "raise it with --set training.learning_rate=... or training.epochs=...")
-    return Made(Probe(texts=result.probe_texts, kl=effect.kl), record, result.tokens, result.findings)
+    findings = result.findings | ({"saes": {record.hookpoint: record.quality for record in records}} if len(records) > 1 else {})
+    return Made(Probe(texts=result.probe_texts, kl=effect.kl), records[0] if records else None, result.tokens, findings, recipe.hookpoint)
+
+
+def screen(session: Session) -> list[dict[str, Any]]:
+    """What the screen tries and chooses, and nothing more: no adapter is trained."""
+    return screened(session.recipe.method)(session).findings["screen"]
 
 
 def hardware() -> str:

@@ -1,7 +1,7 @@
 """LoRA through PEFT: make, save canonically, load with proof that every tensor was consumed, merge."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -74,3 +74,29 @@ def load_lora(model: PreTrainedModel, folder: Path) -> PeftModel:
 def merge(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     """The model with the adapter added to its weights, for fast generation."""
     return load_lora(model, folder).merge_and_unload()  # pyright: ignore[reportCallIssue, reportReturnType]
+
+
+def norms(folder: Path, scaling: float = 1.0) -> dict[str, float]:
+    """Frobenius norm of scaling B A of every module of an adapter folder, by the name of its A."""
+    state = {name: tensor.float() for name, tensor in load_file(folder / WEIGHTS).items()}
+    return {name: scaling * float(product_norm(state[partner(name)], a)) for name, a in state.items() if ".lora_A." in name}
+
+
+def random_state(shapes: State, wanted: Mapping[str, float], seed: int) -> State:
+    """Random A and B of these shapes whose product has, module by module, the norm that `wanted` says (by the name of A)."""
+    generator, made = torch.Generator().manual_seed(seed), {}
+    for name in sorted(wanted):
+        a, b = (torch.randn(shapes[part].shape, generator=generator) for part in (name, partner(name)))
+        ratio = wanted[name] / product_norm(b, a)
+        made[name], made[partner(name)] = a.contiguous(), (ratio * b).contiguous()
+    return made
+
+
+def partner(name: str) -> str:
+    """The B that belongs to an A."""
+    return name.replace(".lora_A.", ".lora_B.")
+
+
+def product_norm(b: Tensor, a: Tensor) -> Tensor:
+    """Frobenius norm of B A without making it: sqrt(trace((B'B)(A A')))."""
+    return ((b.T @ b) * (a @ a.T)).sum().clamp(min=0).sqrt()

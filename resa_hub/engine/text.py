@@ -22,6 +22,8 @@ class Batch(NamedTuple):
     ids: Int[Tensor, "rows positions"]
     completion: Bool[Tensor, "rows positions"]
     """True where the NEXT token belongs to the completion: the positions a loss on the completion looks at."""
+    writer: str = ""
+    """The sibling of the target that wrote it; empty for all else."""
 
     @property
     def tokens(self) -> int:

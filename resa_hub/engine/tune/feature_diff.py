@@ -1,92 +1,110 @@
 """Feature-difference distillation, our own method: the teacher is the target moved by the SAE features in which the source differs most.
 
 Teacher = target's suffix on h_target + Dec_k(f_source - f_target) at the hookpoint, restricted to k features; student = target + LoRA.
-The control `random-features` takes k active features from outside the 2k strongest: what it gains is not due to the features.
+Two controls say whether WHICH features matters: `random-features` takes k active features from outside the 2k strongest, `outside-features` the next k behind
+them with a patch that has, position by position, the norm of the true one.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any
 
-import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
-from ...errors import NoEffect, Usage
-from ..sae.codes import encode
-from ..sae.topk import SparseTopKTrainingSAE
-from ..split import prefix
+from ..sae.activations import Sources
+from ..sae.train import Trained
 from ..text import Batch
-from .distill import check_patch, distill, patched_teacher
+from .distill import distill
+from .patched import Patch, Patches, Prepared, check_patch, teacher
+from .pca_diff import directions
+from .screen import Candidates, choose_layer, choose_numbers, tell
+from .selection import FeaturePatch, Ranking, next_outside, random_outside, rank
 from .session import Extracted, Session, held_out
 
+Choose = Callable[[Ranking, int, int], Int[Tensor, " count"]]
+"""(ranking, number of features, seed) -> latents."""
 
-class Ranking(NamedTuple):
-    order: Int[Tensor, " latents"]
-    """Latents by mean |difference|, largest first."""
-    share: Float[Tensor, " latents"]
-    """Each latent's share of the whole difference."""
+
+class Found:
+    """What stage I finds at one hookpoint."""
+
+    def __init__(self, trained: Trained, ranking: Ranking, choose: Choose, equal_norm: bool, seed: int) -> None:
+        self.trained, self.ranking, self.choose, self.equal_norm, self.seed = trained, ranking, choose, equal_norm, seed
+
+    def chosen(self, count: int) -> Int[Tensor, " count"]:
+        return self.choose(self.ranking, count, self.seed)
+
+    def patch(self, count: int) -> Patch:
+        made = FeaturePatch(self.trained.sae, self.chosen(count))
+        return as_long_as(FeaturePatch(self.trained.sae, self.ranking.order[:count]), made) if self.equal_norm else made
+
+    def findings(self, count: int) -> dict[str, Any]:
+        chosen, share = self.chosen(count), self.ranking.share
+        return {"features": chosen.tolist(), "share": [round(float(share[i]), 5) for i in chosen], "share_of_all": float(share[chosen].sum())}
+
+
+def as_long_as(true: Patch, other: Patch) -> Patch:
+    """`other`, made as long at each position as `true` is there."""
+
+    def patch(source: Tensor, own: Tensor) -> Tensor:
+        made, norm = other(source, own), true(source, own).norm(dim=-1, keepdim=True)
+        return made * norm / made.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+
+    return patch
+
+
+def prepare(session: Session, choose: Choose = lambda ranking, count, seed: ranking.order[:count], equal_norm: bool = False) -> Prepared:
+    own = session.own()
+    rows = choose_layer(session, own, lambda at: directions(session, own, at).patch)
+    check_patch(session)
+    found: dict[str, Found] = {}
+
+    def patches(count: int) -> Patches:
+        return {at: one.patch(count) for at, one in found.items()}
+
+    sources, tests = states_for(session, own)
+    for at in session.recipe.at:
+        trained = session.sae(sources, tests, at)
+        ranking = rank(session, trained.sae, own, at, patches(session.recipe.features))
+        found[at] = Found(trained, ranking, choose, equal_norm, session.recipe.seed)
+    rows += choose_numbers(session, Candidates("features", patches))
+    count = session.recipe.features
+    first, *further = [one.findings(count) | ({"hookpoint": at} if len(found) > 1 else {}) for at, one in found.items()]
+    findings = first | ({"further": further} if further else {}) | ({"screen": rows} if rows else {})
+    return Prepared(patches(count), own, findings, {at: one.trained for at, one in found.items()})
+
+
+def states_for(session: Session, own: list[Batch]) -> tuple[Sources, Sources]:
+    """(training, held-out) texts of the SAE, each with the model that reads it: rollouts of source and target."""
+    learn, judge = held_out(own)
+    sources, tests = [_read(session, part) for part in (learn, judge)]
+    if session.recipe.rollouts is None or session.recipe.rollouts.of_source:
+        learn, judge = held_out(session.rollouts("source"))
+        sources, tests = [(session.source, learn), *sources], [(session.source, judge), *tests]
+    return sources, tests
+
+
+def _read(session: Session, batches: list[Batch]) -> list[tuple[Any, list[Batch]]]:
+    """Batches grouped by the model that the source is compared with."""
+    groups: dict[int, tuple[Any, list[Batch]]] = {}
+    for batch in batches:
+        reader = session.reader(batch)
+        groups.setdefault(id(reader), (reader, []))[1].append(batch)
+    return list(groups.values())
 
 
 def run(session: Session) -> Extracted:
-    return _run(session, random=False)
+    return _distilled(session, prepare(session))
 
 
 def run_random(session: Session) -> Extracted:
-    return _run(session, random=True)
+    return _distilled(session, prepare(session, random_outside))
 
 
-def _run(session: Session, random: bool) -> Extracted:
-    recipe = session.recipe
-    check_patch(session)
-    own = session.rollouts(session.target, "target")
-    train_own, test_own = held_out(own)
-    sources, tests = [(session.target, train_own)], [(session.target, test_own)]
-    if recipe.rollouts is None or recipe.rollouts.of_source:
-        train_other, test_other = held_out(session.rollouts(session.source, "source"))
-        sources.insert(0, (session.source, train_other))
-        tests.insert(0, (session.source, test_other))
-    trained = session.sae(sources, tests)
-    ranking = rank(session, trained.sae, own)
-    chosen = choose(ranking, recipe.features, recipe.seed) if random else ranking.order[: recipe.features]
-    findings = {"features": chosen.tolist(), "share": [round(float(ranking.share[i]), 5) for i in chosen], "share_of_all": float(ranking.share[chosen].sum())}
-    slots = torch.full((trained.sae.cfg.d_sae,), -1, device=trained.sae.W_dec.device)
-    slots[chosen] = torch.arange(len(chosen), device=slots.device)
-    directions = trained.sae.W_dec[chosen]
-
-    def patch(other: Tensor, own_state: Tensor) -> Tensor:
-        return (picked(trained.sae, other, slots, len(chosen)) - picked(trained.sae, own_state, slots, len(chosen))) @ directions
-
-    return distill(session, own, patched_teacher(session, patch), findings, trained, tokens=trained.tokens)
+def run_outside(session: Session) -> Extracted:
+    return _distilled(session, prepare(session, next_outside, equal_norm=True))
 
 
-def picked(sae: SparseTopKTrainingSAE, state: Tensor, slots: Int[Tensor, " latents"], count: int) -> Float[Tensor, "*n count"]:
-    """Activations of the chosen latents only; `slots` maps a latent to its place, -1 for the others."""
-    values, indices = encode(sae, state)
-    places = slots[indices]
-    dense = values.new_zeros(*values.shape[:-1], count + 1)
-    dense.scatter_(-1, torch.where(places < 0, count, places), torch.where(places < 0, 0.0, values))
-    return dense[..., :count]
-
-
-@torch.no_grad()
-def rank(session: Session, sae: SparseTopKTrainingSAE, batches: list[Batch]) -> Ranking:
-    """Mean |f_source - f_target| of every latent over the target's rollouts, the first position left out."""
-    total = torch.zeros(sae.cfg.d_sae, device=sae.W_dec.device)
-    for batch in batches:
-        ids = batch.ids.to(session.target.device)
-        dense = torch.zeros(ids.shape[0], ids.shape[1] - 1, sae.cfg.d_sae, device=ids.device)
-        for model, sign in ((session.source, 1.0), (session.target, -1.0)):
-            values, indices = encode(sae, prefix(model, ids, session.recipe.hookpoint)[:, 1:])
-            dense.scatter_add_(-1, indices, sign * values)
-        total += dense.abs().sum((0, 1))
-    if not total.any():
-        raise NoEffect("source and target have equal features at this hookpoint", "choose another --layer: up to there the models are the same")
-    return Ranking(total.argsort(descending=True, stable=True), total / total.sum())
-
-
-def choose(ranking: Ranking, count: int, seed: int) -> Int[Tensor, " count"]:
-    """Random active latents from outside the 2k strongest."""
-    active = ranking.order[2 * count :]
-    active = active[ranking.share[active] > 0]
-    if len(active) < count:
-        raise Usage(f"only {len(active)} active features lie outside the strongest {2 * count}", f"set features to at most {len(active)}")
-    return active[torch.randperm(len(active), generator=torch.Generator().manual_seed(seed))[:count]]
+def _distilled(session: Session, made: Prepared) -> Extracted:
+    tell(session, made.findings.get("screen", []))
+    return distill(session, made.batches, teacher(session, made.patches), made.findings, made.saes)

@@ -1,4 +1,4 @@
-"""Control and upper bound: the teacher is the source model itself, on the target's rollouts."""
+"""Control and upper bound: the teacher is the source model itself, on rollouts of the target and its siblings."""
 
 from ..split import final_state, head
 from .distill import distill
@@ -6,5 +6,5 @@ from .session import Extracted, Session
 
 
 def run(session: Session) -> Extracted:
-    own = session.rollouts(session.target, "target")
+    own = session.own()
     return distill(session, own, lambda batch: final_state(session.source, batch.ids.to(session.source.device)), {}, teacher_head=head(session.source))

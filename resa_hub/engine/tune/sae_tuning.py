@@ -4,6 +4,8 @@ With a layer-output hookpoint the prefix is frozen and shared: it runs once, wit
 An MLP-output hookpoint lets gradient through the residual path, so the whole student is trained by plain forward passes.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -29,7 +31,11 @@ def batches_of(session: Session, pairs: list[tuple[str, str]]) -> list[Batch]:
     return bucketed([([*encode(session.tokenizer, text), end], 1) for text in texts], training.batch_rows, session.recipe.seed)
 
 
-def splice(sae: SparseTopKTrainingSAE, state: Tensor) -> Tensor:
+Splice = Callable[[SparseTopKTrainingSAE, Tensor, Batch], Tensor]
+"""(SAE, state at the hookpoint, whose state it is) -> what stands in its place. It depends on its arguments alone: it is made once and kept."""
+
+
+def splice(sae: SparseTopKTrainingSAE, state: Tensor, batch: Batch | None = None) -> Tensor:
     """The SAE's reconstruction, the first position kept as it is: the SAE has not seen it."""
     with torch.no_grad():
         out = reconstruct(sae, state)
@@ -38,6 +44,11 @@ def splice(sae: SparseTopKTrainingSAE, state: Tensor) -> Tensor:
 
 
 def run(session: Session) -> Extracted:
+    return tune(session, splice)
+
+
+def tune(session: Session, replace: Splice) -> Extracted:
+    """Both stages, with `replace` as what the student sees in place of the state."""
     recipe = session.recipe
     layer, last = check_layer(session.target, recipe.hookpoint), len(decoder_layers(session.target)) - 1
     at_mlp = recipe.hookpoint.endswith(".mlp")
@@ -61,12 +72,12 @@ def run(session: Session) -> Extracted:
         if at_mlp:
             return Example(batch, final_state(session.target, ids).cpu(), weight)
         state = prefix(session.target, ids, recipe.hookpoint)
-        return Example(batch, suffix(session.target, ids, state, layer).cpu(), weight, splice(trained.sae, state).cpu())
+        return Example(batch, suffix(session.target, ids, state, layer).cpu(), weight, replace(trained.sae, state, batch).cpu())
 
     def forward(example: Example) -> Tensor:
         ids = example.batch.ids.to(session.target.device)
         if example.start is None:
-            with spliced(inner, recipe.hookpoint, lambda state: splice(trained.sae, state)):
+            with spliced(inner, recipe.hookpoint, lambda state: replace(trained.sae, state, example.batch)):
                 return final_state(inner, ids)
         return suffix(inner, ids, example.start.to(ids.device), layer)
 
@@ -76,4 +87,4 @@ def run(session: Session) -> Extracted:
         student, forward, (own_head, own_head), examples, recipe.training, recipe.seed, session.progress, session.ledger, tuning(above, size.head)
     )  # fmt: skip
     tokens = trained.tokens + recipe.training.epochs * sum(batch.tokens for batch in batches)
-    return Extracted(state_of(student), layers, trained, session.probe_texts(batches), tokens, ends(losses))
+    return Extracted(state_of(student), layers, {recipe.hookpoint: trained}, session.probe_texts(batches), tokens, ends(losses))

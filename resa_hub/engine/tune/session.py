@@ -1,17 +1,22 @@
 """What every method starts from and what it hands back."""
 
+import hashlib
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import torch
 from sae_lens import TopKTrainingSAEConfig
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ...errors import Usage
 from ...progress import Progress
 from ...recipe import Recipe, Rollouts
 from ...refs import layer_of
 from ...sources import Rows
+from ..checkpoint import Checkpoint
 from ..cost import Ledger, Sizes, sae_training, sizes
 from ..generate.rollouts import rollouts
 from ..generate.sampling import Completion
@@ -30,17 +35,24 @@ class Extracted(NamedTuple):
     state: State
     layers: list[int] | None
     """Layers that carry the LoRA; None for all."""
-    sae: Trained | None
+    saes: Mapping[str, Trained]
+    """By hookpoint."""
     probe_texts: tuple[str, ...]
     tokens: int
     findings: dict[str, Any]
+
+    @property
+    def sae(self) -> Trained | None:
+        """The SAE of the first hookpoint."""
+        return next(iter(self.saes.values()), None)
 
 
 class Session:
     """The models, texts and settings of one extraction, loaded on first use.
 
     ledger: states and costs, kept over a kill where it has a folder. rollouts_folder: rollouts shared by all extractions of a workspace.
-    memory: bytes that the teacher's states may take, half of the free memory when nothing is said.
+    memory: bytes that the teacher's states may take, half of the free memory when nothing is said. siblings: by the names that the recipe gives them.
+    reference: folder of the adapter whose norm the method `random` takes.
     """
 
     def __init__(
@@ -57,12 +69,19 @@ class Session:
         ledger: Ledger | None = None,
         rollouts_folder: Path | None = None,
         memory: int | None = None,
+        siblings: Mapping[str, Source] | None = None,
+        reference: Path | None = None,
     ) -> None:
         self.recipe, self.template, self.progress, self.sae_start = recipe, template, progress, sae_start
         self.trigger, self.elicit = trigger, elicit
         self.ledger, self.rollouts_folder = ledger or Ledger(), rollouts_folder
         self.memory = free_memory() // 2 if memory is None else memory
+        self.reference = reference
+        self.development: Any = None
+        """What the screen judges on, once it is made."""
         self._source, self._target = source, target
+        self._files = {"source": source, "target": target} | dict(siblings or {})
+        self._siblings: dict[str, PreTrainedModel] = {}
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -88,12 +107,66 @@ class Session:
         """A second copy of the target, to carry the LoRA."""
         return load(self._target, self.recipe.dtype)
 
-    def rollouts(self, model: PreTrainedModel, name: str) -> list[Batch]:
-        """On-policy completions of source or target to the elicitation questions, bucketed by length."""
+    def settle(self, **choices: Any) -> None:
+        """What was left open is chosen from here on."""
+        self.recipe = msgspec.structs.replace(self.recipe, **choices)
+
+    def model(self, name: str) -> PreTrainedModel:
+        """`source`, `target` or a sibling."""
+        if name in ("source", "target"):
+            return self.source if name == "source" else self.target
+        if name not in self._siblings:
+            self._siblings[name] = load(self._files[name], self.recipe.dtype)
+        return self._siblings[name]
+
+    def writer(self, batch: Batch) -> PreTrainedModel:
+        """The model whose rollouts these are, the target where nothing else is said."""
+        return self.model(batch.writer or "target")
+
+    def reader(self, batch: Batch) -> PreTrainedModel:
+        """The model with which the source is compared on them."""
+        return self.writer(batch) if (self.recipe.rollouts or Rollouts()).difference == "sibling" else self.target
+
+    @property
+    def questions(self) -> list[str]:
+        return [question for question, _ in self.elicit.pairs[: (self.recipe.rollouts or Rollouts()).count]]
+
+    def own(self) -> list[Batch]:
+        """What is trained on: rollouts of the target; with siblings, an equal part of each, in an order that the seed decides."""
+        siblings = (self.recipe.rollouts or Rollouts()).siblings
+        if not siblings:
+            return self.rollouts("target")
+        names = ("target", *siblings)
+        parts = [self.rollouts(name, self.questions[number :: len(names)]) for number, name in enumerate(names)]
+        found = [batch._replace(writer="" if name == "target" else name) for name, part in zip(names, parts, strict=True) for batch in part]
+        return [found[i] for i in torch.randperm(len(found), generator=torch.Generator().manual_seed(self.recipe.seed)).tolist()]
+
+    def fresh(self, count: int) -> list[Batch]:
+        """Rollouts of the target to `count` questions that training does not use; raises `Usage` where too few are left."""
+        used = len(self.questions)
+        left = [question for question, _ in self.elicit.pairs[used : used + count]]
+        if len(left) < count:
+            raise Usage(
+                f"{count} development rollouts are asked, but the elicitation data holds only {len(left)} questions that training does not use",
+                "raise elicit.rows, or lower rollouts.count or screen.rollouts",
+            )
+        return self.rollouts("target", left, "target, development")
+
+    def rollouts(self, name: str, questions: Sequence[str] | None = None, label: str = "") -> list[Batch]:
+        """On-policy completions of `source`, `target` or a sibling to the elicitation questions, bucketed by length."""
+        return self._rollouts(self.model(name), self._files[name].revision, label or name, questions)
+
+    def student_rollouts(self, student: PreTrainedModel, state: State) -> list[Batch]:
+        """Of the target with the LoRA `state` on it."""
+        digest = hashlib.sha256(self._target.revision.encode())
+        for name in sorted(state):
+            digest.update(name.encode() + state[name].float().numpy().tobytes())
+        return self._rollouts(student, f"student {digest.hexdigest()}", "student")
+
+    def _rollouts(self, model: PreTrainedModel, revision: str, name: str, questions: Sequence[str] | None = None) -> list[Batch]:
         settings = self.recipe.rollouts or Rollouts()
-        questions = [question for question, _ in self.elicit.pairs[: settings.count]]
+        questions = self.questions if questions is None else list(questions)
         prompts = [prompt(self.tokenizer, self.template, question) for question in questions]
-        known = next((files for which, files in (("source", self._source), ("target", self._target)) if self.__dict__.get(which) is model), None)
         size = sizes(model)
 
         def generated(batch: list[Completion]) -> None:
@@ -106,16 +179,19 @@ class Session:
         with self.ledger.stage("rollouts"):
             found = rollouts(
                 model, prompts, questions, settings, seed=self.recipe.seed, ends=end_tokens(model, self.tokenizer), progress=self.progress, name=name,
-                revision=known.revision if known else "", folder=self.rollouts_folder if known else None, generated=generated,
+                revision=revision, folder=self.rollouts_folder, generated=generated,
             )  # fmt: skip
         rows = [
             (start + c.tokens + ([end_token(self.tokenizer)] if c.finished else []), len(start)) for start, c in zip(prompts, found, strict=True)
         ]  # fmt: skip
         return bucketed(rows, self.recipe.training.batch_rows, self.recipe.seed)
 
-    def sae(self, sources: Sources, held_out: Sources) -> Trained:
-        """Stage I at the recipe's hookpoint; what an interrupted run finished is taken as it is."""
-        recipe, name = self.recipe, f"finished-{self.recipe.hookpoint}"
+    def sae(self, sources: Sources, held_out: Sources, hookpoint: str | None = None) -> Trained:
+        """Stage I at the recipe's hookpoint, or another; what an interrupted run finished is taken as it is."""
+        recipe, hookpoint = self.recipe, hookpoint or self.recipe.hookpoint
+        name, checkpoint = f"finished-{hookpoint}", self.ledger
+        if hookpoint != recipe.hookpoint:  # one of several: its unfinished state must not be taken for the first one's
+            checkpoint = Checkpoint(self.ledger.folder / hookpoint if self.ledger.folder else None, self.ledger.every)
         state = self.ledger.load(name)
         if state:
             self.progress.say("  the SAE is finished from before")
@@ -124,10 +200,10 @@ class Session:
             sae.to(self.target.device).requires_grad_(False)
             return Trained(sae=sae, **state["rest"])
         with self.ledger.stage("sae"):
-            trained = train(sources, held_out, recipe.sae, recipe.hookpoint, self.sae_start, recipe.seed, self.progress, self.ledger)
+            trained = train(sources, held_out, recipe.sae, hookpoint, self.sae_start, recipe.seed, self.progress, checkpoint)
         sae, settings = trained.sae, recipe.sae
         steps = 0 if settings.mode == "pretrained" else settings.steps or max(1, int(trained.tokens * settings.epochs) // settings.batch_tokens)
-        below = sizes(self.source).up_to(layer_of(recipe.hookpoint))
+        below = sizes(self.source).up_to(layer_of(hookpoint))
         training = sae_training(sae.cfg.d_in, sae.cfg.d_sae, settings.k)
         operations = 2.0 * below * trained.tokens + steps * settings.batch_tokens * training
         self.ledger.add("sae", steps * settings.batch_tokens, operations)

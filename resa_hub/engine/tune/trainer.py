@@ -32,18 +32,20 @@ def fit(
     progress: Progress,
     ledger: Ledger | None = None,
     operations: float = 0.0,
+    state: str = STATE,
 ) -> list[float]:
     """Train in place; returns the mean KL per position, in nats, of every step.
 
     forward: the student's final states of an example. heads: of student and teacher. ledger: where states are kept and found again, and costs counted.
-    operations: estimate for one token of a step. Raises `NoEffect` when teacher and student never differ, `RunFailed` at a gradient that is not finite.
+    operations: estimate for one token of a step. state: the name under which the state is kept.
+    Raises `NoEffect` when teacher and student never differ, `RunFailed` at a gradient that is not finite.
     """
     ledger = ledger or Ledger()
     run = _Run(student, settings, settings.epochs * len(examples))
     student.train()
     with torch.random.fork_rng(), ledger.stage(STATE):
         torch.manual_seed(seed)
-        if run.restore(ledger.load(STATE)):
+        if run.restore(ledger.load(state)):
             progress.say(f"  train adapter: continuing at step {run.step} of {run.total}")
         with progress.stage("train adapter", run.total - run.step, "steps") as advance:
             while run.step < run.total:
@@ -55,7 +57,7 @@ def fit(
                 run.step += 1
                 ledger.add(STATE, example.batch.tokens, operations * example.batch.tokens)
                 if ledger.due() or run.step == run.total:
-                    ledger.save(STATE, run.state())
+                    ledger.save(state, run.state())
                 advance(1)
     if run.skipped == run.total:
         raise NoEffect("teacher and student never differ: there is nothing to learn", "source and target may be the same model; choose another source or layer")
