@@ -80,6 +80,7 @@ def test_a_second_hookpoint_adds_only_what_the_first_left() -> None:
     assert (moved[0] - moved[1])[:, 1:].norm() < plain[:, 1:].norm()
 
 
+@pytest.mark.slow
 def test_several_hookpoints_make_one_adapter_with_an_sae_each(tmp_path: Path) -> None:
     adapter = quick(tmp_path, "hookpoints=[layers.1,layers.2]", "features=8")
     assert verify(adapter.folder).hookpoint == "layers.1" and adapter.manifest.name == "tina-tiny-feature-diff-l1-l2"
@@ -174,6 +175,7 @@ def test_the_control_outside_the_top_is_as_long_as_the_true_patch(prepared: tupl
     assert there.any() and torch.allclose(wrong[there], right[there], rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_screen_chooses_layer_number_and_scale_on_rollouts_of_its_own(tmp_path: Path) -> None:
     made = planned("screen.rollouts=16", "screen.features=[4,16]", "screen.scales=[0.5,1.5]", layer="auto")
     rows = screening(made, workspace=tmp_path, progress=QUIET)
@@ -198,6 +200,7 @@ def test_development_rollouts_are_not_trained_on() -> None:
         one.fresh(17)
 
 
+@pytest.mark.slow
 def test_more_features_are_taken_only_where_they_help() -> None:
     one = session("screen.rollouts=16", "screen.features=[1,8,64]", "screen.scales=[1]", "sae.steps=120")
     rows = feature_diff.prepare(one).findings["screen"]
@@ -206,12 +209,14 @@ def test_more_features_are_taken_only_where_they_help() -> None:
     assert all(value < screen.NEARLY * max(closed) for value in closed[:chosen]) and closed[chosen] >= screen.NEARLY * max(closed)
 
 
+@pytest.mark.slow
 def test_principal_directions_have_a_screen_too() -> None:
     one = session("screen.rollouts=16", "screen.features=[1,2]", layer="auto", method="pca-diff")
     rows = pca_diff.prepare(one).findings["screen"]
     assert [row["patch"] for row in rows[-2:]] == ["1 directions", "2 directions"] and one.recipe.hookpoint in ("layers.0", "layers.1", "layers.2")
 
 
+@pytest.mark.slow
 def test_a_second_round_trains_on_what_the_student_says(tmp_path: Path) -> None:
     one, two = (quick(tmp_path, f"rounds={number}", method="logit-distill") for number in (1, 2))
     assert one.manifest.content_hash != two.manifest.content_hash
@@ -228,6 +233,7 @@ def test_random_has_the_norm_of_the_source_module_by_module(tmp_path: Path) -> N
     assert other.manifest.content_hash != adapter.manifest.content_hash
 
 
+@pytest.mark.slow
 def test_random_takes_the_norm_of_a_named_adapter_or_a_number(tmp_path: Path) -> None:
     made = quick(tmp_path, "lora.rank=8", "lora.alpha=8", "norm=0.5", method="random", name="sized")
     assert all(value == pytest.approx(0.5, rel=1e-3) for value in norms(made.folder).values())
