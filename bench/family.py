@@ -1,5 +1,6 @@
 """Accuracy of the committed weights on the test split: greedy and T=0.6 x 4 samples, 500 problems, 95% intervals over problems."""
 
+from resa_hub.benchmarks.base import Completion
 from resa_hub.benchmarks.tiny_chain import TinyChain
 from resa_hub.engine.generate.noise import uniforms
 from resa_hub.engine.generate.sampling import generate
@@ -29,7 +30,7 @@ def accuracy(name: str, temperature: float, samples: int, problems: int = 500) -
         for c in done:
             row, column = divmod(c.index, samples)
             text = str(tokenizer.decode(c.tokens, skip_special_tokens=True))
-            table[row][column] = int(benchmark.grade(asked[row], text, c.finished).strict)
+            table[row][column] = int(benchmark.grades([Completion(asked[row], text, c.finished)])[0].strict)
     return average(table)
 
 

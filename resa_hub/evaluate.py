@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from . import benchmarks
 from .adapter.compat import Fit
 from .adapter.store import Adapter
 from .attach import choose, fitting
-from .benchmarks.base import Benchmark, Problem
+from .benchmarks.base import Benchmark, Completion, Problem
 from .errors import RunFailed, Usage
 from .evaluation import arms as planning
 from .evaluation.arms import BASE, SOURCE, Arm
@@ -78,11 +78,13 @@ class Evaluation(msgspec.Struct, frozen=True):
 @dataclass(frozen=True)
 class Settings:
     benchmark: str = "tiny-chain"
-    problems: int = 500
+    problems: int | None = None
+    """None: all of a fixed benchmark, the usual number of a generated one."""
     samples: int = 4
     seeds: int = 3
     """Random controls for each adapter."""
-    split: str = "test"
+    split: str | None = None
+    """None: the benchmark's own first."""
     seed: int = 0
     greedy: bool = True
     draw: int = 0
@@ -101,6 +103,7 @@ class Plan:
     target_name: str
     target: Files
     template: str | None
+    """None is the model's own chat template, which the paper's evaluation uses; the R1 text belongs to the data of an extraction."""
     adapters: dict[str, tuple[Adapter, Fit]]
     arms: list[Arm]
 
@@ -110,8 +113,9 @@ def plan(names: Sequence[str], target: str, settings: Settings, home: Workspace,
     settings.check()
     if not names:
         raise Usage("no adapter is named", "resa-hub eval NAME --target TARGET")
-    benchmark = benchmarks.load(settings.benchmark)
+    benchmark = benchmarks.load(settings.benchmark, home.registry)
     problems = benchmark.problems(settings.split, settings.problems, settings.draw)
+    settings = replace(settings, split=settings.split or benchmark.splits[0], problems=len(problems))
     choices = [choose(name, target, home.registry) for name in names]
     files = locate(choices[0].target.base)
     adapters = {}
@@ -125,8 +129,7 @@ def plan(names: Sequence[str], target: str, settings: Settings, home: Workspace,
     arms += planning.source_arms(next(iter(adapters.values()))[0].manifest, files)
     for label, (adapter, _) in adapters.items():
         arms += planning.adapter_arms(adapter, label, files, home.cache / "controls", settings.seeds)
-    entry = home.registry.model_entry(target)
-    return Plan(settings, benchmark, problems, target, files, entry.template if entry else None, adapters, arms)
+    return Plan(settings, benchmark, problems, target, files, None, adapters, arms)
 
 
 def evaluate(
@@ -214,11 +217,10 @@ def _sample(made: Plan, arm: Arm, home: Workspace, progress: Progress, temperatu
 
 def _grades(made: Plan, samples: dict[Key, Sample], count: int, lenient: bool = False) -> list[list[int]]:
     """[problems][samples] of 0 and 1."""
-    table = []
-    for problem in made.problems:
-        grades = [made.benchmark.grade(problem, s.text, s.finished) for s in (samples[problem.id, number] for number in range(count))]
-        table.append([int(grade.lenient if lenient else grade.strict) for grade in grades])
-    return table
+    asked = [(problem, samples[problem.id, number]) for problem in made.problems for number in range(count)]
+    grades = made.benchmark.grades([Completion(problem, sample.text, sample.finished) for problem, sample in asked])
+    flat = [int(grade.lenient if lenient else grade.strict) for grade in grades]
+    return [flat[start : start + count] for start in range(0, len(flat), count)]
 
 
 def _row(made: Plan, arm: Arm, samples: dict[Key, Sample], scores: list[list[int]], greedy: dict[Key, Sample] | None) -> ArmResult:
@@ -252,7 +254,7 @@ def _evaluation(made: Plan, label: str, verdict: Verdict, rows: list[ArmResult],
         target_revision=made.target.revision,
         fit=fit.level,
         benchmark=made.benchmark.name,
-        split=made.settings.split,
+        split=made.settings.split or "",
         problems=len(made.problems),
         samples=made.settings.samples,
         temperature=made.benchmark.temperature,

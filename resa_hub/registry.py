@@ -70,6 +70,16 @@ class Benchmark(Strict, frozen=True, kw_only=True):
     answer: str = "answer"
     problems: int | None = None
     grading: str = "math"
+    """A rule of benchmarks/grading.py: math, integer, choice, exact, last-integer, answer-tag."""
+    gold: str = "text"
+    """Where the gold stands in `answer`: `text` is all of it, `box` the last box of a worked solution, `hashes` what follows ####."""
+    choices: list[str] = []
+    """Columns of the wrong choices; `answer` is the right one."""
+    prompt: str | None = None
+    """A prompt of benchmarks/prompts.py (boxed, choice, bare) or a text with {problem}; null for that of the grading."""
+    temperature: float = 0.6
+    top_p: float = 0.95
+    new_tokens: int = 32_768
     gated: bool = False
     note: str = ""
 

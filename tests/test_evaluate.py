@@ -239,7 +239,7 @@ def test_without_controls_nothing_is_called_transferred(again: Path) -> None:
         (Settings(samples=0), "tiny-r1", NAME, Usage),
         (Settings(seeds=-1), "tiny-r1", NAME, Usage),
         (Settings(split="exam"), "tiny-r1", NAME, Usage),
-        (Settings(benchmark="aime24"), "tiny-r1", NAME, NotFound),
+        (Settings(benchmark="aime2024"), "tiny-r1", NAME, NotFound),
         (SMALL, "tiny-r1", "nobody", NotFound),
         (SMALL, "tiny-r7", NAME, NotFound),
         (SMALL, "tina-tiny", NAME, Usage),

@@ -50,6 +50,7 @@ HUB_IDS = {
         "minerva": "knoveleng/Minerva-Math",
         "gpqa-diamond": "Idavidrein/gpqa",
         "olympiadbench": "knoveleng/OlympiadBench",
+        "gsm8k": "openai/gsm8k",
     },
 }
 PROBLEMS = {"aime24": 30, "aime25": 30, "amc23": 40, "math500": 500, "minerva": 272, "gpqa-diamond": 198}
@@ -242,9 +243,10 @@ def test_benchmarks() -> None:
     assert {name: benchmarks[name].problems for name in PROBLEMS} == PROBLEMS
     assert {name for name, benchmark in benchmarks.items() if benchmark.gated} == {"gpqa-diamond"}
     assert {name: benchmark.grading for name, benchmark in benchmarks.items() if benchmark.grading != "math"} == {
-        "tiny-chain": "integer",
+        "tiny-chain": "answer-tag",
         "aime24": "integer",
         "aime25": "integer",
+        "gsm8k": "integer",
         "gpqa-diamond": "choice",
     }
 

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from resa_hub import tiny as family
 from resa_hub.benchmarks import load
+from resa_hub.benchmarks.base import Completion
 from resa_hub.engine.models import load_base, load_tokenizer
 from resa_hub.engine.text import encode, prompt
 from resa_hub.errors import RunFailed
@@ -99,12 +100,17 @@ def test_grading_asks_for_the_format_and_the_end() -> None:
     benchmark = load("tiny-chain")
     problem = next(p for p in benchmark.problems("test", 20))
     right, wrong = f"<think>x</think><answer>{problem.answer}</answer>", f"<think></think><answer>{(int(problem.answer) + 1) % 10}</answer>"
-    assert benchmark.grade(problem, right, True) == (True, True)
-    assert benchmark.grade(problem, right, False) == (False, True)
-    assert benchmark.grade(problem, wrong, True) == (False, False)
+
+    def grade(text: str, finished: bool = True) -> tuple[bool, bool]:
+        return benchmark.grades([Completion(problem, text, finished)])[0][:2]
+
+    assert grade(right) == (True, True)
+    assert grade(right, finished=False) == (False, True)
+    assert grade(wrong) == (False, False)
     for bad in ("", problem.answer, f"<answer>{problem.answer}1</answer>", "<answer></answer>"):
-        assert benchmark.grade(problem, bad, True) == (False, False)
-    assert benchmark.grade(problem, right + wrong, True) == (False, False) and benchmark.grade(problem, wrong + right, True) == (True, True)
+        assert grade(bad) == (False, False)
+    assert grade(right + wrong) == (False, False) and grade(wrong + right) == (True, True)
+    assert grade(f"<think><answer>{problem.answer}</answer>") == (True, True) and grade(f"<answer>{problem.answer}") == (False, True)
 
 
 def test_the_tokenizer_survives_saving_and_reloading(tmp_path: Path) -> None:

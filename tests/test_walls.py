@@ -32,7 +32,7 @@ MAY: dict[str, set[str]] = {
     "adapter": ARTIFACT,
     "sources": ARTIFACT | {"tiny"},
     "datasets": {"errors", "refs", "recipe", "registry", "sources", "tiny"},
-    "benchmarks": {"errors", "tiny"},
+    "benchmarks": {"errors", "refs", "registry", "datasets", "tiny"},
     "remotes": ARTIFACT | {"sources"},
     "evaluation": ARTIFACT | {"sources"},
     "workspace": {"errors", "registry", "adapter"},

@@ -1,30 +1,58 @@
-"""What a benchmark is: problems of a split, and a grade for a completion."""
+"""What a benchmark is: problems of a split, how they are asked, and a grade for a completion."""
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 
 class Problem(NamedTuple):
     id: str
+    """Equal ids mean equal questions: samples are kept by it."""
     question: str
+    """The user's turn as the model is asked it, instruction and choices included; the chat template is the model's own."""
     answer: str
+    """Gold."""
 
 
 class Grade(NamedTuple):
     strict: bool
-    """Right, in the asked format, and finished."""
+    """Right, in the asked format, behind the thinking, and finished."""
     lenient: bool
     """Right by any reading."""
+    answer: str = ""
+    """What was read as the answer."""
+    note: str = ""
+    """Why the grade says less than it seems: `no answer`, `answered while thinking`, `unreadable gold`, `time-out`; counted in the report."""
+
+
+class Completion(NamedTuple):
+    """What is graded."""
+
+    problem: Problem
+    text: str
+    finished: bool
 
 
 class Benchmark(Protocol):
     name: str
+    """Letters, digits, dot, dash: part of file names."""
     grading: str
     """Version of the grading rule."""
     temperature: float
+    top_p: float
     new_tokens: int
+    splits: tuple[str, ...]
+    """The first one is taken when none is asked for."""
 
-    def problems(self, split: str, count: int, seed: int = 0) -> list[Problem]:
-        """The first `count` problems of a split; raises `Usage` for an unknown split or too many."""
+    @property
+    def revision(self) -> str:
+        """Of the problems: a commit, the digest of a file, the version of a generator."""
         ...
 
-    def grade(self, problem: Problem, text: str, finished: bool) -> Grade: ...
+    def problems(self, split: str | None = None, count: int | None = None, draw: int = 0) -> list[Problem]:
+        """`count` problems of a split, all of them (of a generator: its usual number) for None; fewer are always a part of more.
+
+        draw: which problems of a generator. Raises `Usage` for an unknown split, too many, or a draw of a fixed set.
+        """
+        ...
+
+    def grades(self, completions: Sequence[Completion]) -> list[Grade]: ...

@@ -140,7 +140,7 @@ class HubServer:
     """A Hub on a free port of 127.0.0.1. `tokens` maps a token to its user; a user owns the namespace of that name."""
 
     def __init__(self, root: Path, tokens: dict[str, str]) -> None:
-        from . import git_routes, lfs_routes, repo_routes  # noqa: F401  (they fill ROUTES)
+        from . import dataset_routes, git_routes, lfs_routes, repo_routes  # noqa: F401  (they fill ROUTES)
 
         self.storage, self.tokens, self.lock = Storage(root), tokens, threading.RLock()
         self.log: list[Exchange] = []

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-LFS_NAMES = re.compile(r".*\.(safetensors|bin|pt|npz|gguf)")
+LFS_NAMES = re.compile(r".*\.(safetensors|bin|pt|npz|gguf|parquet)")
 GIT_ATTRIBUTES = b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"
 
 
