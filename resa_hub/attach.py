@@ -9,8 +9,9 @@ from typing import NamedTuple
 from .adapter import compat
 from .adapter.compat import Fit
 from .adapter.store import Adapter, Store, verify
+from .adapters import find
 from .errors import Integrity, NoEffect, NotFound, Usage
-from .refs import AdapterRef, ModelRef
+from .refs import AdapterRef, ModelRef, parse_adapter
 from .registry import Registry
 from .sources import Files, locate
 from .workspace import Workspace
@@ -25,7 +26,8 @@ class Proof(NamedTuple):
     """KL(with || without adapter) in nats a token on the manifest's probe texts."""
 
     kl: float
-    recorded: float
+    recorded: float | None
+    """None for an adapter that was imported without its base at hand."""
     floor: float | None
     """None on the exact base, where the recorded value itself is the test."""
 
@@ -60,7 +62,7 @@ def choose(name: str | None, target: str, registry: Registry) -> Choice:
     if ref.adapter:
         raise Usage(f"{target} is itself an adapter on a base", f"name the base: --target {registry.base_name(target)}")
     if name:
-        return Choice(ref, target, str(AdapterRef.parse(name)), "named")
+        return Choice(ref, target, str(parse_adapter(name)), "named")
     entry = registry.model_entry(target)
     if entry and entry.default_adapter:
         return Choice(ref, target, entry.default_adapter, "the registry's default for this target")
@@ -85,7 +87,7 @@ def resolve(choice: Choice, home: Workspace) -> Adapter | None:
             raise NotFound(f"no adapter in {home.store.root}", "make one with `resa-hub extract`, or fetch one with `resa-hub pull`")
         return None
     try:
-        return home.store.get(AdapterRef.parse(choice.name))
+        return find(choice.name, home)
     except NotFound as error:
         if choice.why == "named":
             raise
@@ -138,24 +140,25 @@ def attach(
     from .engine.attached import open_attached
 
     entry = home.registry.model_entry(target)
-    session = open_attached(files, adapter.folder, adapter.manifest.recipe.dtype, entry.template if entry else None)
-    proof = prove(session.effect(adapter.manifest.probe.texts), adapter, fit, target)
+    session = open_attached(files, adapter.folder, adapter.manifest.dtype, entry.template if entry else None)
+    proof = prove(session.effect(adapter.manifest.probe_texts), adapter, fit, target)
     return Attached(adapter, target, fit, proof, session.complete(prompts, temperature=temperature, new_tokens=new_tokens, seed=seed))
 
 
 def prove(kl: float, adapter: Adapter, fit: Fit, target: str) -> Proof:
     """Hold the measured effect against the recorded one; raises `NoEffect` when the adapter did not take."""
-    recorded, reference = adapter.manifest.probe.kl, adapter.manifest.reference
-    if not recorded > 0:
+    probe, reference = adapter.manifest.probe, adapter.manifest.reference
+    recorded = probe.kl if probe else None
+    if recorded is not None and not recorded > 0:
         raise Integrity(f"{reference} records no effect on its own base", "its manifest is broken: pull or extract it again")
-    if fit.level == "exact":
+    if fit.level == "exact" and recorded is not None:
         if abs(kl - recorded) > TOLERANCE * recorded:
             raise NoEffect(
                 f"{reference} moves its own base {target} by {kl:.3g} nats a token, not by the recorded {recorded:.3g}",
                 "library versions may differ from the manifest's: compare with `resa-hub show`, or extract it again",
             )
         return Proof(kl, recorded, None)
-    floor = max(FLOOR, FLOOR_SHARE * recorded)
+    floor = max(FLOOR, FLOOR_SHARE * (recorded or 0.0))
     if kl < floor:
         raise NoEffect(f"{reference} moves {target} by {kl:.3g} nats a token, below the floor of {floor:.3g}", "extract an adapter for this target")
     return Proof(kl, recorded, floor)

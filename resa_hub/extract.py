@@ -98,10 +98,13 @@ def extract(
         if resume and not work.begun:
             raise NotFound(f"no interrupted extraction of {name} with this recipe is here", "leave out --resume to begin one")
         manifest = _run(inputs, digest, folder, home, work, means, progress)
-        manifest = msgspec.structs.replace(manifest, version=home.store.next_version(name))
-        (folder / MANIFEST).write_bytes(manifest.to_json())
-        (folder / CARD).write_text(card.render(manifest), encoding="utf-8")
-        adapter, _ = home.store.add(folder)
+
+        def finish(version: str) -> None:
+            numbered = msgspec.structs.replace(manifest, version=version)
+            (folder / MANIFEST).write_bytes(numbered.to_json())
+            (folder / CARD).write_text(card.render(numbered), encoding="utf-8")
+
+        adapter = home.store.add_next(folder, name, finish)
         work.discard()
     return adapter, True
 

@@ -1,7 +1,7 @@
 """References as types: `parse` makes one from text, `str` gives the text back, bad text raises `Usage`."""
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from .errors import Usage
@@ -9,6 +9,8 @@ from .errors import Usage
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,95}")
 VERSION = re.compile(r"(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})", re.ASCII)
 REVISION = re.compile(r"[\w][\w./-]{0,254}")
+LABEL = re.compile(r"(?!v\d)[a-z][a-z0-9._-]{0,63}", re.ASCII)
+CONTENT = re.compile(r"sha256:[0-9a-f]{8,64}", re.ASCII)
 HUB_ID = re.compile(r"[\w][\w.-]{0,95}/[\w][\w.-]{0,95}", re.ASCII)
 HOOKPOINT = re.compile(r"layers\.(0|[1-9]\d{0,3})(\.mlp)?", re.ASCII)
 DATA_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
@@ -73,23 +75,42 @@ class ModelRef:
         return str(self.base) + (f"+{self.adapter}" if self.adapter else "")
 
 
+def check_label(text: str) -> str:
+    if text == "latest":
+        raise Usage("the label latest always names the newest version", "choose another word")
+    return _checked(LABEL, text, "label (a lower-case word that does not begin like a version)", "best")
+
+
 @dataclass(frozen=True)
 class AdapterRef:
-    """An adapter of the store: `NAME`, `NAME@latest` or `NAME@0.2.0`."""
+    """An adapter of the store: `NAME`, `NAME@latest`, `NAME@0.2.0` (`v0.2.0` is the same) or `NAME@label`."""
 
     name: str
     version: str | None = None
+    """Version or label; None is the latest."""
 
     @classmethod
     def parse(cls, text: str) -> "AdapterRef":
         name, at, version = text.partition("@")
         check_name(name)
-        if at and version != "latest":
-            check_version(version)
+        if re.match(r"v?\d", version):
+            version = check_version(version.removeprefix("v"))
+        elif at and version != "latest":
+            check_label(version)
         return cls(name, None if version in ("", "latest") else version)
 
     def __str__(self) -> str:
         return self.name + (f"@{self.version}" if self.version else "")
+
+
+@dataclass(frozen=True)
+class ContentRef:
+    """An adapter by its identity: `sha256:` and the first 8 to 64 hexadecimal digits of its content hash."""
+
+    digest: str
+
+    def __str__(self) -> str:
+        return self.digest
 
 
 @dataclass(frozen=True)
@@ -155,8 +176,12 @@ class RemoteRef:
         return f"{self.scheme}:{self.location}{tail}"
 
 
-def pinned(repo: Repo, revision: str) -> Repo:
-    return replace(repo, revision=revision)
+def parse_adapter(text: str) -> "AdapterRef | ContentRef | RemoteRef":
+    """Any name of an adapter: `NAME[@VERSION]`, `sha256:...`, or a remote reference. Raises `Usage`."""
+    scheme, colon, _ = text.partition(":")
+    if scheme == "sha256":
+        return ContentRef(_checked(CONTENT, text, "content hash", "sha256: and 8 to 64 hexadecimal digits"))
+    return RemoteRef.parse(text) if colon else AdapterRef.parse(text)
 
 
 def check_hookpoint(text: str) -> str:

@@ -3,6 +3,7 @@
 import json
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy
@@ -31,6 +32,27 @@ def make_adapter(root: Path, name: str = "demo", version: str = "0.1.0", seed: i
         with Store(root).staging() as staged:
             shutil.copytree(folder, staged, dirs_exist_ok=True)
             return Store(root).add(staged)[0].folder
+
+
+def written(folder: Path, name: str, seed: int) -> Callable[[str], None]:
+    """The files of an adapter in a staging folder; the function completes them once the version is known."""
+    _write_peft(folder, seed)
+
+    def finish(version: str) -> None:
+        (folder / MANIFEST).write_bytes(_manifest(folder, name, version, seed).to_json())
+
+    return finish
+
+
+def kl_of(manifest: Manifest) -> float:
+    """The recorded effect of an adapter that was extracted."""
+    assert manifest.probe is not None
+    return manifest.probe.kl
+
+
+def recipe_of(manifest: Manifest) -> Recipe:
+    assert manifest.recipe is not None
+    return manifest.recipe
 
 
 def names_in(workspace: Path) -> list[str]:

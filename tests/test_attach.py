@@ -14,6 +14,7 @@ from resa_hub.errors import DoesNotFit, HubError, Integrity, NoEffect, NotFound,
 from resa_hub.extract import extract
 from resa_hub.progress import Progress
 from resa_hub.refs import AdapterRef
+from tests.adapters import kl_of
 
 NAME = "tina-tiny-feature-diff-l2"
 PROMPT = "7*7-8+6-4="
@@ -44,14 +45,14 @@ def put(workspace: Path, **options: object) -> Attached:
 def test_the_effect_on_the_own_base_is_the_recorded_one(workspace: Path, made: Adapter) -> None:
     done = put(workspace, name=NAME)
     assert done.fit.level == "exact" and done.proof.floor is None and done.completions == ()
-    assert done.proof.kl == pytest.approx(made.manifest.probe.kl, rel=TOLERANCE)
-    assert done.proof.recorded == made.manifest.probe.kl > 0
+    assert done.proof.kl == pytest.approx(kl_of(made.manifest), rel=TOLERANCE)
+    assert done.proof.recorded == kl_of(made.manifest) > 0
 
 
 def test_the_effect_on_a_sibling_lies_above_the_floor(workspace: Path, made: Adapter) -> None:
     done = put(workspace, name=f"{NAME}@0.1.0", target="tiny-r1b")
     assert done.fit.level == "kin"
-    assert done.proof.floor == pytest.approx(FLOOR_SHARE * made.manifest.probe.kl)
+    assert done.proof.floor == pytest.approx(FLOOR_SHARE * kl_of(made.manifest))
     assert done.proof.floor is not None and done.proof.kl > done.proof.floor
     assert done.proof.kl != done.proof.recorded
 
@@ -63,7 +64,7 @@ def test_distant_relatives_are_attached_with_a_word_of_warning(workspace: Path) 
 
 @pytest.mark.parametrize("factor", [0.5, 0.97, 1.03, 2.0, 1e9])
 def test_a_recorded_effect_that_is_not_the_measured_one_is_refused(workspace: Path, made: Adapter, factor: float) -> None:
-    edit_probe(made_copy(workspace), kl=factor * made.manifest.probe.kl)
+    edit_probe(made_copy(workspace), kl=factor * kl_of(made.manifest))
     with pytest.raises(NoEffect) as caught:
         put(workspace, name=NAME)
     assert caught.value.exit_code == 9 and "recorded" in caught.value.message
@@ -211,4 +212,4 @@ def test_with_a_finished_adapter_the_steps_are_not_skipped(tmp_path: Path) -> No
     extract("tina-tiny", method="feature-diff", workspace=tmp_path, progress=Progress(quiet=True))
     done = put(tmp_path, prompts=[PROMPT])
     assert done.completions == ("<think>7*7=9;9-8=1;1+6=7;7-4=3</think><answer>3</answer>",)
-    assert Store(tmp_path / "adapters").get(AdapterRef(NAME)).manifest.probe.kl > 0.1
+    assert kl_of(Store(tmp_path / "adapters").get(AdapterRef(NAME)).manifest) > 0.1

@@ -18,6 +18,7 @@ from resa_hub.errors import DoesNotFit, HubError, NoEffect, NotFound, RunFailed,
 from resa_hub.extract import extract
 from resa_hub.progress import Progress
 from resa_hub.refs import AdapterRef
+from tests.adapters import kl_of, recipe_of
 from tests.conftest import QUICK
 
 SAE = "sae/layers.2"
@@ -25,6 +26,7 @@ RUN = """
 import sys
 from resa_hub.extract import extract
 from tests.conftest import QUICK
+
 for method in sys.argv[2].split(","):
     print(extract("tina-tiny", method=method, workspace=sys.argv[1], settings=QUICK + sys.argv[3:])[0].manifest.content_hash, flush=True)
 """
@@ -60,8 +62,8 @@ def test_verify_passes_and_the_manifest_says_what_was_done(made: Adapter) -> Non
     assert (manifest.method, manifest.hookpoint, manifest.base.id) == ("feature-diff", "layers.2", "resa-hub/tiny-r1")
     assert manifest.source == "resa-hub/tiny-r1+resa-hub/tina-tiny" and len(manifest.parents) == 1
     assert [entry.path for entry in manifest.files] == sorted([CONFIG, WEIGHTS, f"{SAE}/cfg.json", f"{SAE}/sae_weights.safetensors"])
-    assert manifest.data["elicit"].rows == 128 and manifest.recipe.sae.steps == 20 and manifest.probe.kl > 1e-3
-    assert len(manifest.probe.texts) == 8 and len(manifest.run.findings["features"]) == 16
+    assert manifest.data["elicit"].rows == 128 and recipe_of(manifest).sae.steps == 20 and kl_of(manifest) > 1e-3
+    assert len(manifest.probe_texts) == 8 and len(manifest.run.findings["features"]) == 16
     assert manifest.sae is not None and 0 < manifest.sae.quality["fvu_without_first"] < 1 and 0 < manifest.sae.quality["l0"] <= 16
 
 
@@ -106,7 +108,7 @@ def test_the_same_command_has_the_same_content_hash_under_other_hash_seeds(made:
 @pytest.mark.parametrize("method", ["sae-tuning", "random-features", "pca-diff", "logit-distill"])
 def test_every_method_makes_a_verified_adapter_of_its_own(made: Adapter, tmp_path: Path, method: str) -> None:
     adapter, new = quick(tmp_path, method=method)
-    assert new and verify(adapter.folder).method == method and adapter.manifest.probe.kl > 1e-4
+    assert new and verify(adapter.folder).method == method and kl_of(adapter.manifest) > 1e-4
     assert adapter.manifest.content_hash != made.manifest.content_hash
     assert (adapter.folder / "sae").is_dir() == (method in ("sae-tuning", "random-features"))
     layers = json.loads((adapter.folder / CONFIG).read_text())["layers_to_transform"]

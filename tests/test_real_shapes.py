@@ -14,6 +14,7 @@ from resa_hub.attach import attach
 from resa_hub.errors import Usage
 from resa_hub.extract import extract
 from resa_hub.progress import Progress
+from tests.adapters import kl_of
 
 SMALL = ["sae.mode=scratch", "sae.origin=null", "sae.latents=128", "sae.k=8", "sae.steps=4", "sae.batch_tokens=64", "training.chunk_tokens=64",
          "training.batch_rows=2", "training.learning_rate=1e-3", "lora.rank=4"]  # fmt: skip
@@ -59,7 +60,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(("hookpoint", "layers"), [("layers.1", {"2"}), ("layers.1.mlp", {"0", "1", "2"})])
 def test_sae_tuning_runs_on_a_model_of_the_users(world: Path, hookpoint: str, layers: set[str]) -> None:
     adapter, new = extract("llama-rl", settings=[*SMALL, f"hookpoint={hookpoint}"], workspace=world, progress=Progress(quiet=True))
-    assert new and adapter.manifest.recipe.dtype == "bfloat16" and adapter.manifest.data["trigger"].rows == 32
+    assert new and adapter.manifest.dtype == "bfloat16" and adapter.manifest.data["trigger"].rows == 32
     touched = {name.split("layers.")[1].split(".")[0] for name in safetensors_header(adapter.folder / "adapter_model.safetensors")}
     assert touched == layers
     done = attach(adapter.manifest.name, target="llama", prompts=["What is 1 + 1?"], workspace=world, new_tokens=4)
@@ -69,7 +70,7 @@ def test_sae_tuning_runs_on_a_model_of_the_users(world: Path, hookpoint: str, la
 def test_feature_diff_runs_on_it(world: Path) -> None:
     settings = [*SMALL, "training.chunk_tokens=null", "rollouts.count=8", "rollouts.new_tokens=8", "features=4"]
     adapter, _ = extract("llama-rl", method="feature-diff", settings=settings, workspace=world, progress=Progress(quiet=True))
-    assert len(adapter.manifest.run.findings["features"]) == 4 and adapter.manifest.probe.kl > 0
+    assert len(adapter.manifest.run.findings["features"]) == 4 and kl_of(adapter.manifest) > 0
 
 
 def test_too_little_data_for_a_chunk_is_said(world: Path) -> None:

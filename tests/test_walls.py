@@ -39,11 +39,15 @@ MAY: dict[str, set[str]] = {
     "engine": {"errors", "refs", "recipe", "progress", "adapter", "sources", "evaluation"},
     "plan": {"errors", "refs", "recipe", "registry"},
     "extract": BELOW_VERBS | {"plan", "work", "failures"},
-    "attach": BELOW_VERBS,
-    "evaluate": BELOW_VERBS | {"attach"},
+    "adapters": BELOW_VERBS,
+    "compare": ARTIFACT | {"record"},
+    "imports": BELOW_VERBS,
+    "reproduce": BELOW_VERBS | {"plan", "extract", "compare", "adapters", "record"},
+    "attach": BELOW_VERBS | {"adapters"},
+    "evaluate": BELOW_VERBS | {"attach", "adapters"},
     "executors": {"errors"},
     "sweep": BELOW_VERBS | {"plan", "extract", "evaluate", "executors"},
-    "share": BELOW_VERBS,
+    "share": BELOW_VERBS | {"adapters"},
     "record": ARTIFACT,
     "cli": {"errors"},
 }
@@ -55,7 +59,9 @@ INSIDE_FUNCTIONS: dict[str, set[str]] = {
     "attach": {"engine"},
     "evaluate": {"engine", "record"},
     "record": {"evaluate"},
-    "cli": {"extract", "attach", "evaluate", "share", "record", "sweep"} | BELOW_VERBS | {"plan"},
+    "imports": {"engine"},
+    "reproduce": {"evaluate"},
+    "cli": {"extract", "attach", "evaluate", "share", "record", "sweep", "adapters", "compare", "imports", "reproduce"} | BELOW_VERBS | {"plan"},
 }
 """What each may import besides, once something is done (inside functions, or for the types alone)."""
 

@@ -1,61 +1,60 @@
-"""The model card, generated from the manifest."""
+"""The model card, generated from the manifest. What stands between the two marks is a person's and is kept when the card is made again."""
 
+import re
+from pathlib import Path
 from typing import Any
 
+from ..refs import HUB_ID
 from .manifest import Manifest
 
-TEMPLATE = """\
----
-library_name: peft
-base_model: {{ m.base.id }}
-base_model_relation: adapter
-pipeline_tag: text-generation
-tags: [lora, resa, resa-hub, {{ m.method }}]
----
+BEGIN, END = "<!-- notes: what stands below is yours and is kept -->", "<!-- end of notes -->"
+NOTES = re.compile(re.escape(BEGIN) + r"\n(.*?)\n?" + re.escape(END), re.DOTALL)
 
-# {{ m.name }} {{ m.version }}
-
-A reasoning adapter: a LoRA extracted by `{{ m.method }}` from **{{ m.source }}** at `{{ m.hookpoint }}`, trained on **{{ m.base.id }}**.
-
-| | |
-|---|---|
-| content hash | `{{ m.content_hash }}` |
-| base | `{{ m.base.id }}` at `{{ m.base.revision[:23] }}` |
-| source | `{{ m.source }}` |
-{%- for role, data in m.data.items() %}
-| {{ role }} data | {{ data.name }}: {{ data.rows }} rows of `{{ data.id }}` |
-{%- endfor %}
-| LoRA | rank {{ m.recipe.lora.rank }}, alpha {{ m.recipe.lora.alpha }}, {{ m.recipe.lora.modules | join(", ") }} |
-{%- if m.sae %}
-| SAE | {{ m.sae.latents }} latents, k = {{ m.sae.k }}, FVU {{ "%.3f" | format(m.sae.quality.fvu_without_first) }} on held-out tokens |
-{%- endif %}
-| effect on its own base | KL {{ "%.3g" | format(m.probe.kl) }} nats a token on the probe texts |
-| recipe | `{{ m.recipe_digest }}`, seed {{ m.seed }} |
-
-## Use
-
-```
-resa-hub attach {{ m.reference }} --target TARGET --prompt "..."
-```
-
-```python
-from peft import PeftModel
-model = PeftModel.from_pretrained(base_model, "this/folder")
-```
-
-## What is known of it
-
-{{ verdicts or "No evaluation is attached. Nothing is claimed: run `resa-hub eval " ~ m.name ~ "` to compare it with controls." }}
-
-It works on models that share the weights' basis with its base; `resa-hub attach` measures that before loading anything.
-"""
+TEMPLATE = Path(__file__).with_name("card.md.jinja")
 
 
-def render(manifest: Manifest, verdicts: str = "") -> str:
+def render(manifest: Manifest, evaluations: list[dict[str, Any]] | None = None, present: str = "") -> str:
+    """The card of an adapter. evaluations: what lies in `evals/`. present: the card as it is, whose notes are kept."""
     import jinja2
 
-    environment = jinja2.Environment(autoescape=False, undefined=jinja2.StrictUndefined)
-    return environment.from_string(TEMPLATE).render(m=manifest, verdicts=verdicts) + "\n"
+    found = NOTES.search(present)
+    commit = manifest.base.revision if re.fullmatch(r"[0-9a-f]{40}", manifest.base.revision) else ""
+    environment = jinja2.Environment(autoescape=False, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        m=manifest, front=front_matter(manifest, evaluations or []), verdicts=verdict_lines(evaluations or []), commit=commit, rank=_served_rank(manifest),
+        begin=BEGIN, end=END, notes=found[1] if found else "",
+    ) + "\n"  # fmt: skip
+
+
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM takes for --max-lora-rank."""
+
+
+def _served_rank(manifest: Manifest) -> int:
+    rank = manifest.recipe.lora.rank if manifest.recipe else manifest.run.findings.get("rank", 16)
+    return next((allowed for allowed in RANKS if allowed >= rank), rank)
+
+
+def front_matter(manifest: Manifest, evaluations: list[dict[str, Any]]) -> str:
+    """YAML as the Hub reads it, evaluation results included."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    results = [
+        EvalResult(
+            task_type="text-generation", dataset_type=str(e["benchmark"]), dataset_name=f"{e['benchmark']} ({e['split']})", metric_type="accuracy",
+            metric_value=round(float(arm["score"]), 2), metric_name=f"avg@{e.get('samples')} on {e['target']}, percent; verdict: {e['verdict']}",
+        )
+        for e in evaluations
+        for arm in e.get("arms", [])
+        if isinstance(arm, dict) and arm.get("role") == "adapter" and isinstance(arm.get("score"), int | float)
+    ]  # fmt: skip
+    datasets = sorted({data.id for data in manifest.data.values() if HUB_ID.fullmatch(data.id) and not data.id.startswith("resa-hub/")})
+    data = ModelCardData(
+        library_name="peft", base_model=manifest.base.id if HUB_ID.fullmatch(manifest.base.id) else None, base_model_relation="adapter",
+        pipeline_tag="text-generation", license=manifest.license, datasets=datasets or None,
+        tags=["lora", "resa", "resa-hub", manifest.method], model_name=manifest.name, eval_results=results or None,
+    )  # fmt: skip
+    return data.to_yaml()
 
 
 def verdict_lines(evaluations: list[dict[str, Any]]) -> str:

@@ -100,8 +100,8 @@ def assess(base: Base | None, lora: LoraFile, target: Any) -> Fit:
         wanted, present = (parts["B"].shape[0], parts["A"].shape[1]), weights[f"{module}.weight"].shape
         if wanted != present:
             return Fit("foreign", None, f"{module} is {present[0]} x {present[1]}, the adapter needs {wanted[0]} x {wanted[1]}", "shapes")
-    if base is None:
-        return Fit("distant", None, "the adapter carries no record of its base, so kinship cannot be measured")
+    if base is None or not base.weights:
+        return Fit("distant", None, "the adapter carries no record of its base's weights, so kinship cannot be measured")
     if base.weights == target.weights_digest:
         return Fit("exact", 1.0, "the adapter's own base, hash for hash")
     r = correlation(base.sketch, target.weights)

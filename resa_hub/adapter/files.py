@@ -14,7 +14,8 @@ from ..errors import Integrity, NotFound
 from ..recipe import Strict, canonical_digest
 
 WEIGHTS, CONFIG, MANIFEST, CARD = "adapter_model.safetensors", "adapter_config.json", "resa.json", "README.md"
-HOOKPOINT_FOLDER = r"sae/layers\.\d{1,4}(\.mlp)?"
+SAE = "sae/"
+HOOKPOINT_FOLDER = SAE + r"layers\.\d{1,4}(\.mlp)?"
 ALLOWED = re.compile(
     rf"{re.escape(WEIGHTS)}|{CONFIG}|{re.escape(MANIFEST)}|{CARD}|{HOOKPOINT_FOLDER}/(cfg\.json|sae_weights\.safetensors)|evals/[A-Za-z0-9][\w.-]{{0,120}}\.json"
 )

@@ -11,6 +11,8 @@ from ..refs import NAME, VERSION
 from .files import MANIFEST, FileEntry, content_hash, identity_of, read_json
 
 SCHEMA = 1
+PROBE_TEXTS = ("1+1=", "7*7-8+6-4=", "3+4*5-6=")
+"""For adapters that bring no texts of their own: any tokenizer knows these characters, those of the embedded family too."""
 
 
 class Sketch(Strict, frozen=True):
@@ -24,7 +26,7 @@ class Sketch(Strict, frozen=True):
 
 
 class Base(Strict, frozen=True):
-    """The model an adapter was trained on."""
+    """The model an adapter was trained on. Of an imported adapter whose base was not at hand, only id and revision are known."""
 
     id: str
     revision: str
@@ -107,22 +109,35 @@ class Manifest(Strict, frozen=True, kw_only=True):
     method: str
     hookpoint: str
     base: Base
-    probe: Probe
+    probe: Probe | None
+    """None: imported without its base at hand."""
     source: str
     source_revision: str
     sae: SaeRecord | None
     data: dict[str, DataRecord]
     """By role: trigger, elicit."""
-    recipe: Recipe
+    recipe: Recipe | None
+    """None for an adapter that was made elsewhere."""
     recipe_digest: str
     seed: int
     parents: tuple[str, ...]
     """Content hashes of what it was made from, the source's adapter first."""
     run: Run
+    license: str | None = None
+    """As the Hub names it; None where nothing says so."""
 
     @property
     def reference(self) -> str:
         return f"{self.name}@{self.version}"
+
+    @property
+    def probe_texts(self) -> tuple[str, ...]:
+        return self.probe.texts if self.probe else PROBE_TEXTS
+
+    @property
+    def dtype(self) -> str:
+        """What the effect was measured in."""
+        return self.recipe.dtype if self.recipe else "float32"
 
     def to_json(self) -> bytes:
         """Readable and canonical: sorted keys, two blanks of indent."""

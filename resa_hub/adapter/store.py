@@ -1,19 +1,25 @@
-"""The local store: `adapters/<name>/<version>/`. Writing is a staging folder, a check, and one rename under a lock."""
+"""The local store: `adapters/<name>/<version>/`. Writing is a staging folder, a check, and one rename under a lock.
+
+<name>/<version>/      a plain PEFT folder; its files are hard links to .blobs/, see `blobs`
+<name>/labels.json     label -> version, for people: unlike a version a label may move
+"""
 
 import contextlib
+import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import Conflict, HubError, Integrity, NotFound, RunFailed, did_you_mean
-from ..refs import NAME, VERSION, AdapterRef, check_name
-from .files import identity_of, safetensors_header, scan
+from ..errors import Conflict, HubError, Integrity, NotFound, RunFailed, Usage, did_you_mean
+from ..refs import LABEL, NAME, VERSION, AdapterRef, ContentRef, check_label, check_name
+from .blobs import Blobs
+from .files import SAE, identity_of, read_json, safetensors_header, scan
 from .manifest import Manifest, read_manifest
 
-STAGING = ".staging"
+STAGING, LABELS = ".staging", "labels.json"
 
 
 class Adapter(NamedTuple):
@@ -28,6 +34,7 @@ def version_key(version: str) -> tuple[int, ...]:
 class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.blobs = Blobs(root)
 
     def versions(self, name: str) -> list[str]:
         """Oldest first; empty when there is no such adapter."""
@@ -41,23 +48,85 @@ class Store:
             return []
         return sorted(p.name for p in self.root.iterdir() if self.versions(p.name))
 
-    def get(self, ref: AdapterRef) -> Adapter:
-        """The adapter a reference names, its latest version when none is named; raises `NotFound`."""
+    def locate(self, ref: AdapterRef) -> AdapterRef:
+        """The name and version that a reference names, whatever state its folder is in; raises `NotFound`."""
         versions = self.versions(ref.name)
         if not versions:
             hint = did_you_mean(ref.name, self.names()) or "make one with `resa-hub extract`, fetch one with `resa-hub pull`"
             raise NotFound(f"no adapter is called {ref.name!r} in {self.root}", hint)
-        version = ref.version or versions[-1]
+        labels = self.labels(ref.name) if ref.version and not VERSION.fullmatch(ref.version) else {}
+        version = labels.get(ref.version or "", ref.version) or versions[-1]
         if version not in versions:
-            raise NotFound(f"{ref.name} has no version {version}", f"it has {', '.join(versions)}")
-        folder = self.root / ref.name / version
+            what = "version" if VERSION.fullmatch(version) else "label"
+            raise NotFound(f"{ref.name} has no {what} {version}", f"it has {', '.join([*versions, *labels])}")
+        return AdapterRef(ref.name, version)
+
+    def get(self, ref: AdapterRef) -> Adapter:
+        """The adapter a reference names, its latest version when none is named; raises `NotFound`, and `Integrity` where it cannot be read."""
+        found = self.locate(ref)
+        folder = self.root / found.name / str(found.version)
         manifest = read_manifest(folder)
-        if (manifest.name, manifest.version) != (ref.name, version):
+        if manifest.reference != str(found):
             raise Integrity(f"{folder} holds {manifest.reference}", "a version folder was renamed by hand: move it back, or remove it")
         return Adapter(manifest, folder)
 
     def all(self) -> list[Adapter]:
         return [self.get(AdapterRef(name, version)) for name in self.names() for version in self.versions(name)]
+
+    def by_content(self, ref: ContentRef) -> Adapter:
+        """The adapter with this content hash, its oldest name and version where several have it; raises `NotFound`, and `Usage` for too few digits."""
+        found = [adapter for adapter in self.readable()[0] if adapter.manifest.content_hash.startswith(ref.digest)]
+        if not found:
+            raise NotFound(f"no adapter in {self.root} has the content hash {ref.digest}", "see `resa-hub list --json`")
+        if len({adapter.manifest.content_hash for adapter in found}) > 1:
+            raise Usage(f"{ref.digest} begins {len(found)} content hashes", "give more of its digits")
+        return found[0]
+
+    def labels(self, name: str) -> dict[str, str]:
+        """Label -> version; labels of versions that are gone are left out."""
+        path, versions = self.root / name / LABELS, self.versions(name)
+        content = read_json(path) if path.is_file() else {}
+        if not isinstance(content, dict):
+            raise Integrity(f"{path} is not a mapping of labels", "remove that file, then set the labels again")
+        return {label: version for label, version in content.items() if LABEL.fullmatch(label) and version in versions}
+
+    def label(self, ref: AdapterRef, label: str | None) -> Adapter:
+        """Let a label name a version, wherever it pointed before; `label` None takes all labels of the version away."""
+        with self.lock():
+            adapter = self.get(ref)
+            name, version = adapter.manifest.name, adapter.manifest.version
+            labels = self.labels(name)
+            if label is None:
+                labels = {word: named for word, named in labels.items() if named != version}
+            else:
+                labels[check_label(label)] = version
+            self.write(self.root / name / LABELS, json.dumps(labels, indent=2, sort_keys=True).encode() + b"\n")
+        return adapter
+
+    def remove(self, ref: AdapterRef) -> AdapterRef:
+        """Take a version out of the store, also one that cannot be read: gone at once, then deleted. Returns what was removed."""
+        with self.staging() as trash, self.lock():
+            found = self.locate(ref)
+            folder = self.root / found.name / str(found.version)
+            os.rename(folder, trash / "removed")
+            sync_folder(folder.parent)
+            if not self.versions(found.name):
+                (folder.parent / LABELS).unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # something of the user's lies there
+                    folder.parent.rmdir()
+        return found
+
+    def collect(self) -> int:
+        """Delete what no version needs: blobs without a link, remains of killed processes. Returns the bytes that became free."""
+        if not self.root.is_dir():
+            return 0
+        with self.lock():
+            remove_abandoned(self.root / STAGING)
+            freed = 0
+            for path in self.blobs.unused():
+                freed += path.stat(follow_symlinks=False).st_size
+                path.unlink()
+        return freed
 
     def readable(self) -> tuple[list[Adapter], list[tuple[str, HubError]]]:
         """Every adapter that can be read, and (reference, error) of those that cannot: one bad folder hides no other."""
@@ -83,6 +152,14 @@ class Store:
         major, minor, _ = version_key(versions[-1])
         return f"{major}.{minor + 1}.0"
 
+    def _complete(self, target: Path, staged: Path, manifest: Manifest) -> None:
+        """Give a version the SAE that an earlier pull left out."""
+        if (staged / SAE).is_dir() and not (target / SAE).exists():
+            sync(staged / SAE)
+            self.blobs.share(staged, [entry for entry in manifest.files if entry.path.startswith(SAE)])
+            os.rename(staged / SAE, target / SAE)
+            sync_folder(target)
+
     @contextlib.contextmanager
     def staging(self) -> Iterator[Path]:
         """An empty folder beside the store, removed afterwards whatever happens; what killed processes left goes first."""
@@ -97,6 +174,15 @@ class Store:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
+    def write(self, path: Path, data: bytes) -> None:
+        """A small file inside the store, all or nothing: a killed process leaves nothing beside it."""
+        with self.staging() as folder:
+            staged = folder / path.name
+            staged.write_bytes(data)
+            sync(folder)
+            os.replace(staged, path)
+            sync_folder(path.parent)
+
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         import filelock
@@ -110,36 +196,49 @@ class Store:
         except OSError as error:
             raise RunFailed(f"cannot write into {self.root}: {error.strerror}", "choose another --workspace, or mend its permissions") from None
 
-    def add(self, staged: Path) -> tuple[Adapter, bool]:
-        """Move a complete adapter folder into the store. Returns it and whether it is new.
-
-        A version that exists with the same content is left as it is; with other bytes it is a `Conflict`.
-        """
-        verify(staged)
-        manifest = read_manifest(staged)
-        target = self.root / check_name(manifest.name) / manifest.version
+    def add_next(self, staged: Path, name: str, finish: Callable[[str], None]) -> Adapter:
+        """Add a folder as the next free version of `name`, whoever else adds at the same time. finish: told the version, completes the folder."""
         with self.lock():
-            if target.exists():
-                present = self.get(AdapterRef(manifest.name, manifest.version))
-                if present.manifest.content_hash == manifest.content_hash:
-                    return present, False
-                raise Conflict(
-                    f"{manifest.reference} exists with other bytes ({present.manifest.content_hash[:19]}, not {manifest.content_hash[:19]})",
-                    "a version never changes: remove that folder first, or give the new one another version",
-                )
-            target.parent.mkdir(exist_ok=True)
-            sync(staged)
-            os.rename(staged, target)
-            sync_folder(target.parent)
+            finish(self.next_version(name))
+            return self._add(staged)[0]
+
+    def add(self, staged: Path) -> tuple[Adapter, bool]:
+        """Move a checked adapter folder into the store. Returns it and whether it is new.
+
+        A version that exists with the same content is left as it is, but for an SAE that it lacked; with other bytes it is a `Conflict`.
+        """
+        with self.lock():
+            return self._add(staged)
+
+    def _add(self, staged: Path) -> tuple[Adapter, bool]:
+        manifest = verify(staged)
+        target = self.root / check_name(manifest.name) / manifest.version
+        if target.exists():
+            present = self.get(AdapterRef(manifest.name, manifest.version))
+            if present.manifest.content_hash == manifest.content_hash:
+                self._complete(target, staged, manifest)
+                return present, False
+            raise Conflict(
+                f"{manifest.reference} exists with other bytes ({present.manifest.content_hash[:19]}, not {manifest.content_hash[:19]})",
+                f"a version never changes: `resa-hub rm {manifest.reference}` first, or give the new one another version",
+            )
+        target.parent.mkdir(exist_ok=True)
+        sync(staged)
+        self.blobs.share(staged, [entry for entry in manifest.files if (staged / entry.path).exists()])
+        os.rename(staged, target)
+        sync_folder(target.parent)
         return Adapter(manifest, target), True
 
 
 def verify(folder: Path) -> Manifest:
-    """Check every byte that the manifest vouches for; raises `Integrity` naming the first file that differs."""
+    """Check every byte that the manifest vouches for; raises `Integrity` naming the first file that differs. The SAE may be left out, wholly."""
     manifest = read_manifest(folder)
     found = {entry.path: entry for entry in identity_of(scan(folder))}
+    without_sae = not (folder / SAE).exists()
     for entry in manifest.files:
         present = found.pop(entry.path, None)
+        if present is None and without_sae and entry.path.startswith(SAE):
+            continue
         if present is None:
             raise Integrity(f"{entry.path} of {manifest.reference} is missing", "pull it again")
         if present != entry:

@@ -6,7 +6,7 @@ import sys
 import click
 
 from ..errors import HubError
-from . import attach, demo, evaluate, extract, registry, share, store, sweep
+from . import attach, demo, evaluate, exchange, extract, registry, share, store, sweep, versions
 from .command import command
 from .output import fail
 
@@ -20,7 +20,15 @@ COMMANDS = {
     "pull": share.pull,
     "list": store.list_,
     "show": store.show,
+    "log": versions.log,
+    "diff": versions.diff,
     "verify": store.verify,
+    "tag": versions.tag,
+    "rm": versions.rm,
+    "gc": versions.gc,
+    "import": exchange.import_,
+    "export": exchange.export,
+    "reproduce": exchange.reproduce,
     "registry": registry.registry,
 }
 

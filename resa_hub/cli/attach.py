@@ -36,7 +36,7 @@ def attach(
         out.hint(f"  {label:<8} {value}")
     done = verb(name, target=target, prompts=prompts or (), workspace=workspace, force=force, temperature=temperature, new_tokens=new_tokens, seed=seed)
     m, proof = done.adapter.manifest, done.proof
-    floor = f"above the floor of {proof.floor:.2g}" if proof.floor is not None else f"recorded at extraction: {proof.recorded:.4g}"
+    floor = f"above the floor of {proof.floor:.2g}" if proof.floor is not None else f"recorded at extraction: {proof.recorded or 0:.4g}"
     out.hint(f"  fit      {done.fit.level}: {done.fit.reason}")
     out.hint(f"  effect   KL {proof.kl:.4g} nats a token on the probe texts; {floor}")
     document = {

@@ -61,7 +61,7 @@ def extract(
         return
     adapter, new = verb(made=plan, again=again, resume=resume, means=means, workspace=workspace, progress=Progress(quiet=quiet or as_json))
     m = adapter.manifest
-    told = {"adapter": m.reference, "content_hash": m.content_hash, "folder": str(adapter.folder), "new": new, "kl": m.probe.kl}
+    told = {"adapter": m.reference, "content_hash": m.content_hash, "folder": str(adapter.folder), "new": new, "kl": m.probe.kl if m.probe else None}
     if out.data(told | {"costs": plain(m.run.costs), "usd": m.run.usd, "source_usd": m.run.source_usd}, m.reference):
         return
     out.text(f"{m.reference}  {m.content_hash[:19]}  {adapter.folder}")

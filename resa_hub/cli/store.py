@@ -32,7 +32,7 @@ def list_(
 
 def _row(adapter: Any, fits: dict[str, str]) -> dict[str, Any]:
     m = adapter.manifest
-    row = {"adapter": m.reference, "method": m.method, "source": m.recipe.source, "base": m.base.id, "hookpoint": m.hookpoint}
+    row = {"adapter": m.reference, "method": m.method, "source": m.recipe.source if m.recipe else "", "base": m.base.id, "hookpoint": m.hookpoint}
     size = sum(entry.size for entry in m.files)
     row |= {"MB": f"{size / 1e6:.1f}", "created": m.run.created[:10], "content_hash": m.content_hash}
     return row | ({"fit": fits.get(m.reference, "")} if fits else {})
@@ -57,13 +57,13 @@ def show(
     """What an adapter is and from what it was made."""
     import msgspec
 
+    from ..adapters import find
     from ..record import kept
-    from ..refs import AdapterRef
     from ..workspace import Workspace
 
     out = Output(as_json=as_json, quiet=quiet)
     home = Workspace.find(workspace)
-    adapter = home.store.get(AdapterRef.parse(name))
+    adapter = find(name, home)
     m, evaluations = adapter.manifest, kept(adapter)
     if out.data(msgspec.to_builtins(m) | {"folder": str(adapter.folder), "evals": evaluations}, m.content_hash):
         return
@@ -71,7 +71,7 @@ def show(
     pairs = [
         ("adapter", m.reference), ("identity", m.content_hash), ("versions", ", ".join(home.store.versions(m.name))), ("folder", str(adapter.folder)),
         ("made by", f"{m.method} at {m.hookpoint}, seed {m.seed}, {m.run.created}"), ("source", m.source), ("base", f"{m.base.id} at {m.base.revision}"),
-        ("data", data), ("effect", f"KL {m.probe.kl:.4g} nats a token on its own base"),
+        ("data", data), ("effect", f"KL {m.probe.kl:.4g} nats a token on its own base" if m.probe else "not known: its base was not at hand"),
         ("took", f"{m.run.seconds:.0f} s, {m.run.tokens:,} tokens, {m.run.hardware}"),
     ]  # fmt: skip
     if m.sae:

@@ -38,9 +38,11 @@ class Arm:
 
 def source_arms(manifest: Manifest, target: Files) -> list[Arm]:
     """The source's own adapter on the target, where there is one and it fits; beside it the source model itself when that is another model."""
+    if not manifest.source:  # imported: nobody knows what it was made from
+        return []
     ref = ModelRef.parse(manifest.source)
     base = locate(ref.base)
-    texts = manifest.probe.texts
+    texts = manifest.probe_texts
     if ref.adapter is None:
         return [Arm(SOURCE, SOURCE, base)]
     adapter = locate(ref.adapter, "adapter").folder
@@ -55,7 +57,7 @@ def source_arms(manifest: Manifest, target: Files) -> list[Arm]:
 
 def adapter_arms(adapter: Adapter, label: str, target: Files, controls: Path, seeds: int) -> list[Arm]:
     """The adapter and its random controls of equal norm per module; `controls` is the folder where controls are kept."""
-    texts = adapter.manifest.probe.texts
+    texts = adapter.manifest.probe_texts
     made = [Arm(label, "adapter", target, adapter.folder, texts=texts)]
     short = adapter.manifest.content_hash.partition(":")[2][:16]
     for seed in range(1, seeds + 1):

@@ -29,8 +29,11 @@ class Remote(Protocol):
         """Send what the remote lacks; raises `Conflict` when the version exists there with other bytes."""
         ...
 
-    def pull(self, staging: Path) -> str:
-        """Fill the empty folder `staging` and return the exact location; raises `NotFound`, and `Integrity` for bytes that differ."""
+    def pull(self, staging: Path, *, sae: bool = True) -> str:
+        """Fill the empty folder `staging`, without the SAE where none is wanted, and return the exact location.
+
+        Raises `NotFound`, and `Integrity` for bytes that differ.
+        """
         ...
 
 

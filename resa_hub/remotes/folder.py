@@ -16,7 +16,7 @@ from typing import Literal
 
 import msgspec
 
-from ..adapter.files import FileEntry, content_hash, read_json, scan
+from ..adapter.files import SAE, FileEntry, content_hash, read_json, scan
 from ..adapter.store import Adapter, sync_folder, version_key
 from ..errors import Conflict, Integrity, NotFound, RunFailed, Usage, did_you_mean
 from ..recipe import Strict
@@ -69,7 +69,7 @@ class FolderRemote:
                     self._write_reference(self._merged(ours))
         return Pushed(self._uri(manifest.name, manifest.version), sent, bool(changed or sent))
 
-    def pull(self, staging: Path) -> str:
+    def pull(self, staging: Path, *, sae: bool = True) -> str:
         """Copy one version into an empty folder and return its exact reference.
 
         Raises `NotFound`, `Usage` when several adapters are there and none is named, `Integrity` for anything that is not as it was pushed.
@@ -78,6 +78,8 @@ class FolderRemote:
             name, version = self._choose()
             reference = self._read(name, version)
         for entry in reference.files:
+            if entry.path.startswith(SAE) and not sae:
+                continue
             copy_verified(self._blob(entry), staging / entry.path, entry.size, sha256_of(entry), f"{entry.path} of {name}@{version}")
         return self._uri(name, version)
 

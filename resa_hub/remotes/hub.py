@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..adapter.files import IDENTITY, MANIFEST, FileEntry, read_json, scan
+from ..adapter.files import IDENTITY, MANIFEST, SAE, FileEntry, read_json, scan
 from ..adapter.store import Adapter, version_key
 from ..errors import Conflict, HubError, NotFound, RunFailed
 from ..refs import VERSION, RemoteRef
@@ -59,7 +59,7 @@ class HubRemote:
                 self._check_tag(api, tag, adapter, entries)
         return Pushed(self._uri(commit), sent, changed)
 
-    def pull(self, staging: Path) -> str:
+    def pull(self, staging: Path, *, sae: bool = True) -> str:
         """Fetch the files of one commit into an empty folder and return `hf:owner/name@commit`.
 
         Main unless a revision is named; `0.1.0` means the tag `v0.1.0`. Raises `NotFound`, `Integrity`, `Network`.
@@ -71,6 +71,8 @@ class HubRemote:
             if MANIFEST not in files:
                 raise NotFound(f"{self.ref} holds no adapter: there is no {MANIFEST}", "only adapters that resa-hub pushed can be pulled")
             for path, file in files.items():
+                if path.startswith(SAE) and not sae:
+                    continue
                 fetch(api, self.repo, commit, path, file, staging / path)
         return self._uri(commit)
 

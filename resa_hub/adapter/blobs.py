@@ -1,0 +1,54 @@
+"""Equal files of all versions take space once: each lies in `.blobs/<sha256>` and the version folders hold hard links to it.
+
+The link count of a blob says who still needs it, so nothing has to be written down. Where the file system has no hard links, files are plain copies.
+"""
+
+import os
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..errors import HubError
+from .files import FileEntry, hash_file
+
+FOLDER = ".blobs"
+
+
+class Blobs:
+    def __init__(self, root: Path) -> None:
+        self.root = root / FOLDER
+
+    def share(self, folder: Path, entries: Iterable[FileEntry]) -> None:
+        """Make the checked files of a version folder links to blobs. Called under the store's lock."""
+        try:
+            self.root.mkdir(exist_ok=True)
+            for entry in entries:
+                path, blob = folder / entry.path, self.root / entry.sha256
+                if not intact(blob, entry):
+                    _link(path, blob)
+                elif not path.samefile(blob):
+                    _link(blob, path)
+        except OSError:
+            return  # no hard links here
+
+    def unused(self) -> list[Path]:
+        """Blobs that no version links to, and what a killed process was linking."""
+        if not self.root.is_dir():
+            return []
+        return sorted(path for path in self.root.iterdir() if path.stat(follow_symlinks=False).st_nlink == 1 or path.name.startswith("."))
+
+
+def intact(blob: Path, entry: FileEntry) -> bool:
+    """Whether a blob has the bytes that its name says: a damaged one must not replace good ones."""
+    try:
+        return hash_file(blob) == (entry.size, entry.sha256)
+    except HubError:
+        return False
+
+
+def _link(origin: Path, target: Path) -> None:
+    """`target` becomes another name of `origin`, whole or not at all."""
+    staged = target.with_name(f".{secrets.token_hex(8)}")
+    os.link(origin, staged)
+    os.replace(staged, target)
+    staged.unlink(missing_ok=True)  # where both were the same file already, rename does nothing

@@ -1,0 +1,84 @@
+"""Adapters from elsewhere and for elsewhere, and made once more: import, export, reproduce."""
+
+from pathlib import Path
+from typing import Annotated
+
+from . import options
+from .command import Argument, Option
+from .output import Output
+
+
+def import_(
+    origin: Annotated[str, Argument(help="./folder, owner/name@revision:subfolder, or a registry name as tina-still.")],
+    name: Annotated[str | None, Option("--name", help="Name in the store; made from the origin's otherwise.")] = None,
+    base: Annotated[str | None, Option("--base", help="The model it stands on; its config says so otherwise.")] = None,
+    workspace: options.Workspace = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Take a plain PEFT LoRA that was made elsewhere into the store."""
+    from ..imports import import_adapter
+
+    out = Output(as_json=as_json, quiet=quiet)
+    adapter, missing = import_adapter(origin, name=name, base=base, workspace=workspace)
+    m = adapter.manifest
+    told = {"adapter": m.reference, "content_hash": m.content_hash, "folder": str(adapter.folder), "base": m.base.id, "unknown": missing}
+    if out.data(told, m.reference):
+        return
+    out.text(f"{m.reference}  {m.content_hash[:19]}  {adapter.folder}")
+    out.hint(missing or f"  base     {m.base.id}; effect KL {m.probe.kl if m.probe else 0:.4g} nats a token on {len(m.probe_texts)} texts")
+    out.hint("how it was made is not recorded: evaluate it before you rely on it")
+
+
+def export(
+    name: Annotated[str, Argument(help="An adapter by any of its names.")],
+    folder: Annotated[Path, Argument(help="A new folder.")],
+    base: Annotated[str | None, Option("--base", help="What base_model_name_or_path shall say: the name that the server knows its base by.")] = None,
+    sae: Annotated[bool, Option("--sae", help="With its SAE, in SAELens format.")] = False,
+    workspace: options.Workspace = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """A plain PEFT folder for serving stacks."""
+    from ..adapters import find
+    from ..imports import export as verb
+    from ..workspace import Workspace
+
+    out = Output(as_json=as_json, quiet=quiet)
+    adapter = find(name, Workspace.find(workspace))
+    made = verb(adapter, folder, base=base, sae=sae)
+    if not out.data({"adapter": adapter.manifest.reference, "folder": str(made)}, str(made)):
+        out.text(f"{adapter.manifest.reference} -> {made}")
+
+
+def reproduce(
+    name: Annotated[str, Argument(help="An adapter by any of its names.")],
+    judge: Annotated[bool, Option("--judge", help="Also evaluate the new one wherever the old one was.")] = False,
+    keep: Annotated[bool, Option("--keep", help="Keep the workspace in which it was made again.")] = False,
+    workspace: options.Workspace = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> int:
+    """Run an adapter's recipe again: the same bytes, or what differs and how far."""
+    import msgspec
+
+    from ..progress import Progress
+    from ..reproduce import reproduce as verb
+
+    out = Output(as_json=as_json, quiet=quiet)
+    found = verb(name, workspace=workspace, judge=judge, keep=keep, progress=Progress(quiet=quiet or as_json))
+    code = 0 if found.same else 1
+    if out.data(msgspec.to_builtins(found), "same" if found.same else "different"):
+        return code
+    out.text(found.sentence)
+    if not found.same:
+        norm = "-" if found.relative_norm is None else f"{found.relative_norm:.4f}"
+        pairs = [("content hash", f"{found.content_hash[:23]} then, {found.again[:23]} now"), ("norm", f"{norm} of the first one's")]
+        pairs.append(("effect", " then, ".join("-" if kl is None else f"KL {kl:.4g}" for kl in found.kl) + " now"))
+        out.pairs(pairs + [("cause", cause) for cause in found.causes or ["nothing that the manifests record: the arithmetic itself"]])
+    if found.verdicts:
+        out.table(["target", "benchmark", "split", "first", "second"], [[str(value) for value in row.values()] for row in found.verdicts])
+    return code

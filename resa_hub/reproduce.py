@@ -1,0 +1,132 @@
+"""`reproduce`: run an adapter's recipe again from its manifest, and say whether the same bytes came out, else what differs and how far."""
+
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from .adapter.manifest import DataRecord, Manifest
+from .adapter.store import Adapter
+from .adapters import find
+from .compare import compare
+from .errors import Usage
+from .extract import LIBRARIES, Means, extract
+from .plan import Plan
+from .progress import Progress
+from .record import kept
+from .refs import ModelRef, Repo
+from .registry import Dataset, Registry
+from .workspace import Workspace
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+class Reproduced(msgspec.Struct, frozen=True):
+    adapter: str
+    same: bool
+    """Equal content hashes."""
+    content_hash: str
+    again: str
+    """The content hash of the second run."""
+    causes: list[str]
+    """What was not as at the first time: inputs, libraries, hardware."""
+    cosine: float | None
+    """Between the two changes of weights; 1 for equal bytes."""
+    relative_norm: float | None
+    """Norm of the second change over that of the first."""
+    kl: tuple[float | None, float | None]
+    """Effect on the own base, nats a token, first and second."""
+    verdicts: list[dict[str, Any]]
+    """With `judge`: target, benchmark, and the word of the first and the second run."""
+    sentence: str
+
+
+def reproduce(
+    name: str, *, workspace: str | Path | None = None, judge: bool = False, keep: bool = False, progress: Progress | None = None, means: Means = Means()
+) -> Reproduced:
+    """Extract again in a workspace of its own, from the revisions that the manifest names and without anything that the first run cached.
+
+    judge: evaluate the new adapter wherever the old one was evaluated. keep: leave that workspace. A run that was interrupted goes on.
+    Raises `Usage` for an imported adapter and the errors of `extract`.
+    """
+    home, progress = Workspace.find(workspace), progress or Progress()
+    first = find(name, home)
+    m = first.manifest
+    if m.recipe is None:
+        raise Usage(f"{m.reference} was imported: nothing says how it was made", "reproduce an adapter that `extract` made")
+    place = home.cache / "reproduce" / m.content_hash.partition(":")[2][:16]
+    second, _ = extract(made=planned(m, home.registry), workspace=place, means=means, progress=progress)
+    found = compare(first, second)
+    report = Reproduced(
+        adapter=m.reference, same=found.identical, content_hash=m.content_hash, again=second.manifest.content_hash, causes=causes(m, second.manifest),
+        cosine=found.cosine, relative_norm=found.norm_b / found.norm_a if found.norm_a else None,
+        kl=(m.probe.kl if m.probe else None, second.manifest.probe.kl if second.manifest.probe else None),
+        verdicts=_verdicts(first, second, place, progress) if judge else [], sentence=_sentence(m, found.identical, found.cosine),
+    )  # fmt: skip
+    if not keep:
+        shutil.rmtree(place, ignore_errors=True)
+    return report
+
+
+def planned(m: Manifest, registry: Registry) -> Plan:
+    """The plan that the manifest records, every reference at the revision that was used."""
+    recipe = m.recipe
+    assert recipe is not None
+    source = ModelRef.parse(m.source)
+    base_revision, _, adapter_revision = m.source_revision.partition("+")
+    pinned = ModelRef(_at(source.base, base_revision), _at(source.adapter, adapter_revision) if source.adapter else None)
+    target = registry.model(recipe.target)
+    entry = registry.model_entry(recipe.target)
+    return Plan(
+        name=m.name, recipe=recipe, recipe_name=m.name, source=pinned, target=ModelRef(_at(Repo(m.base.id), m.base.revision), target.adapter),
+        trigger=_data(m.data["trigger"], recipe.trigger.name, registry), elicit=_data(m.data["elicit"], recipe.elicit.name, registry),
+        template=entry.template if entry else None,
+    )  # fmt: skip
+
+
+def _at(repo: Repo, revision: str) -> Repo:
+    """Commits alone can be asked for; the revision of a local folder is the digest of its bytes."""
+    return replace(repo, revision=revision) if COMMIT.fullmatch(revision) else repo
+
+
+def _data(record: DataRecord, name: str, registry: Registry) -> Dataset:
+    entry = registry.dataset(name)
+    return msgspec.structs.replace(entry, id=record.id, revision=record.revision if COMMIT.fullmatch(record.revision) else entry.revision)
+
+
+def causes(first: Manifest, second: Manifest) -> list[str]:
+    """Why bytes may differ, as far as the manifests tell."""
+    found = []
+    if first.source_revision != second.source_revision:
+        found.append(f"the source's weights: {first.source_revision[:26]} then, {second.source_revision[:26]} now")
+    if first.base.weights != second.base.weights:
+        found.append(f"the base's weights: {first.base.weights[:19]} then, {second.base.weights[:19]} now")
+    for role, data in first.data.items():
+        if data.fingerprint != second.data[role].fingerprint:
+            found.append(f"the {role} data: {data.fingerprint[:19]} then, {second.data[role].fingerprint[:19]} now")
+    then, now = first.run.libraries, second.run.libraries
+    found += [f"{name} {then.get(name, '?')} then, {now.get(name, '?')} now" for name in LIBRARIES if then.get(name) != now.get(name)]
+    if first.run.hardware != second.run.hardware:
+        found.append(f"the hardware: {first.run.hardware} then, {second.run.hardware} now")
+    return found
+
+
+def _verdicts(first: Adapter, second: Adapter, place: Path, progress: Progress) -> list[dict[str, Any]]:
+    from .evaluate import Settings, evaluate
+
+    found = []
+    for e in kept(first):
+        judging = Settings(e["benchmark"], e["problems"], e["samples"], split=e["split"], seed=e["seed"], greedy=False, draw=e.get("draw", 0))
+        (again,) = evaluate(second.manifest.reference, target=e["target"], settings=judging, workspace=place, progress=progress)
+        found.append({"target": e["target"], "benchmark": e["benchmark"], "split": e["split"], "first": e["verdict"], "second": again.verdict})
+    return found
+
+
+def _sentence(m: Manifest, same: bool, cosine: float | None) -> str:
+    if same:
+        return f"{m.reference} is reproduced: the same content hash."
+    near = "unknown" if cosine is None else f"{cosine:.4f}"
+    return f"{m.reference} is not reproduced byte for byte: the cosine between the two changes of weights is {near}."
