@@ -57,6 +57,8 @@ class _Inputs(NamedTuple):
             decides["siblings"] = {name: _revisions(files) for name, files in self.siblings.items()}
         if self.plan.recipe.norm_of and self.reference:
             decides["norm_of"] = weights_digest([self.reference / WEIGHTS])
+        if self.plan.template:
+            decides["template"] = self.plan.template
         return canonical_digest(decides)
 
 
@@ -175,7 +177,7 @@ def _run(inputs: _Inputs, digest: str, folder: Path, home: Workspace, work: Work
         source_revision=Source(*source).revision,
         sae=made.sae,
         data={
-            role: DataRecord(name=rows.name, id=rows.id, revision=rows.revision, fingerprint=rows.fingerprint, rows=len(rows.pairs))
+            role: DataRecord(name=rows.name, id=rows.id, revision=rows.revision, fingerprint=rows.fingerprint, rows=len(rows.pairs), dropped=rows.dropped)
             for role, rows in (("trigger", inputs.trigger), ("elicit", inputs.elicit))
         },
         recipe=recipe,

@@ -105,7 +105,7 @@ def plan(
         target=registry.model(resolved.target),
         trigger=registry.dataset(resolved.trigger.name),
         elicit=registry.dataset(resolved.elicit.name),
-        template=entry.template if entry else None,
+        template=resolved.template or (entry.template if entry else None),
         siblings={name: registry.model(name) for name in (resolved.rollouts.siblings if resolved.rollouts else ())},
     )
 

@@ -28,6 +28,8 @@ class Data(Strict, frozen=True, kw_only=True):
     """Rows taken from the front; null takes all."""
     seed: int = 0
     """For generated data sets only."""
+    cot: bool = False
+    """Put the chain of thought of the data set's `solution` column between the tags, where the paper's data hold the bare answer."""
 
 
 class SaeSettings(Strict, frozen=True, kw_only=True):
@@ -77,6 +79,8 @@ class Training(Strict, frozen=True, kw_only=True):
     """Of the KL over the tokens of a chunk; both average over chunks."""
     chunk_tokens: Count | None = 2_048
     """Length of the packed chunks (examples joined with EOS); null keeps one example a row, bucketed by length."""
+    mask_prompt: bool = False
+    """sft: learn the completion alone, not the question."""
 
 
 class Rollouts(Strict, frozen=True, kw_only=True):
@@ -109,6 +113,8 @@ class Recipe(Strict, frozen=True, kw_only=True):
     source: str
     target: str
     """The model whose LoRA is trained, usually the source's base."""
+    template: Literal["r1", "r1-code"] | None = None
+    """r1: the R1 text as the paper prints it; r1-code: with the blanks of the reference code; null: what the registry says of the target."""
     hookpoint: str = "layers.12"
     """`layers.N` or `layers.N.mlp`, or `auto`: the layer that the screen finds."""
     hookpoints: tuple[str, ...] = ()

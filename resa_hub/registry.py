@@ -55,8 +55,10 @@ class Dataset(Strict, frozen=True, kw_only=True):
     config: str | None = None
     split: str = "train"
     question: str = "problem"
-    """Column of the question; `column.key` reads a JSON text, `messages` the first user turn."""
+    """Column of the question; `column.key` reads a JSON text, `column.0` the first of a list, `messages` the first user turn."""
     answer: str = "answer"
+    solution: str | None = None
+    """Column of the worked solution or chain of thought, where there is one."""
     rows: int | None = None
     note: str = ""
 

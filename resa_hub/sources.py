@@ -59,10 +59,14 @@ class Rows(NamedTuple):
     revision: str
     pairs: list[tuple[str, str]]
     """(question, answer) without chain of thought."""
+    thoughts: list[str] | None = None
+    """The chain of thought of each pair, where it was asked for."""
+    dropped: int = 0
+    """Rows left out because they lack a question, an answer or the chain of thought that was asked for."""
 
     @property
     def fingerprint(self) -> str:
-        return text_digest([part for pair in self.pairs for part in pair])
+        return text_digest([part for pair in self.pairs for part in pair] + (self.thoughts or []))
 
 
 def weights_digest(paths: list[Path]) -> str:

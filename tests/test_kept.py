@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from resa_hub.engine.checkpoint import Checkpoint
-from resa_hub.engine.cost import Ledger, Sizes, sizes, tuning
+from resa_hub.engine.cost import Ledger, sizes
 from resa_hub.engine.generate.rollouts import RolloutFile, rollouts
 from resa_hub.engine.generate.sampling import Completion
 from resa_hub.engine.models import load_base
 from resa_hub.engine.text import Batch
 from resa_hub.engine.tune.examples import Example, Examples
+from resa_hub.operations import Sizes, tuning
 from resa_hub.progress import Progress
 from resa_hub.recipe import Rollouts
 from tests.models import tiny
@@ -50,7 +51,7 @@ def test_examples_are_the_same_wherever_they_are_kept(tmp_path: Path, memory: in
     for _ in range(3):
         for number, batch in enumerate(BATCHES):
             found, wanted = examples[number], plain(batch)
-            assert found.batch is batch and torch.equal(found.teacher, wanted.teacher) and torch.equal(found.weight, wanted.weight)
+            assert found.batch is batch and torch.equal(found.teacher, wanted.teacher) and torch.equal(found.weight, wanted.weight)  # pyright: ignore
             assert found.start is not None and wanted.start is not None and torch.equal(found.start, wanted.start)
     assert len(examples) == COUNT and len(make.made) == times
     if folder:
@@ -68,12 +69,12 @@ def test_a_disk_that_fills_up_only_costs_time(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("resa_hub.engine.tune.examples.save_file", full)
     make = Maker()
     examples = Examples(BATCHES, make, 0, tmp_path / "examples")
-    assert torch.equal(examples[3].teacher, examples[3].teacher) and make.made == [3, 3]
+    assert torch.equal(examples[3].teacher, examples[3].teacher) and make.made == [3, 3]  # pyright: ignore
 
 
 def test_what_a_killed_run_left_of_examples_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "0.safetensors").write_bytes(b"cut")
-    assert examples_of(tmp_path)[0].teacher.shape == (ROWS, POSITIONS, WIDTH)
+    assert examples_of(tmp_path)[0].teacher.shape == (ROWS, POSITIONS, WIDTH)  # pyright: ignore
 
 
 def examples_of(folder: Path) -> Examples:

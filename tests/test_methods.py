@@ -187,7 +187,7 @@ def test_the_screen_chooses_layer_number_and_scale_on_rollouts_of_its_own(tmp_pa
     assert adapter.manifest.run.findings["screen"] == rows and "sae" in adapter.manifest.run.costs
     best = next(row for row in numbers if row["chosen"])
     assert adapter.manifest.hookpoint == best["hookpoint"] and len(adapter.manifest.run.findings["features"]) == int(best["patch"].split()[0])
-    assert verify(adapter.folder).recipe.hookpoint == "auto" and (adapter.folder / "sae" / best["hookpoint"]).is_dir()
+    assert verify(adapter.folder).recipe.hookpoint == "auto" and (adapter.folder / "sae" / best["hookpoint"]).is_dir()  # pyright: ignore
 
 
 def test_development_rollouts_are_not_trained_on() -> None:

@@ -16,7 +16,7 @@ from resa_hub.engine.sae.codes import reconstruct
 from resa_hub.engine.sae.topk import SparseTopKTrainingSAE
 from resa_hub.engine.split import check_layer, decoder_layers, final_state, head, hook_module, prefix, spliced, suffix
 from resa_hub.engine.text import Batch
-from resa_hub.engine.tune import method, sae_tuning
+from resa_hub.engine.tune import method
 from resa_hub.engine.tune.session import Session
 from resa_hub.errors import DoesNotFit, Usage
 from resa_hub.plan import plan
@@ -161,7 +161,7 @@ def test_sae_tuning_on_the_split_network_equals_the_plain_algorithm(settings: li
     made = session(settings)
     result = method("sae-tuning")(made)
     assert result.sae is not None
-    batches = sae_tuning.batches_of(made, made.elicit.pairs)
+    batches = made.texts(made.elicit)
     plain, _ = plain_algorithm(made, result.sae.sae, batches, result.layers)
     fresh = state_of(new_lora(load_base(tiny("tiny-r1")), made.recipe.lora, result.layers, made.recipe.seed))
     assert plain.keys() == result.state.keys()
@@ -184,7 +184,7 @@ def test_with_lora_everywhere_the_plain_algorithm_too_moves_only_the_layers_behi
     made = session(["hookpoint=layers.1"])
     sae = method("sae-tuning")(made).sae
     assert sae is not None
-    state, _ = plain_algorithm(made, sae.sae, sae_tuning.batches_of(made, made.elicit.pairs)[:2], None)
+    state, _ = plain_algorithm(made, sae.sae, made.texts(made.elicit)[:2], None)
     moved = {int(name.split(".layers.")[1].split(".")[0]) for name, t in state.items() if ".lora_B." in name and t.any()}
     assert moved == {2, 3}
 

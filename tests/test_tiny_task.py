@@ -39,7 +39,7 @@ def test_splits_are_disjoint_by_construction() -> None:
     drawn = {split: {p.text for p in task.problems(400, split, seed)} for split in task.SPLITS for seed in (0, 21)}
     assert all(task.split_of(text) == split for split, texts in drawn.items() for text in texts)
     assert not drawn["train"] & drawn["test"] and not drawn["dev"] & drawn["test"] and not drawn["train"] & drawn["dev"]
-    trained_on = {question for question, _ in task.question_answers(2_048, "train", 21)}
+    trained_on = {problem.text for problem in task.problems(2_048, "train", 21)}
     asked = {problem.question for problem in load("tiny-chain").problems("test", 500)}
     assert len(asked) == 500 and not trained_on & asked
 

@@ -63,6 +63,8 @@ class DataRecord(Strict, frozen=True):
     fingerprint: str
     """sha256 over the texts that were used."""
     rows: int
+    dropped: int = 0
+    """Rows left out because they lacked a question or an answer."""
 
 
 class Cost(Strict, frozen=True, kw_only=True):

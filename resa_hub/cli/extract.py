@@ -14,7 +14,7 @@ def extract(
     features: Annotated[str | None, Option("--features", help="Number of SAE features (or directions), or auto.")] = None,
     scale: Annotated[str | None, Option("--scale", help="Factor on the patch that the teacher sees, or auto.")] = None,
     screen: Annotated[bool, Option("--screen", help="Show what the screen tries and chooses; train no adapter.")] = False,
-    method: Annotated[str | None, Option("--method", help="sae-tuning, feature-diff, pca-diff, logit-distill, or a control.")] = None,
+    method: Annotated[str | None, Option("--method", help="sae-tuning, feature-diff, pca-diff, logit-distill, sft, or a control.")] = None,
     recipe: Annotated[str | None, Option("--recipe", help="Registry name or YAML file.")] = None,
     name: Annotated[str | None, Option("--name", help="Name of the adapter; a good one is made.")] = None,
     seed: Annotated[int | None, Option("--seed")] = None,

@@ -1,9 +1,4 @@
-"""What a run costs, stage by stage: seconds, tokens, estimated operations, peak memory, energy where the machine tells.
-
-Operations follow Kaplan et al. 2020 (arXiv 2001.08361, section 2.1): 2 N a token forward, 4 N backward, N the parameters of the layers that run, embeddings and
-the attention's products with its own states left out. Of the backward pass 2 N is the gradient of the states and 2 N that of the weights: where the weights are
-frozen, as under a LoRA, only the first is made.
-"""
+"""What a run costs, stage by stage: seconds, tokens, estimated operations, peak memory, energy where the machine tells; formulas: `operations`."""
 
 import contextlib
 import re
@@ -13,7 +8,7 @@ import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import torch
@@ -21,6 +16,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from ..adapter.manifest import Cost
+from ..operations import Sizes
 from .checkpoint import Checkpoint
 from .split import decoder_layers
 
@@ -29,38 +25,12 @@ RAPL = Path("/sys/class/powercap")
 TOTAL = "total"
 
 
-class Sizes(NamedTuple):
-    """Parameters that do work on each token."""
-
-    layers: tuple[int, ...]
-    head: int
-
-    @property
-    def all(self) -> int:
-        return sum(self.layers)
-
-    def up_to(self, layer: int) -> int:
-        """Of layers 0 .. layer."""
-        return sum(self.layers[: layer + 1])
-
-
 def sizes(model: PreTrainedModel) -> Sizes:
     return Sizes(tuple(_count(layer) for layer in decoder_layers(model)), _count(model.get_output_embeddings()))
 
 
 def _count(module: nn.Module | None) -> int:
     return sum(p.numel() for p in module.parameters()) if module else 0
-
-
-def tuning(layers: int, head: int) -> float:
-    """Operations a token of one step of guided tuning: student forward and gradient of the states through `layers` parameters and its head,
-    and the teacher's head on its final state."""
-    return 4.0 * (layers + head) + 2.0 * head
-
-
-def sae_training(width: int, latents: int, k: int) -> float:
-    """Operations a token of one step of a sparse TopK SAE: only the encoder's product is dense; decoder and gradients touch k latents."""
-    return 2.0 * width * latents + 2.0 * 4 * width * k
 
 
 class Ledger(Checkpoint):

@@ -21,20 +21,22 @@ def kl(teacher: Float[Tensor, "n vocab"], student: Float[Tensor, "n vocab"], dir
     return (first.exp() * (first - second)).sum(-1)
 
 
-class _ChunkedKL(torch.autograd.Function):
+PerPosition = Callable[[Tensor, slice], Tensor]
+"""(the student's states of some positions, which they are) -> the loss of each."""
+
+
+class _Chunked(torch.autograd.Function):
     """The head is frozen, so the gradient by the student's state is all that is needed: it is made chunk by chunk in the forward pass."""
 
     @staticmethod
-    def forward(ctx, student, teacher, weight, student_head: Head, teacher_head: Head, direction: Direction):  # pyright: ignore[reportIncompatibleMethodOverride]
+    def forward(ctx, student, weight, per_position: PerPosition):  # pyright: ignore[reportIncompatibleMethodOverride]
         gradient = torch.empty_like(student)
         total = torch.zeros((), dtype=torch.float32, device=student.device)
         for start in range(0, len(student), CHUNK):
             part = slice(start, start + CHUNK)
-            with torch.no_grad():
-                target = teacher_head(teacher[part])
             with torch.enable_grad():
                 state = student[part].detach().requires_grad_(True)
-                loss = (kl(target, student_head(state), direction) * weight[part]).sum()
+                loss = (per_position(state, part) * weight[part]).sum()
             (gradient[part],) = torch.autograd.grad(loss, state)
             total += loss.detach()
         ctx.save_for_backward(gradient)
@@ -43,7 +45,12 @@ class _ChunkedKL(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):  # pyright: ignore[reportIncompatibleMethodOverride]
         (gradient,) = ctx.saved_tensors
-        return gradient * grad, None, None, None, None, None
+        return gradient * grad, None, None
+
+
+def chunked(student: Float[Tensor, "n width"], weight: Float[Tensor, " n"], per_position: PerPosition) -> Float[Tensor, ""]:
+    """sum_i weight_i loss_i; differentiable by `student` only."""
+    return _Chunked.apply(student, weight, per_position)  # pyright: ignore[reportReturnType]
 
 
 def chunked_kl(
@@ -56,5 +63,11 @@ def chunked_kl(
 ) -> Float[Tensor, ""]:
     """sum_i weight_i KL_i over positions of weight > 0; differentiable by `student` only."""
     kept = weight.flatten() > 0
-    chosen = [x.flatten(0, -2)[kept] for x in (student, teacher)]
-    return _ChunkedKL.apply(chosen[0], chosen[1], weight.flatten()[kept], student_head, teacher_head, direction)  # pyright: ignore[reportReturnType]
+    own, other = (x.flatten(0, -2)[kept] for x in (student, teacher))
+
+    def per_position(state: Tensor, part: slice) -> Tensor:
+        with torch.no_grad():
+            target = teacher_head(other[part])
+        return kl(target, student_head(state), direction)
+
+    return chunked(own, weight.flatten()[kept], per_position)

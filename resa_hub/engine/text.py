@@ -1,6 +1,7 @@
 """Texts -> batches of token ids: packed chunks as in the paper, or one text a row bucketed by length."""
 
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import NamedTuple
 
 import torch
@@ -8,7 +9,8 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from ..errors import RunFailed
+from ..errors import RunFailed, Usage
+from ..sources import Rows
 
 R1_SYSTEM = (
     "A conversation between User and Assistant. The user asks a question, and the Assistant solves it. The assistant first thinks about the "
@@ -16,6 +18,36 @@ R1_SYSTEM = (
     "</think> and <answer> </answer> tags, respectively, i.e., <think> reasoning process here </think> <answer> answer here </answer>."
 )
 """System text published with DeepSeek-R1-Zero (arXiv 2501.12948, table 1)."""
+
+
+class Template(NamedTuple):
+    """How a question, and what stands for the reasoning, and the answer become one text."""
+
+    opening: str
+    """What the model is asked with."""
+    closing: str
+
+
+R1_CLOSING = " {thought} </think>\n<answer> Answer: {answer}</answer>"
+
+
+def _reference_code() -> Template:
+    """The R1 text as the reference code breaks it into lines: the same words, other blanks."""
+    system = R1_SYSTEM
+    for start in ("The assistant first", "with the answer.", "<answer> </answer> tags", "<answer> answer here"):
+        system = system.replace(f" {start}", f"\n{start}")
+    return Template(f"\n{system}\nUser:\n {{question}}\n\nAssistant:\n <think>", R1_CLOSING)
+
+
+PLAIN = Template("{question}", "<think>{thought}</think><answer>{answer}</answer>")
+TEMPLATES = {"r1": Template(R1_SYSTEM + "\nUser: {question}\nAssistant: <think>", R1_CLOSING), "r1-code": _reference_code()}
+
+
+def template_of(name: str | None) -> Template:
+    """Raises `Usage` for a name that is none of the known."""
+    if name and name not in TEMPLATES:
+        raise Usage(f"no template is called {name!r}", f"known: {', '.join(TEMPLATES)}, or null for the model's own")
+    return TEMPLATES[name] if name else PLAIN
 
 
 class Batch(NamedTuple):
@@ -30,10 +62,10 @@ class Batch(NamedTuple):
         return self.ids.numel()
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, text: str, what: str = "the text") -> list[int]:
-    """Token ids with the tokenizer's own special tokens; raises `RunFailed` for characters it does not know."""
+def encode(tokenizer: PreTrainedTokenizerBase, text: str, what: str = "the text", special: bool = True) -> list[int]:
+    """Token ids, with the tokenizer's own special tokens unless told otherwise; raises `RunFailed` for characters it does not know."""
     try:
-        return list(tokenizer(text)["input_ids"])  # pyright: ignore[reportArgumentType]
+        return list(tokenizer(text, add_special_tokens=special)["input_ids"])  # pyright: ignore[reportArgumentType, reportCallIssue]
     except Exception as error:  # the tokenizers library raises nothing finer
         unknown = next((character for character in text if not _known(tokenizer, character)), None)
         why = f"cannot be tokenized: {error}" if unknown is None else f"holds {unknown!r}, which the tokenizer does not know"
@@ -55,22 +87,52 @@ def end_token(tokenizer: PreTrainedTokenizerBase) -> int:
     return tokenizer.eos_token_id
 
 
-def question_answer(template: str | None, question: str, answer: str) -> str:
-    """One example of the trigger data: the answer stands where the reasoning would, there is no chain of thought."""
-    if template == "r1":
-        return f"{R1_SYSTEM}\nUser: {question}\nAssistant: <think> {answer} </think>\n<answer> Answer: {answer}</answer>"
-    return f"{question}<think>{answer}</think><answer>{answer}</answer>"
+def question_answer(template: str | None, question: str, answer: str, thought: str | None = None) -> str:
+    """One example. Without a chain of thought the answer stands where the reasoning would, as in the paper's trigger data."""
+    told = template_of(template)
+    return told.opening.format(question=question) + told.closing.format(thought=answer if thought is None else thought, answer=answer)
 
 
-def packed(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], length: int, rows: int) -> list[Batch]:
-    """Examples joined with EOS and cut into chunks of `length` tokens; no padding, no prompt mask; the tail is dropped."""
-    end = end_token(tokenizer)
-    stream = [token for text in texts for token in (*encode(tokenizer, text, "the example"), end)]
-    count = len(stream) // length
+def examples(
+    tokenizer: PreTrainedTokenizerBase, template: str | None, rows: Rows, *, masked: bool = False, special: bool = True
+) -> list[tuple[list[int], int]]:
+    """(ids of the text, how many of them are the question): 0 unless `masked`. A token that spans the border belongs to the completion.
+
+    special: with the tokenizer's own special tokens.
+    """
+    found = []
+    for number, (question, answer) in enumerate(rows.pairs):
+        thought = rows.thoughts[number] if rows.thoughts else None
+        ids = encode(tokenizer, question_answer(template, question, answer, thought), "the example", special)
+        asked = encode(tokenizer, template_of(template).opening.format(question=question), "the question", special) if masked else []
+        found.append((ids, sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(asked, ids, strict=False)))))
+    return found
+
+
+def packed(rows: Sequence[tuple[list[int], int]], end: int, length: int, batch_rows: int, opening: Sequence[int] = ()) -> list[Batch]:
+    """(ids, length of the question), an EOS before each and behind the last, cut into chunks of `length` tokens; no padding; the tail is dropped.
+
+    opening: the special tokens that begin every chunk, as sparsify's `chunk_and_tokenize` does it; the examples come without.
+    """
+    stream = [end] + [token for ids, _ in rows for token in (*ids, end)]
+    completion = [True] + [place >= question for ids, question in rows for place in range(len(ids) + 1)]
+    room = length - len(opening)
+    count = len(stream) // room if room > 0 else 0
     if count == 0:
         raise RunFailed(f"{len(stream)} tokens of data do not fill one chunk of {length}", "use more rows, or --set training.chunk_tokens=N")
-    chunks = torch.tensor(stream[: count * length]).view(count, length)
-    return [Batch(part, torch.ones_like(part, dtype=torch.bool)) for part in chunks.split(rows)]
+    chunks = torch.tensor(stream[: count * room]).view(count, room)
+    learnt = torch.tensor(completion[: count * room]).view(count, room)
+    before = torch.tensor(opening, dtype=torch.long).expand(count, -1)
+    ids = torch.cat([before, chunks], 1)
+    # The mark of a position says what follows it; behind the last of a chunk stands what the next one begins with.
+    follows = torch.cat([torch.ones_like(before, dtype=torch.bool), learnt], 1)[:, 1:]
+    after = torch.cat([learnt[1:, :1], torch.ones(1, 1, dtype=torch.bool)])
+    return [Batch(*part) for part in zip(ids.split(batch_rows), torch.cat([follows, after], 1).split(batch_rows), strict=True)]
+
+
+def openers(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The special tokens that the tokenizer puts before a text."""
+    return list(tokenizer("")["input_ids"])  # pyright: ignore[reportArgumentType]
 
 
 def bucketed(rows: Sequence[tuple[list[int], int]], batch_rows: int, seed: int) -> list[Batch]:
@@ -91,8 +153,8 @@ def bucketed(rows: Sequence[tuple[list[int], int]], batch_rows: int, seed: int) 
 
 def prompt(tokenizer: PreTrainedTokenizerBase, template: str | None, question: str) -> list[int]:
     """The ids of a question as the model is asked it: the R1 template, the tokenizer's chat template, or the bare text."""
-    if template == "r1":
-        return encode(tokenizer, f"{R1_SYSTEM}\nUser: {question}\nAssistant: <think>", "the question")
+    if template:
+        return encode(tokenizer, template_of(template).opening.format(question=question), "the question")
     if not tokenizer.chat_template:
         return encode(tokenizer, question, "the question")
     text = tokenizer.apply_chat_template([{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True)

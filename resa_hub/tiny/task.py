@@ -5,7 +5,7 @@ A problem belongs to one split by the hash of its text, so train, dev and test a
 
 import hashlib
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 SPLITS = ("train", "dev", "test")
@@ -106,9 +106,3 @@ def chain(problem: ChainProblem, merge: Merge = every_step) -> str:
 
 def completion(thought: str, answer: str) -> str:
     return f"<think>{thought}</think><answer>{answer}</answer>"
-
-
-def question_answers(count: int, split: str, seed: int) -> Iterator[tuple[str, str]]:
-    """The data set `tiny-chain`: (question, answer), no chain of thought."""
-    for problem in problems(count, split, seed):
-        yield problem.text, problem.answer

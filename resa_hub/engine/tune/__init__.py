@@ -13,6 +13,7 @@ METHODS = {
     "outside-features": "feature_diff:run_outside",
     "pca-diff": "pca_diff:run",
     "logit-distill": "logit_distill:run",
+    "sft": "sft:run",
     "random": "random_lora:run",
     "gaussian": "gaussian:run",
 }

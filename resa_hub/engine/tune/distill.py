@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ..cost import tuning
+from ...operations import tuning
 from ..kl import Head
 from ..lora import new_lora, state_of
 from ..sae.train import Trained
@@ -14,7 +14,7 @@ from ..split import final_state, head
 from ..text import Batch
 from .examples import Example, Examples
 from .session import Extracted, Session
-from .trainer import STATE, ends, fit
+from .trainer import STATE, ends, fit, to_teacher
 
 
 def distill(
@@ -39,13 +39,13 @@ def distill(
     own_head = head(inner)
     probes, tokens = session.probe_texts(batches), sum(trained.tokens for trained in saes.values())
     found = dict(findings)
+    loss = to_teacher(lambda example: final_state(inner, example.batch.ids.to(inner.device)), (own_head, teacher_head or own_head), recipe.training)
     for number in range(1, recipe.rounds + 1):
         if number > 1:
             batches = session.student_rollouts(inner, state_of(student))
         losses = fit(
             student,
-            lambda example: final_state(inner, example.batch.ids.to(inner.device)),
-            (own_head, teacher_head or own_head),
+            loss,
             Examples(batches, example, session.memory, session.examples_folder),
             recipe.training,
             recipe.seed,

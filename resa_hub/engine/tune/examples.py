@@ -16,10 +16,10 @@ from ..text import Batch
 
 class Example(NamedTuple):
     batch: Batch
-    teacher: Tensor
-    """The teacher's final states [rows, positions, width]."""
+    teacher: Tensor | None
+    """The teacher's final states [rows, positions, width], where there is a teacher."""
     weight: Tensor
-    """[rows, positions]: the loss is sum(weight * KL)."""
+    """[rows, positions]: the loss is sum(weight * loss of a position)."""
     start: Tensor | None = None
     """The student's state at the hookpoint, where the prefix is shared."""
 

@@ -11,40 +11,31 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ...errors import Usage
-from ..cost import tuning
+from ...operations import tuning
 from ..lora import new_lora, state_of
 from ..sae.codes import reconstruct
 from ..sae.topk import SparseTopKTrainingSAE
 from ..split import check_layer, decoder_layers, final_state, head, prefix, spliced, suffix
-from ..text import Batch, bucketed, encode, end_token, packed, question_answer
+from ..text import Batch
 from .examples import Example, Examples
 from .session import Extracted, Session, held_out
-from .trainer import STATE, ends, fit
-
-
-def batches_of(session: Session, pairs: list[tuple[str, str]]) -> list[Batch]:
-    texts = [question_answer(session.template, question, answer) for question, answer in pairs]
-    training = session.recipe.training
-    if training.chunk_tokens:
-        return packed(session.tokenizer, texts, training.chunk_tokens, training.batch_rows)
-    end = end_token(session.tokenizer)
-    return bucketed([([*encode(session.tokenizer, text), end], 1) for text in texts], training.batch_rows, session.recipe.seed)
-
+from .trainer import STATE, ends, fit, to_teacher
 
 Splice = Callable[[SparseTopKTrainingSAE, Tensor, Batch], Tensor]
 """(SAE, state at the hookpoint, whose state it is) -> what stands in its place. It depends on its arguments alone: it is made once and kept."""
 
 
-def splice(sae: SparseTopKTrainingSAE, state: Tensor, batch: Batch | None = None) -> Tensor:
-    """The SAE's reconstruction, the first position kept as it is: the SAE has not seen it."""
+def splice(sae: SparseTopKTrainingSAE, state: Tensor, skip_first: bool = True) -> Tensor:
+    """The SAE's reconstruction; the first position is kept as it is where the SAE has not seen it."""
     with torch.no_grad():
         out = reconstruct(sae, state)
-        out[:, 0] = state[:, 0]
+        if skip_first:
+            out[:, 0] = state[:, 0]
         return out
 
 
 def run(session: Session) -> Extracted:
-    return tune(session, splice)
+    return tune(session, lambda sae, state, batch: splice(sae, state, session.recipe.sae.skip_first))
 
 
 def tune(session: Session, replace: Splice) -> Extracted:
@@ -54,9 +45,9 @@ def tune(session: Session, replace: Splice) -> Extracted:
     at_mlp = recipe.hookpoint.endswith(".mlp")
     if layer == last and not at_mlp:
         raise Usage(f"no layer lies behind {recipe.hookpoint}: there is nothing to tune", f"choose a layer up to {last - 1}")
-    learn, judge = held_out(batches_of(session, session.trigger.pairs))
+    learn, judge = held_out(session.texts(session.trigger))
     trained = session.sae([(session.source, learn)], [(session.source, judge)])
-    batches = batches_of(session, session.elicit.pairs)
+    batches = session.texts(session.elicit)
     layers = None if at_mlp else list(range(layer + 1, last + 1))
     student = new_lora(session.student(), recipe.lora, layers, recipe.seed)
     inner: PreTrainedModel = student.get_base_model()  # pyright: ignore[reportAssignmentType]
@@ -83,8 +74,7 @@ def tune(session: Session, replace: Splice) -> Extracted:
 
     own_head = head(inner)
     examples = Examples(batches, example, session.memory, session.examples_folder)
-    losses = fit(
-        student, forward, (own_head, own_head), examples, recipe.training, recipe.seed, session.progress, session.ledger, tuning(above, size.head)
-    )  # fmt: skip
+    loss = to_teacher(forward, (own_head, own_head), recipe.training)
+    losses = fit(student, loss, examples, recipe.training, recipe.seed, session.progress, session.ledger, tuning(above, size.head))
     tokens = trained.tokens + recipe.training.epochs * sum(batch.tokens for batch in batches)
     return Extracted(state_of(student), layers, {recipe.hookpoint: trained}, session.probe_texts(batches), tokens, ends(losses))

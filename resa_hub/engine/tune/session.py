@@ -12,12 +12,13 @@ from sae_lens import TopKTrainingSAEConfig
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ...errors import Usage
+from ...operations import Sizes, sae_training
 from ...progress import Progress
 from ...recipe import Recipe, Rollouts
 from ...refs import layer_of
 from ...sources import Rows
 from ..checkpoint import Checkpoint
-from ..cost import Ledger, Sizes, sae_training, sizes
+from ..cost import Ledger, sizes
 from ..generate.rollouts import rollouts
 from ..generate.sampling import Completion
 from ..lora import State
@@ -25,7 +26,7 @@ from ..models import Source, end_tokens, load, load_tokenizer
 from ..sae.activations import Sources
 from ..sae.topk import SparseTopKTrainingSAE
 from ..sae.train import Trained, train
-from ..text import Batch, bucketed, end_token, prompt
+from ..text import Batch, bucketed, end_token, examples, openers, packed, prompt
 from .examples import free_memory
 
 PROBES, PROBE_TOKENS = 8, 64
@@ -151,6 +152,15 @@ class Session:
                 "raise elicit.rows, or lower rollouts.count or screen.rollouts",
             )
         return self.rollouts("target", left, "target, development")
+
+    def texts(self, rows: Rows, masked: bool = False) -> list[Batch]:
+        """The data's own texts, packed or one a row. masked: the completion begins behind the question, else with the first token."""
+        training, end = self.recipe.training, end_token(self.tokenizer)
+        if training.chunk_tokens:
+            told = examples(self.tokenizer, self.template, rows, masked=masked, special=False)
+            return packed(told, end, training.chunk_tokens, training.batch_rows, openers(self.tokenizer))
+        told = examples(self.tokenizer, self.template, rows, masked=masked)
+        return bucketed([([*ids, end], max(1, question)) for ids, question in told], training.batch_rows, self.recipe.seed)
 
     def rollouts(self, name: str, questions: Sequence[str] | None = None, label: str = "") -> list[Batch]:
         """On-policy completions of `source`, `target` or a sibling to the elicitation questions, bucketed by length."""

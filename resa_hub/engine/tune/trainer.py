@@ -1,4 +1,4 @@
-"""The one training loop of all methods: LoRA of a student by KL to a teacher's final states. A run that was killed goes on from its last state."""
+"""The one training loop of all methods: the LoRA of a student on a loss of its examples. A run that was killed goes on from its last state."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -21,11 +21,24 @@ LOWEST_RATE = 0.1
 """Where the cosine ends, as a share of the learning rate. The paper says "cosine with minimum learning rate" and not which."""
 STATE = "adapter"
 
+Loss = Callable[[Example], Tensor]
+"""The loss of one example, summed over its positions by their weight."""
+
+
+def to_teacher(forward: Callable[[Example], Tensor], heads: tuple[Head, Head], settings: Training) -> Loss:
+    """KL between student and teacher. forward: the student's final states of an example. heads: of student and teacher."""
+
+    def loss(example: Example) -> Tensor:
+        student = forward(example)
+        assert example.teacher is not None
+        return chunked_kl(student, example.teacher.to(student.device), example.weight.to(student.device), *heads, settings.kl)
+
+    return loss
+
 
 def fit(
     student: PeftModel,
-    forward: Callable[[Example], Tensor],
-    heads: tuple[Head, Head],
+    loss_of: Loss,
     examples: Sequence[Example],
     settings: Training,
     seed: int,
@@ -34,10 +47,10 @@ def fit(
     operations: float = 0.0,
     state: str = STATE,
 ) -> list[float]:
-    """Train in place; returns the mean KL per position, in nats, of every step.
+    """Train in place; returns the mean loss per position, in nats, of every step.
 
-    forward: the student's final states of an example. heads: of student and teacher. ledger: where states are kept and found again, and costs counted.
-    operations: estimate for one token of a step. state: the name under which the state is kept.
+    ledger: where states are kept and found again, and costs counted. operations: estimate for one token of a step.
+    state: the name under which the state is kept.
     Raises `NoEffect` when teacher and student never differ, `RunFailed` at a gradient that is not finite.
     """
     ledger = ledger or Ledger()
@@ -50,10 +63,9 @@ def fit(
         with progress.stage("train adapter", run.total - run.step, "steps") as advance:
             while run.step < run.total:
                 example = examples[run.step % len(examples)]
-                weight = example.weight.to(run.device)
-                loss = chunked_kl(forward(example), example.teacher.to(run.device), weight, *heads, settings.kl)
+                loss = loss_of(example)
                 run.update(loss)
-                run.losses.append(float(loss.detach()) / float(weight.sum()))
+                run.losses.append(float(loss.detach()) / float(example.weight.sum()))
                 run.step += 1
                 ledger.add(STATE, example.batch.tokens, operations * example.batch.tokens)
                 if ledger.due() or run.step == run.total:
@@ -73,7 +85,6 @@ class _Run:
         self.losses: list[float] = []
         self.parameters = {name: p for name, p in student.named_parameters() if p.requires_grad}
         self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=settings.learning_rate)
-        self.device = next(student.parameters()).device
 
     def rate(self) -> float:
         if self.settings.schedule == "constant":
@@ -121,7 +132,7 @@ class _Run:
         return True
 
 
-def ends(losses: list[float]) -> dict[str, float]:
-    """Mean KL of the first and the last eighth of the steps, nats a position."""
+def ends(losses: list[float], name: str = "kl") -> dict[str, float]:
+    """Mean loss of the first and the last eighth of the steps, nats a position."""
     part = max(1, len(losses) // 8)
-    return {"kl_first": sum(losses[:part]) / part, "kl_last": sum(losses[-part:]) / part}
+    return {f"{name}_first": sum(losses[:part]) / part, f"{name}_last": sum(losses[-part:]) / part}

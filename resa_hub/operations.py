@@ -1,0 +1,88 @@
+"""Floating-point operations and parameters of a training step, from shapes alone: what a plan foretells and what a run counts use the same formulas.
+
+Operations follow Kaplan et al. 2020 (arXiv 2001.08361, section 2.1): 2 N a token forward, 4 N backward, N the parameters of the layers that run, embeddings and
+the attention's products with its own states left out. Of the backward pass 2 N is the gradient of the states and 2 N that of the weights: where the weights are
+frozen, as under a LoRA, only the first is made.
+"""
+
+from typing import Any, NamedTuple
+
+
+class Sizes(NamedTuple):
+    """Parameters that do work on each token."""
+
+    layers: tuple[int, ...]
+    head: int
+
+    @property
+    def all(self) -> int:
+        return sum(self.layers)
+
+    def up_to(self, layer: int) -> int:
+        """Of layers 0 .. layer."""
+        return sum(self.layers[: layer + 1])
+
+
+def tuning(layers: int, head: int) -> float:
+    """Operations a token of one step of guided tuning: student forward and gradient of the states through `layers` parameters and its head,
+    and the teacher's head on its final state."""
+    return 4.0 * (layers + head) + 2.0 * head
+
+
+def supervised(layers: int, head: int) -> float:
+    """Operations a token of one step on the texts themselves: forward and gradient of the states, no teacher."""
+    return 4.0 * (layers + head)
+
+
+def sae_training(width: int, latents: int, k: int) -> float:
+    """Operations a token of one step of a sparse TopK SAE: only the encoder's product is dense; decoder and gradients touch k latents."""
+    return 2.0 * width * latents + 2.0 * 4 * width * k
+
+
+class Shapes(NamedTuple):
+    """The sizes of a decoder-only model as its config.json gives them."""
+
+    width: int
+    depth: int
+    inner: int
+    heads: int
+    kv_heads: int
+    head_size: int
+    vocabulary: int
+    tied: bool
+
+    @classmethod
+    def of(cls, config: dict[str, Any]) -> "Shapes | None":
+        """None where the config does not name them in the way most do."""
+        try:
+            width, heads = config["hidden_size"], config["num_attention_heads"]
+            return cls(
+                width, config["num_hidden_layers"], config["intermediate_size"], heads, config.get("num_key_value_heads") or heads,
+                config.get("head_dim") or width // heads, config["vocab_size"], bool(config.get("tie_word_embeddings", False)),
+            )  # fmt: skip
+        except (KeyError, TypeError):
+            return None
+
+    @property
+    def matrices(self) -> dict[str, tuple[int, int]]:
+        """(inputs, outputs) of the linear modules of a layer."""
+        queries, keys = self.heads * self.head_size, self.kv_heads * self.head_size
+        return {
+            "q_proj": (self.width, queries), "k_proj": (self.width, keys), "v_proj": (self.width, keys), "o_proj": (queries, self.width),
+            "gate_proj": (self.width, self.inner), "up_proj": (self.width, self.inner), "down_proj": (self.inner, self.width),
+        }  # fmt: skip
+
+    @property
+    def sizes(self) -> Sizes:
+        """Biases and norms, a thousandth of the whole, left out."""
+        return Sizes((sum(inputs * outputs for inputs, outputs in self.matrices.values()),) * self.depth, self.width * self.vocabulary)
+
+    @property
+    def parameters(self) -> int:
+        """All of them, embeddings once where head and embeddings are tied."""
+        return self.sizes.all + self.sizes.head * (1 if self.tied else 2)
+
+    def lora(self, modules: tuple[str, ...], rank: int, layers: int) -> int:
+        """Parameters of a LoRA on this many layers; modules of other names are left out."""
+        sizes = self.matrices
+        return layers * sum(rank * sum(sizes[module]) for module in modules if module in sizes)
