@@ -1,26 +1,41 @@
 """`push` and `pull`: adapters between the store of a workspace and a remote."""
 
 import os
+from pathlib import Path
 
-from .adapter.store import verify
+from . import signing
+from .adapter.store import lacks_sae, verify
 from .adapters import Pulled, fetch, find
 from .errors import Usage
 from .refs import RemoteRef
-from .remotes.base import Pushed, open_remote
+from .remotes.base import Found, Pushed, open_remote
 from .workspace import Workspace
 
 
-def push(name: str, to: str | None = None, *, workspace: str | os.PathLike[str] | None = None, public: bool = False, dry_run: bool = False) -> Pushed:
+def push(
+    name: str,
+    to: str | None = None,
+    *,
+    workspace: str | os.PathLike[str] | None = None,
+    public: bool = False,
+    dry_run: bool = False,
+    sae: bool = True,
+    sign: str | os.PathLike[str] | None = None,
+) -> Pushed:
     """Send an adapter (by any of its names) to a remote, checked before anything leaves; `to` None takes the setting `remote` of the registry.
 
-    Raises `NotFound`, `Integrity` for a folder that is not as its manifest says, `Conflict` when the remote has the version with other bytes,
-    `Network` and `RunFailed`.
+    sae: False leaves its SAE at home. sign: a private key to sign it with first. Raises `NotFound`, `Integrity` for a folder that is not as its manifest says,
+    `Conflict` when the remote has the version with other bytes, `Network` and `RunFailed`.
     """
     here = Workspace.find(workspace)
     ref = _destination(to, here)
     adapter = find(name, here)
     verify(adapter.folder)
-    return open_remote(ref).push(adapter, public=public, dry_run=dry_run)
+    if sae and lacks_sae(adapter):
+        raise Usage(f"{adapter.manifest.reference} is here without its SAE", "pull it whole first, or push with --no-sae")
+    if sign and not dry_run:
+        signing.sign(adapter.folder, Path(sign))
+    return open_remote(ref).push(adapter, public=public, dry_run=dry_run, sae=sae)
 
 
 def pull(ref: str, *, workspace: str | os.PathLike[str] | None = None, sae: bool = True) -> Pulled:
@@ -30,6 +45,32 @@ def pull(ref: str, *, workspace: str | os.PathLike[str] | None = None, sae: bool
     `Network` and `RunFailed`.
     """
     return fetch(RemoteRef.parse(ref), Workspace.find(workspace), sae=sae)
+
+
+def search(
+    where: str,
+    *,
+    base: str | None = None,
+    tag: str | None = None,
+    verdict: str | None = None,
+    text: str = "",
+    workspace: str | os.PathLike[str] | None = None,
+) -> list[Found]:
+    """The adapters of a remote (`hf:` without a name is the whole Hub) of a base model, with a tag, with a verdict; text: part of the name.
+
+    What is found is what authors say: `pull` checks the bytes, `eval` the claims. Raises `NotFound`, `Network`.
+    """
+    registry = Workspace.find(workspace).registry
+    wanted = registry.model(base).base.id if base and base in registry.entries["models"] else base
+    found = open_remote(RemoteRef("hf", "") if where in ("hf", "hf:") else RemoteRef.parse(where)).search(base=wanted, text=text)
+    return [
+        each
+        for each in found
+        if (not wanted or each.base == wanted)
+        and (not tag or tag in each.tags)
+        and (not verdict or any(verdict == said.partition(" on ")[0] for said in each.verdicts))
+        and text.lower() in f"{each.ref} {each.name}".lower()
+    ]
 
 
 def _destination(to: str | None, workspace: Workspace) -> RemoteRef:

@@ -14,10 +14,12 @@ from ..errors import Integrity, NotFound
 from ..recipe import Strict, canonical_digest
 
 WEIGHTS, CONFIG, MANIFEST, CARD = "adapter_model.safetensors", "adapter_config.json", "resa.json", "README.md"
+SIGNATURE = "signature.json"
 SAE = "sae/"
 HOOKPOINT_FOLDER = SAE + r"layers\.\d{1,4}(\.mlp)?"
+EVALUATION = re.compile(r"evals/[A-Za-z0-9][\w.-]{0,120}\.json")
 ALLOWED = re.compile(
-    rf"{re.escape(WEIGHTS)}|{CONFIG}|{re.escape(MANIFEST)}|{CARD}|{HOOKPOINT_FOLDER}/(cfg\.json|sae_weights\.safetensors)|evals/[A-Za-z0-9][\w.-]{{0,120}}\.json"
+    rf"{re.escape(WEIGHTS)}|{CONFIG}|{re.escape(MANIFEST)}|{CARD}|{re.escape(SIGNATURE)}|{HOOKPOINT_FOLDER}/(cfg\.json|sae_weights\.safetensors)|{EVALUATION.pattern}"
 )
 IDENTITY = re.compile(rf"{re.escape(WEIGHTS)}|{CONFIG}|{HOOKPOINT_FOLDER}/.+")
 """The files whose bytes are the adapter; the manifest, the card and evaluations may change around them."""

@@ -252,6 +252,11 @@ def verify(folder: Path) -> Manifest:
     return manifest
 
 
+def lacks_sae(adapter: Adapter) -> bool:
+    """Whether the adapter was made with an SAE that is not here."""
+    return any(entry.path.startswith(SAE) for entry in adapter.manifest.files) and not (adapter.folder / SAE).exists()
+
+
 def _machine() -> str:
     import platform
 

@@ -18,6 +18,7 @@ COMMANDS = {
     "sweep": sweep.sweep,
     "push": share.push,
     "pull": share.pull,
+    "search": share.search,
     "list": store.list_,
     "show": store.show,
     "log": versions.log,

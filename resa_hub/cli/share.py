@@ -1,25 +1,30 @@
+from pathlib import Path
 from typing import Annotated
 
 from . import options
 from .command import Argument, Option
 from .output import Output
 
+NoSae = Annotated[bool, Option("--no-sae", help="Without its SAE, which is often the larger part.")]
+
 
 def push(
     name: Annotated[str, Argument(help="NAME or NAME@VERSION.")],
-    to: Annotated[str | None, Option("--to", help="folder:PATH or hf:OWNER/NAME; else settings.remote of the registry.")] = None,
+    to: Annotated[str | None, Option("--to", help="folder:PATH, hf:OWNER/NAME or oci://HOST/NAME; else settings.remote.")] = None,
     public: Annotated[bool, Option("--public", help="Make a new repository public; private by default.")] = False,
+    no_sae: NoSae = False,
+    sign: Annotated[Path | None, Option("--sign", help="Sign it first, with this private key (PEM).")] = None,
     workspace: options.Workspace = None,
     dry_run: options.DryRun = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Send an adapter to a folder or to the Hugging Face Hub."""
+    """Send an adapter to a folder, the Hugging Face Hub or a registry."""
     from ..share import push as verb
 
     out = Output(as_json=as_json, quiet=quiet)
-    done = verb(name, to, workspace=workspace, public=public, dry_run=dry_run)
+    done = verb(name, to, workspace=workspace, public=public, dry_run=dry_run, sae=not no_sae, sign=sign)
     sent = [{"path": entry.path, "size": entry.size} for entry in done.sent]
     if not out.data({"uri": done.uri, "changed": done.changed, "sent": sent, "dry_run": dry_run}, done.uri):
         out.table(["file", "bytes"], [[entry.path, f"{entry.size:,}"] for entry in done.sent])
@@ -27,7 +32,8 @@ def push(
 
 
 def pull(
-    ref: Annotated[str, Argument(help="folder:PATH#NAME@VERSION or hf:OWNER/NAME@REVISION.")],
+    ref: Annotated[str, Argument(help="folder:PATH#NAME@VERSION, hf:OWNER/NAME@REVISION or oci://HOST/NAME:TAG.")],
+    no_sae: NoSae = False,
     workspace: options.Workspace = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -37,7 +43,7 @@ def pull(
     from ..share import pull as verb
 
     out = Output(as_json=as_json, quiet=quiet)
-    done = verb(ref, workspace=workspace)
+    done = verb(ref, workspace=workspace, sae=not no_sae)
     m = done.adapter.manifest
     document = {
         "adapter": m.reference,
@@ -49,3 +55,28 @@ def pull(
     if not out.data(document, m.reference):
         out.text(f"{m.reference}  {m.content_hash[:19]}  {done.adapter.folder}")
         out.hint(f"every byte checked against {done.location}" + ("" if done.new else "; the store had it already"))
+
+
+def search(
+    text: Annotated[str, Argument(help="Part of the name.")] = "",
+    where: Annotated[str, Option("--in", help="folder:PATH, oci://HOST/NAME or hf:OWNER/NAME; the whole Hub by default.")] = "hf",
+    base: Annotated[str | None, Option("--base", help="Made for this model: a registry name or an id.")] = None,
+    tag: Annotated[str | None, Option("--tag", help="Carries this tag, as feature-diff.")] = None,
+    verdict: Annotated[str | None, Option("--verdict", help="Its author states this verdict, as transferred.")] = None,
+    workspace: options.Workspace = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Find adapters by base model, tag and verdict."""
+    from ..share import search as verb
+
+    out = Output(as_json=as_json, quiet=quiet)
+    found = verb(where, base=base, tag=tag, verdict=verdict, text=text, workspace=workspace)
+    if out.data({"adapters": [each._asdict() for each in found]}, "\n".join(each.ref for each in found)):
+        return
+    if not found:
+        out.hint("nothing was found")
+        return
+    out.table(["adapter", "base", "method", "stated verdicts"], [[each.ref, each.base, each.method, "; ".join(each.verdicts) or "-"] for each in found])
+    out.hint("verdicts are what their authors state: `resa-hub pull` checks bytes, `resa-hub eval` claims")

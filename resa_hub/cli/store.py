@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Annotated, Any
 
 from . import options
@@ -82,31 +83,30 @@ def show(
 
 
 def verify(
-    names: Annotated[list[str] | None, Argument(help="NAME or NAME@VERSION; all without it.")] = None,
+    names: Annotated[list[str] | None, Argument(help="Adapters by any of their names; all without it.")] = None,
+    deep: Annotated[bool, Option("--deep", help="Also load each on its own base and hold its effect against the recorded one.")] = False,
+    keys: Annotated[list[Path] | None, Option("--key", help="It must be signed by this public key (PEM), or by one of several.")] = None,
     workspace: options.Workspace = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> int:
     """Check every byte of adapters against their manifests."""
-    from ..adapter import compat
-    from ..adapter.store import verify as check
+    from ..adapters import check, find
     from ..errors import HubError
-    from ..refs import AdapterRef
     from ..workspace import Workspace
 
     out = Output(as_json=as_json, quiet=quiet)
-    store = Workspace.find(workspace).store
-    wanted = [AdapterRef.parse(name) for name in names or []] or [AdapterRef(name, v) for name in store.names() for v in store.versions(name)]
+    home = Workspace.find(workspace)
+    wanted = names or [f"{name}@{version}" for name in home.store.names() for version in home.store.versions(name)]
     results, code = [], 0
-    for ref in wanted:
+    for name in wanted:
         try:
-            adapter = store.get(ref)
-            check(adapter.folder)
-            compat.read_lora(adapter.folder)
-            results.append({"adapter": adapter.manifest.reference, "ok": True, "detail": adapter.manifest.content_hash})
+            adapter = find(name, home)
+            found = check(adapter, home, deep=deep, keys=keys or [])
+            results.append({"adapter": adapter.manifest.reference, "ok": True, "detail": "; ".join([adapter.manifest.content_hash, *found])})
         except HubError as error:
-            results.append({"adapter": str(ref), "ok": False, "detail": error.message})
+            results.append({"adapter": name, "ok": False, "detail": error.message})
             code = code or error.exit_code
     if not out.data({"results": results}, "" if code else f"{len(results)} ok"):
         out.table(["adapter", "state", "detail"], [[r["adapter"], "ok" if r["ok"] else "BROKEN", r["detail"]] for r in results])

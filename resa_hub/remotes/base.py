@@ -8,7 +8,7 @@ from ..adapter.files import FileEntry
 from ..adapter.store import Adapter
 from ..refs import RemoteRef
 
-REMOTES = {"folder": "folder:FolderRemote", "hf": "hub:HubRemote"}
+REMOTES = {"folder": "folder:FolderRemote", "hf": "hub:HubRemote", "oci": "oci:OciRemote"}
 """Scheme -> module and class: a new remote is one file and one line here."""
 
 
@@ -22,11 +22,25 @@ class Pushed(NamedTuple):
     """False when the remote held all of it already."""
 
 
+class Found(NamedTuple):
+    """An adapter that a search found. What it says of itself is its author's claim: nothing was fetched or checked."""
+
+    ref: str
+    """For `pull`."""
+    name: str
+    base: str
+    method: str
+    tags: tuple[str, ...]
+    verdicts: tuple[str, ...]
+    """What its card says of verdicts, as "transferred on tiny-r1, tiny-chain"."""
+    updated: str
+
+
 class Remote(Protocol):
     """One place, opened by a reference."""
 
-    def push(self, adapter: Adapter, *, public: bool, dry_run: bool) -> Pushed:
-        """Send what the remote lacks; raises `Conflict` when the version exists there with other bytes."""
+    def push(self, adapter: Adapter, *, public: bool, dry_run: bool, sae: bool = True) -> Pushed:
+        """Send what the remote lacks, without the SAE where `sae` is false; raises `Conflict` when the version exists there with other bytes."""
         ...
 
     def pull(self, staging: Path, *, sae: bool = True) -> str:
@@ -34,6 +48,10 @@ class Remote(Protocol):
 
         Raises `NotFound`, and `Integrity` for bytes that differ.
         """
+        ...
+
+    def search(self, *, base: str | None = None, text: str = "") -> list[Found]:
+        """What the place holds; `base` and `text` may narrow it where the place can. Raises `NotFound` and `Network`."""
         ...
 
 

@@ -7,22 +7,26 @@ Reading needs no lock: blobs never change and references are replaced by one ren
 """
 
 import contextlib
+import hashlib
 import os
 import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
-from ..adapter.files import SAE, FileEntry, content_hash, read_json, scan
+from ..adapter.files import EVALUATION, MANIFEST, SAE, FileEntry, content_hash, parse_json, read_bounded, read_json, scan
+from ..adapter.manifest import parse_manifest
 from ..adapter.store import Adapter, sync_folder, version_key
-from ..errors import Conflict, Integrity, NotFound, RunFailed, Usage, did_you_mean
+from ..errors import Conflict, HubError, Integrity, NotFound, RunFailed, Usage, did_you_mean
 from ..recipe import Strict
 from ..refs import NAME, VERSION, AdapterRef, RemoteRef
-from .base import Pushed
+from .base import Found, Pushed
 from .transfer import SHA256, check_listed, copy_verified, disk_errors, matches, sha256_of
+
+SHOWN = {"verdict", "target", "benchmark"}
 
 
 class Reference(Strict, frozen=True, kw_only=True):
@@ -51,7 +55,7 @@ class FolderRemote:
             return []
         return sorted((path.stem for path in folder.glob("*.json") if VERSION.fullmatch(path.stem)), key=version_key)
 
-    def push(self, adapter: Adapter, *, public: bool = False, dry_run: bool = False) -> Pushed:
+    def push(self, adapter: Adapter, *, public: bool = False, dry_run: bool = False, sae: bool = True) -> Pushed:
         """Send what the folder lacks; who may read it is the folder's own matter, `public` changes nothing.
 
         Raises `Conflict` when the version exists with another content hash, `RunFailed` when the folder cannot be written.
@@ -82,6 +86,31 @@ class FolderRemote:
                 continue
             copy_verified(self._blob(entry), staging / entry.path, entry.size, sha256_of(entry), f"{entry.path} of {name}@{version}")
         return self._uri(name, version)
+
+    def search(self, *, base: str | None = None, text: str = "") -> list[Found]:
+        """The newest version of every adapter; one that cannot be read is left out."""
+        if not self.root.is_dir():
+            raise NotFound(f"the folder {self.root} does not exist", "check the path")
+        found = []
+        for name in self.names():
+            version = self.versions(name)[-1]
+            with contextlib.suppress(HubError):
+                reference = self._read(name, version)
+                documents = {entry.path: entry for entry in reference.files if entry.path == MANIFEST or EVALUATION.fullmatch(entry.path)}
+                manifest = parse_manifest(self._document(documents.pop(MANIFEST)), MANIFEST)
+                said = [self._document(entry) for entry in documents.values()]
+                verdicts = tuple(f"{e['verdict']} on {e['target']}, {e['benchmark']}" for e in said if set(e) >= SHOWN)
+                tags = ("resa-hub", manifest.method)
+                found.append(Found(self._uri(name, version), name, manifest.base.id, manifest.method, tags, verdicts, manifest.run.created))
+        return found
+
+    def _document(self, entry: FileEntry) -> dict[str, Any]:
+        """A JSON file of a version, checked against its hash."""
+        data = read_bounded(self._blob(entry))
+        if hashlib.sha256(data).hexdigest() != entry.sha256:
+            raise Integrity(f"{entry.path} in {self.root} was changed", "its author has to push again")
+        content = parse_json(data, entry.path)
+        return content if isinstance(content, dict) else {}
 
     def _choose(self) -> tuple[str, str]:
         if not self.root.is_dir():

@@ -1,21 +1,32 @@
 """`hf:owner/name[@revision]`: a repository of the Hugging Face Hub, one adapter each, versions as tags `v0.1.0` that never move."""
 
+import contextlib
+import re
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..adapter.files import IDENTITY, MANIFEST, SAE, FileEntry, read_json, scan
 from ..adapter.store import Adapter, version_key
 from ..errors import Conflict, HubError, NotFound, RunFailed
+from ..recipe import METHODS
 from ..refs import VERSION, RemoteRef
-from .base import Pushed
+from .base import Found, Pushed
 from .hub_client import RemoteFile, fetch, hub_client, list_tree, resolve
 from .transfer import matches
 
 if TYPE_CHECKING:
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, ModelInfo
 
 Tree = dict[str, RemoteFile]
+TRIES = 3
+LIBRARY, MOST_FOUND = "resa-hub", 1_000
+VERDICT = re.compile(r"avg@\S+ on (?P<target>.+), percent; verdict: (?P<verdict>.+)")
+"""As `adapter.card` writes it."""
+
+
+class _Moved(Conflict):
+    """The commit's parent is not the head any more."""
 
 
 class HubRemote:
@@ -23,17 +34,25 @@ class HubRemote:
         self.ref = ref
         self.repo = ref.location
 
-    def push(self, adapter: Adapter, *, public: bool = False, dry_run: bool = False) -> Pushed:
+    def push(self, adapter: Adapter, *, public: bool = False, dry_run: bool = False, sae: bool = True) -> Pushed:
         """One commit on main with what differs there, then the version's tag; a new repository is private unless `public`.
 
-        Raises `Conflict` before anything is sent when the version's tag, a later version or another adapter stands in the way.
+        Somebody else's commit meanwhile is no harm: the head is read again and everything is decided anew. Raises `Conflict` before anything is sent when
+        the version's tag, a later version or another adapter stands in the way, and when main has moved at each of three tries.
         """
+        for _ in range(TRIES - 1):
+            with contextlib.suppress(_Moved):
+                return self._push(adapter, public, dry_run, sae)
+        return self._push(adapter, public, dry_run, sae)
+
+    def _push(self, adapter: Adapter, public: bool, dry_run: bool, sae: bool) -> Pushed:
         entries, tag = scan(adapter.folder), f"v{adapter.manifest.version}"
+        wanted = tuple(entry for entry in entries if sae or not entry.path.startswith(SAE))
         with hub_client(str(self.ref)) as api:
             head = self._head(api)
             if head is None:
                 if dry_run:
-                    return Pushed(str(self.ref), entries, True)
+                    return Pushed(str(self.ref), wanted, True)
                 api.create_repo(self.repo, private=not public, exist_ok=True)
                 head = resolve(api, self.repo, None)
             main, tags = list_tree(api, self.repo, head), [ref.name for ref in api.list_repo_refs(self.repo).tags]
@@ -45,7 +64,7 @@ class HubRemote:
                     return Pushed(self._uri(tagged), (), False)
             else:
                 self._check_place(api, adapter, tags, None if same else head, main)
-            sent = tuple(entry for entry in entries if entry.path not in main or not matches(adapter.folder / entry.path, *main[entry.path]))
+            sent = tuple(entry for entry in wanted if entry.path not in main or not matches(adapter.folder / entry.path, *main[entry.path]))
             # Evaluations that others added stay with the version that they judge; nothing of an earlier version does.
             stale = () if same else tuple(path for path in main if path not in {entry.path for entry in entries})
             changed = bool(sent or stale or tag not in tags)
@@ -75,6 +94,16 @@ class HubRemote:
                     continue
                 fetch(api, self.repo, commit, path, file, staging / path)
         return self._uri(commit)
+
+    def search(self, *, base: str | None = None, text: str = "") -> list[Found]:
+        """Repositories that say they hold such an adapter: this one, or all of the Hub where none is named. Nothing is fetched."""
+        filters = [LIBRARY, *([f"base_model:adapter:{base}"] if base else [])]
+        with hub_client(str(self.ref)) as api:
+            if self.repo:
+                infos = [api.model_info(self.repo)]
+            else:
+                infos = list(api.list_models(filter=filters, search=text or None, full=True, cardData=True, limit=MOST_FOUND))
+        return [_found(info) for info in infos]
 
     def _head(self, api: "HfApi") -> str | None:
         """The commit of main; None when the repository does not exist."""
@@ -126,7 +155,9 @@ class HubRemote:
         operations += [CommitOperationDelete(path_in_repo=path) for path in stale]
         try:
             return api.create_commit(self.repo, operations, commit_message=adapter.manifest.reference, revision="main", parent_commit=head).oid
-        except errors.HfHubHTTPError:
+        except errors.HfHubHTTPError as error:
+            if getattr(error.response, "status_code", 0) in (409, 412):
+                raise _Moved(f"{self.repo}: main moved while this was pushed", "push again: it starts from the new state") from None
             raise
         except ValueError as error:
             # A refused model card or LFS batch comes as a plain ValueError.
@@ -136,8 +167,22 @@ class HubRemote:
         return str(RemoteRef("hf", self.repo, None, commit))
 
 
+def _found(info: "ModelInfo") -> Found:
+    card: Any = info.card_data or {}
+    results = [(VERDICT.fullmatch(str(result.metric_name)), result.dataset_type) for result in getattr(card, "eval_results", None) or []]
+    base = card.get("base_model") if card else ""
+    tags = tuple(str(tag) for tag in info.tags or [])
+    method = next((tag for tag in tags if tag in METHODS), "")
+    verdicts = tuple(f"{match['verdict']} on {match['target']}, {benchmark}" for match, benchmark in results if match)
+    return Found(f"hf:{info.id}", info.id, base if isinstance(base, str) else "", method, tags, verdicts, str(info.last_modified or "")[:10])
+
+
 def same_identity(tree: Tree, adapter: Adapter, entries: tuple[FileEntry, ...]) -> bool:
-    """Do the weights, configuration and SAE of a tree have the same names and bytes as the local ones?"""
+    """Do the weights, configuration and SAE of a tree have the same names and bytes as the local ones? Either side may lack the SAE, wholly."""
     theirs = {path for path in tree if IDENTITY.fullmatch(path)}
     ours = {entry.path for entry in entries if IDENTITY.fullmatch(entry.path)}
-    return theirs == ours and all(matches(adapter.folder / path, *tree[path]) for path in ours)
+    different = theirs ^ ours
+    lacking = not any(path.startswith(SAE) for path in theirs) or not any(path.startswith(SAE) for path in ours)
+    if different and not (lacking and all(path.startswith(SAE) for path in different)):
+        return False
+    return all(matches(adapter.folder / path, *tree[path]) for path in theirs & ours)

@@ -88,6 +88,8 @@ def serve(request: Request, sha256: str, headers: dict[str, str]) -> None:
     headers = {**headers, "Accept-Ranges": "bytes", "Content-Type": "application/octet-stream"}
     asked = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("Range") or "")
     if not asked:
+        if request.server.hub.cut_files and request.command == "GET":
+            request.reply_cut(content, headers)
         request.reply(raw=content, headers=headers)
         return
     first, last = int(asked[1]), min(int(asked[2] or len(content) - 1), len(content) - 1)

@@ -5,6 +5,7 @@ import json
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,9 +83,20 @@ class Request(http.server.BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(data)
 
+    def reply_cut(self, content: bytes, headers: dict[str, str]) -> None:
+        """The head of a whole answer, half of its bytes, and then nothing."""
+        self.send_response(200)
+        for name, value in {"Content-Type": "application/octet-stream", "Content-Length": str(len(content)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content[: len(content) // 2])
+        self.wfile.flush()
+        raise ConnectionAbortedError
+
     def handle_exchange(self) -> None:
         hub, path = self.server.hub, urlsplit(self.path).path
         self.query, self.body, self.status = parse_qs(urlsplit(self.path).query), self._read_body(), NO_ANSWER
+        time.sleep(hub.slow)
         token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
         self.user = hub.tokens.get(token)
         try:
@@ -149,6 +161,10 @@ class HubServer:
         """LFS files of more bytes are sent in parts of this size; 0 for never."""
         self.redirect_files = False
         """Serve files in LFS from the second host, as the real Hub does."""
+        self.slow = 0.0
+        """Seconds that every exchange takes."""
+        self.cut_files = False
+        """Close the line in the middle of every file."""
         self.main, self.files = HubListener(self, "hub"), HubListener(self, "files")
         self.url = f"http://127.0.0.1:{self.main.server_port}"
         self.files_url = f"http://localhost:{self.files.server_port}"

@@ -52,3 +52,11 @@ def save(sae: SparseTopKTrainingSAE, folder: Path, base: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     _, config = sae.save_inference_model(str(folder))
     config.write_text(json.dumps(json.loads(config.read_text()), indent=2, sort_keys=True) + "\n")
+
+
+def check_readable(folder: Path) -> None:
+    """Raise `DoesNotFit` unless SAELens loads what lies in the folder."""
+    try:
+        SAE.load_from_disk(folder)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise DoesNotFit(f"{folder} holds no SAE in SAELens format: {error}", "pull the adapter again") from None
