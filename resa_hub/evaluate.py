@@ -1,8 +1,9 @@
-"""`eval`: plan arms -> sample what is missing -> grade -> verdict -> record."""
+"""`eval`: plan arms -> collect their samples -> grade -> verdict -> record."""
 
+import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,15 @@ from .adapter.compat import Fit
 from .adapter.store import Adapter
 from .attach import choose, fitting
 from .benchmarks.base import Benchmark, Completion, Problem
-from .errors import RunFailed, Usage
+from .collect import Asked, Collected, Engines, collect, sample_set
+from .errors import NotFound, Usage
 from .evaluation import arms as planning
-from .evaluation.arms import BASE, SOURCE, Arm
-from .evaluation.samples import Key, Sample, SampleFile
-from .evaluation.statistics import average
+from .evaluation.arms import BASE, MADE, PROMPT, SOURCE, USUAL, Arm
+from .evaluation.samples import Key, Sample, SampleStore
+from .evaluation.statistics import average, difference
 from .evaluation.verdict import AdapterArm, Verdict, judge_all
 from .progress import Progress
-from .sources import Files, locate
+from .sources import Files, locate, text_digest
 from .workspace import Workspace
 
 
@@ -39,6 +41,21 @@ class ArmResult(msgspec.Struct, frozen=True):
     """Mean length of a completion."""
     unfinished: float
     """Share of completions cut by the budget, percent."""
+    prompts: str = ""
+    """sha256 over the token ids of all prompts: equal in all arms that are compared, but for prompt-only."""
+    samples: str = ""
+    """The set of its samples in the store of the workspace."""
+
+
+class Contrast(msgspec.Struct, frozen=True):
+    """Adapter minus an arm that the rule of the verdict does not use, in points, on new problems; uncorrected."""
+
+    against: str
+    role: str
+    value: float
+    low: float
+    high: float
+    p: float
 
 
 class Evaluation(msgspec.Struct, frozen=True):
@@ -73,6 +90,15 @@ class Evaluation(msgspec.Struct, frozen=True):
     created: str
     seconds: float
     draw: int = 0
+    top_p: float = 1.0
+    new_tokens: int = 0
+    engine: dict[str, str] = {}
+    """Name, version, device and dtype."""
+    fingerprint: str = ""
+    """sha256 over ids, questions and answers of the problems."""
+    contrasts: list[Contrast] = []
+    notes: list[str] = []
+    """What has to be known besides: arms that were left out, weaker pairing, damaged samples."""
 
 
 @dataclass(frozen=True)
@@ -89,10 +115,15 @@ class Settings:
     greedy: bool = True
     draw: int = 0
     """Which problems of a generated benchmark: another draw has not been looked at while methods were developed."""
+    arms: tuple[str, ...] = USUAL
+    """Kinds of arms beside base and the adapters: some of `evaluation.arms.CHOICES`."""
+    engines: Engines = field(default_factory=Engines)
+    new_tokens: int | None = None
+    """Budget of an answer; None: the benchmark's."""
 
     def check(self) -> None:
-        if self.samples < 1 or self.seeds < 0:
-            raise Usage("samples and controls are counts", "--samples 4 --controls 3")
+        if self.samples < 1 or self.seeds < 0 or (self.new_tokens is not None and self.new_tokens < 1):
+            raise Usage("samples, controls and new tokens are counts", "--samples 4 --controls 3")
 
 
 @dataclass(frozen=True)
@@ -102,10 +133,16 @@ class Plan:
     problems: list[Problem]
     target_name: str
     target: Files
-    template: str | None
-    """None is the model's own chat template, which the paper's evaluation uses; the R1 text belongs to the data of an extraction."""
     adapters: dict[str, tuple[Adapter, Fit]]
     arms: list[Arm]
+
+    @property
+    def asked(self) -> Asked:
+        chosen = self.settings
+        return Asked(
+            self.benchmark.name, self.problems, chosen.samples, chosen.greedy, self.benchmark.temperature, self.benchmark.top_p,
+            chosen.new_tokens or self.benchmark.new_tokens, chosen.seed, chosen.engines,
+        )  # fmt: skip
 
 
 def plan(names: Sequence[str], target: str, settings: Settings, home: Workspace, force: bool = False) -> Plan:
@@ -122,14 +159,30 @@ def plan(names: Sequence[str], target: str, settings: Settings, home: Workspace,
     for choice in choices:
         adapter, fit = fitting(choice, home, files, force)
         adapters[adapter.manifest.reference] = (adapter, fit)
-    arms = [Arm(BASE, BASE, files)]
+    kinds, arms = planning.chosen(settings.arms), [Arm(BASE, BASE, files)]
     sources = {adapter.manifest.source for adapter, _ in adapters.values()}
     if len(sources) > 1:
         raise Usage(f"the adapters come from different sources: {', '.join(sorted(sources))}", "evaluate them one at a time")
-    arms += planning.source_arms(next(iter(adapters.values()))[0].manifest, files)
+    if SOURCE in kinds:
+        arms += planning.source_arms(next(iter(adapters.values()))[0].manifest, files)
+    if PROMPT in kinds:
+        arms.append(Arm(PROMPT, PROMPT, files, template="r1"))
     for label, (adapter, _) in adapters.items():
-        arms += planning.adapter_arms(adapter, label, files, home.cache / "controls", settings.seeds)
-    return Plan(settings, benchmark, problems, target, files, None, adapters, arms)
+        arms += planning.adapter_arms(adapter, label, files, home.cache / "controls", settings.seeds, kinds)
+    arms += _peers(adapters, kinds, home, files)
+    return Plan(settings, benchmark, problems, target, files, adapters, arms)
+
+
+def _peers(adapters: dict[str, tuple[Adapter, Fit]], kinds: Sequence[str], home: Workspace, target: Files) -> list[Arm]:
+    """What other methods made of the same source and data, where the store has it and nobody named it."""
+    stored, found = home.store.readable()[0] if set(kinds) & set(MADE) else [], {}
+    for adapter, _ in adapters.values():
+        for method in MADE:
+            peer = planning.peer(adapter, stored, method) if method in kinds else None
+            if peer and peer.manifest.reference not in adapters:
+                arm = Arm(peer.manifest.reference, method, target, peer.folder, texts=peer.manifest.probe_texts)  # pyright: ignore[reportArgumentType]
+                found[arm.name] = arm
+    return list(found.values())
 
 
 def evaluate(
@@ -148,23 +201,22 @@ def evaluate(
     """
     began, home, progress = time.monotonic(), Workspace.find(workspace), progress or Progress()
     made = plan([names] if isinstance(names, str) else names, target, settings, home, force)
-    identical = _self_check(made)
-    scores: dict[str, list[list[int]]] = {}
-    rows = []
-    for arm in made.arms:
-        sampled = _sample(made, arm, home, progress, made.benchmark.temperature, settings.samples)
-        greedy = _sample(made, arm, home, progress, 0.0, 1) if settings.greedy else None
-        scores[arm.name] = _grades(made, sampled, settings.samples)
-        rows.append(_row(made, arm, sampled, scores[arm.name], greedy))
+    with contextlib.closing(SampleStore(home.cache, progress.say)) as store:
+        collected = collect(made.asked, made.arms, store, progress)
+    arms = {arm.name: arm for arm in made.arms if arm.name not in collected.left_out}
+    scores = {name: _grades(made, collected.samples[name], settings.samples) for name in arms}
+    rows = [_row(made, arm, collected, scores[arm.name]) for arm in arms.values()]
     tests = {
         label: AdapterArm(
-            scores[label], {arm.name.removeprefix(label + " "): scores[arm.name] for arm in made.arms if arm.of == label}, identical=label in identical
+            scores[label],
+            {arm.name.removeprefix(label + " "): scores[arm.name] for arm in arms.values() if arm.of == label and arm.role == "random"},
+            identical=label in collected.identical,
         )
         for label in made.adapters
     }
     verdicts = judge_all(scores[BASE], scores.get(SOURCE), tests)
     seconds = time.monotonic() - began
-    results = [_evaluation(made, label, verdicts[label], rows, seconds) for label in made.adapters]
+    results = [_evaluation(made, label, verdicts[label], rows, _contrasts(label, arms, scores), collected, seconds) for label in made.adapters]
     if record:
         from .record import keep
 
@@ -173,46 +225,35 @@ def evaluate(
     return results
 
 
+def kept_samples(made: Plan, arm: Arm, home: Workspace) -> list[list[Sample]]:
+    """[problems][samples] of an arm at the benchmark's temperature, as the store has them; nothing is generated. Raises `NotFound` where one is missing."""
+    asked = made.asked._replace(engines=made.settings.engines.settled(made.target))
+    with contextlib.closing(SampleStore(home.cache)) as store:
+        if arm.folder and not arm.folder.exists():
+            found = {}
+        else:
+            found = store.read(sample_set(asked, arm, asked.temperature), made.problems, made.settings.samples)
+    if len(found) < len(made.problems) * made.settings.samples:
+        raise NotFound(f"samples of {arm.name} are missing from this workspace", "run the evaluation again: it keeps them")
+    return [[found[problem.id, number] for number in range(made.settings.samples)] for problem in made.problems]
+
+
 def answers(names: Sequence[str], target: str, settings: Settings, home: Workspace) -> dict[str, list[list[int]]]:
     """adapter -> [problems][samples] of 0 and 1 at the benchmark's temperature: what `evaluate` has judged, read from the samples it kept."""
     made = plan(names, target, settings, home, force=True)
-    quiet = Progress(quiet=True)
     arms = [arm for arm in made.arms if arm.role == "adapter"]
-    return {arm.name: _grades(made, _sample(made, arm, home, quiet, made.benchmark.temperature, settings.samples), settings.samples) for arm in arms}
+    kept = {arm.name: kept_samples(made, arm, home) for arm in arms}
+    return {
+        name: _grades(made, {(p.id, n): s for p, row in zip(made.problems, rows, strict=True) for n, s in enumerate(row)}, settings.samples)
+        for name, rows in kept.items()
+    }
 
 
-def _self_check(made: Plan) -> set[str]:
-    """Adapters that change no logit; a control that changes none stops the run."""
-    from .engine.arms import effect, random_like
-
-    for arm in made.arms:
-        if arm.role == "random" and arm.folder:
-            random_like(made.adapters[arm.of][0].folder, int(arm.name.rpartition("-")[2]), arm.folder)
-    identical = set()
-    for arm in made.arms:
-        if arm.folder and effect(arm.base, arm.folder, arm.texts).identical:
-            if arm.role != "adapter":
-                raise RunFailed(f"the arm {arm.name!r} changes no logit, so it controls nothing", "run again with another number of --controls")
-            identical.add(arm.name)
-    return identical
-
-
-def _sample(made: Plan, arm: Arm, home: Workspace, progress: Progress, temperature: float, count: int) -> dict[Key, Sample]:
-    """The arm's samples, those that are missing generated now."""
-    settings = {"temperature": temperature, "new_tokens": made.benchmark.new_tokens, "seed": made.settings.seed, "template": made.template}
-    file = SampleFile(home.cache / "samples", arm.identity, made.benchmark.name, settings)
-    present = file.read()
-    jobs = [((p.id, number), p.question) for p in made.problems for number in range(count) if (p.id, number) not in present]
-    if jobs:
-        from .engine.arms import sample
-
-        label = f"{arm.name}, {'greedy' if temperature == 0 else f'T={temperature:g}'}"
-        sample(
-            arm.base, arm.folder, made.template, jobs, temperature=temperature, new_tokens=made.benchmark.new_tokens, seed=made.settings.seed,
-            sink=file.append, progress=progress, label=label,
-        )  # fmt: skip
-        present = file.read()
-    return {(p.id, number): present[p.id, number] for p in made.problems for number in range(count)}
+def _contrasts(label: str, arms: dict[str, Arm], scores: dict[str, list[list[int]]]) -> list[Contrast]:
+    """The adapter beside its source, its negative, the prompt alone and other methods."""
+    shown = [arm for arm in arms.values() if arm.role not in ("base", "adapter", "random") and arm.of in ("", label)]
+    found = [(arm, difference(scores[label], scores[arm.name])) for arm in shown]
+    return [Contrast(arm.name, arm.role, 100 * d.value, 100 * d.low, 100 * d.high, d.p) for arm, d in found]
 
 
 def _grades(made: Plan, samples: dict[Key, Sample], count: int, lenient: bool = False) -> list[list[int]]:
@@ -223,8 +264,8 @@ def _grades(made: Plan, samples: dict[Key, Sample], count: int, lenient: bool = 
     return [flat[start : start + count] for start in range(0, len(flat), count)]
 
 
-def _row(made: Plan, arm: Arm, samples: dict[Key, Sample], scores: list[list[int]], greedy: dict[Key, Sample] | None) -> ArmResult:
-    score = average(scores)
+def _row(made: Plan, arm: Arm, collected: Collected, scores: list[list[int]]) -> ArmResult:
+    score, samples, greedy = average(scores), collected.samples[arm.name], collected.greedy.get(arm.name)
     lenient = _grades(made, samples, made.settings.samples, lenient=True)
     single = average(_grades(made, greedy, 1)) if greedy else None
     count = len(samples)
@@ -238,15 +279,16 @@ def _row(made: Plan, arm: Arm, samples: dict[Key, Sample], scores: list[list[int
         greedy_ci=(100 * single.low, 100 * single.high) if single else None,
         tokens=sum(s.tokens for s in samples.values()) / count,
         unfinished=100 * sum(not s.finished for s in samples.values()) / count,
+        prompts=collected.prompts[arm.name],
+        samples=collected.sets[arm.name],
     )
 
 
-def _evaluation(made: Plan, label: str, verdict: Verdict, rows: list[ArmResult], seconds: float) -> Evaluation:
+def _evaluation(made: Plan, label: str, verdict: Verdict, rows: list[ArmResult], contrasts: list[Contrast], collected: Collected, seconds: float) -> Evaluation:
     adapter, fit = made.adapters[label]
     gain, source, kept = verdict.gain, verdict.source_gain, verdict.retained
-    others = {f"{name} random-{seed}" for name in made.adapters if name != label for seed in range(1, made.settings.seeds + 1)} | (
-        made.adapters.keys() - {label}
-    )
+    others = {arm.name for arm in made.arms if arm.of not in ("", label)} | (made.adapters.keys() - {label})
+    asked = made.asked
     return Evaluation(
         adapter=label,
         content_hash=adapter.manifest.content_hash,
@@ -277,4 +319,10 @@ def _evaluation(made: Plan, label: str, verdict: Verdict, rows: list[ArmResult],
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=round(seconds, 1),
         draw=made.settings.draw,
+        top_p=asked.top_p,
+        new_tokens=asked.new_tokens,
+        engine=collected.engine,
+        fingerprint=text_digest([part for problem in made.problems for part in problem]),
+        contrasts=contrasts,
+        notes=collected.notes,
     )

@@ -117,7 +117,7 @@ def _unknown(asked: str | None, config: dict[str, Any]) -> Base:
 def _probe(model: Files | None, folder: Path) -> Probe | None:
     if model is None:
         return None
-    from .engine.arms import effect
+    from .engine.probe import effect
 
     return Probe(texts=PROBE_TEXTS, kl=effect(model, folder, PROBE_TEXTS).kl)
 

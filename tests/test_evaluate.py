@@ -2,15 +2,22 @@
 
 import json
 import shutil
+import sqlite3
+import zlib
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from resa_hub.adapter.files import CARD, CONFIG, MANIFEST, WEIGHTS, content_hash, identity_of, scan
 from resa_hub.adapter.store import Adapter, Store, verify
-from resa_hub.errors import NoEffect, NotFound, RunFailed, Usage
+from resa_hub.benchmarks.base import Problem
+from resa_hub.collect import Engines
+from resa_hub.errors import DoesNotFit, NoEffect, NotFound, RunFailed, Usage
 from resa_hub.evaluate import Evaluation, Settings, evaluate, plan
+from resa_hub.evaluation.samples import SampleStore
 from resa_hub.progress import Progress
 from resa_hub.record import kept
 from resa_hub.refs import AdapterRef
@@ -44,13 +51,20 @@ def numbers(evaluation: Evaluation) -> dict[str, object]:
     return {key: value for key, value in msgspec.to_builtins(evaluation).items() if key not in ("created", "seconds")}
 
 
-def sample_files(workspace: Path) -> list[Path]:
-    return sorted((workspace / ".resa-hub/samples").glob("*.jsonl"))
+def ask(workspace: Path, query: str, *values: Any) -> list[Any]:
+    """Straight from the file."""
+    with sqlite3.connect(workspace / ".resa-hub/samples.sqlite") as db:
+        return db.execute(query, values).fetchall()
+
+
+def counts(workspace: Path) -> list[int]:
+    """Samples of every set."""
+    return sorted(count for (count,) in ask(workspace, "SELECT count(*) FROM samples GROUP BY set_id"))
 
 
 @pytest.fixture
 def no_sampling(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("resa_hub.engine.arms.sample", lambda *_, **__: pytest.fail("samples were generated"))
+    monkeypatch.setattr("resa_hub.engine.generate.engines.open_engine", lambda *_, **__: pytest.fail("a model was loaded"))
 
 
 @pytest.mark.slow
@@ -71,13 +85,17 @@ def test_the_scores_are_the_grades_of_the_samples(judged: tuple[Path, Evaluation
     """Graded again here, straight from the files."""
     from resa_hub.tiny import task
 
-    answers = {p.text: p.answer for p in task.problems(40, "test", 0)}
+    answers = {problem.text: problem.answer for problem in task.problems(40, "test", 0)}
     scores = set()
-    for path in sample_files(judged[0]):
-        rows = [json.loads(line) for line in path.read_text().splitlines()]
-        assert len({(row[0], row[1]) for row in rows}) == len(rows) and {row[0] for row in rows} == answers.keys()
-        if len(rows) == 80:
-            scores.add(round(100 * sum(row[4] and row[2].endswith(f"<answer>{answers[row[0]]}</answer>") for row in rows) / 80, 6))
+    for arm in judged[1].arms:
+        rows = ask(judged[0], "SELECT number, finished, text FROM samples JOIN sets ON sets.id = set_id WHERE digest = ? ORDER BY problem, number", arm.samples)
+        assert len(rows) == 80
+        texts = [zlib.decompress(text).decode() for _, _, text in rows]
+        assert all("<answer>" in text for (_, finished, _), text in zip(rows, texts, strict=True) if finished)
+        store = SampleStore(judged[0] / ".resa-hub")
+        found = store.read(arm.samples, [Problem(text, text, answer) for text, answer in answers.items()])
+        store.close()
+        scores.add(round(100 * sum(s.finished and s.text.endswith(f"<answer>{answers[key[0]]}</answer>") for key, s in found.items()) / 80, 6))
     assert scores == {round(arm.score, 6) for arm in judged[1].arms}
 
 
@@ -88,7 +106,7 @@ def test_the_source_is_better_than_base_already_here(judged: tuple[Path, Evaluat
 
 @pytest.mark.slow
 def test_nothing_is_generated_twice(again: Path, judged: tuple[Path, Evaluation], no_sampling: None) -> None:
-    assert len(sample_files(again)) == 2 * ARMS
+    assert counts(again) == [40] * ARMS + [80] * ARMS
     assert numbers(run(again)) == numbers(judged[1])
 
 
@@ -98,53 +116,119 @@ def test_a_smaller_question_is_answered_from_the_same_samples(again: Path, no_sa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("damage", ["cut line", "half of the lines", "one file", "a stranger's line"])
+@pytest.mark.parametrize("damage", ["half of the samples", "one arm", "a text", "cut file", "not a database"])
 def test_what_is_missing_is_made_again_the_same(again: Path, judged: tuple[Path, Evaluation], damage: str) -> None:
-    victim, *others = sample_files(again)
-    lines = victim.read_text().splitlines(keepends=True)
-    if damage == "cut line":
-        victim.write_text("".join(lines)[:-9])
-    elif damage == "half of the lines":
-        for path in (victim, *others):
-            path.write_text("".join(path.read_text().splitlines(keepends=True)[::2]))
-    elif damage == "one file":
-        victim.unlink()
-    else:
-        victim.write_text("".join(lines[:-1]) + '{"not": "a row"}\n[1, 2]\nnonsense\n')
-    assert numbers(run(again)) == numbers(judged[1])
-    for path in sample_files(again):
-        keys = [tuple(row[:2]) for row in map(parsed, path.read_text().splitlines()) if row]
-        assert len(keys) == len(set(keys))
-
-
-def parsed(line: str) -> list | None:
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return None
-    return row if isinstance(row, list) and len(row) == 5 else None
+    path = again / ".resa-hub/samples.sqlite"
+    with sqlite3.connect(path) as db:
+        if damage == "half of the samples":
+            db.execute("DELETE FROM samples WHERE rowid % 2 = 0")
+        elif damage == "one arm":
+            db.execute("DELETE FROM samples WHERE set_id = (SELECT min(set_id) FROM samples)")
+        elif damage == "a text":
+            db.execute("UPDATE samples SET text = x'00ff' WHERE rowid = 7")
+    db.close()
+    if damage == "cut file":
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    elif damage == "not a database":
+        path.write_bytes(b"nonsense " * 1000)
+    found = run(again)
+    assert found.notes == (["1 damaged samples were made again"] if damage == "a text" else [])
+    assert numbers(found) | {"notes": []} == numbers(judged[1])
+    assert counts(again) == [40] * ARMS + [80] * ARMS
+    aside = [p.name for p in path.parent.glob("*.damaged-*")]
+    assert aside == (["samples.sqlite.damaged-1"] if damage in ("cut file", "not a database") else [])
 
 
 @pytest.mark.slow
 def test_an_interrupted_evaluation_goes_on_where_it_was(again: Path, judged: tuple[Path, Evaluation], monkeypatch: pytest.MonkeyPatch) -> None:
-    from resa_hub.evaluation.samples import SampleFile
+    (again / ".resa-hub/samples.sqlite").unlink()
+    add, calls = SampleStore.add, []
 
-    for path in sample_files(again):
-        path.unlink()
-    append, calls = SampleFile.append, []
-
-    def interrupted(self: SampleFile, samples: object) -> None:
-        append(self, samples)  # pyright: ignore[reportArgumentType]
+    def interrupted(self: SampleStore, *what: Any) -> None:
+        add(self, *what)
         calls.append(self)
         if len(calls) == 3:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(SampleFile, "append", interrupted)
+        patched.setattr(SampleStore, "add", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(again)
-    assert 0 < len(sample_files(again)) < 2 * ARMS
+    assert 0 < sum(counts(again)) < 120 * ARMS
     assert numbers(run(again)) == numbers(judged[1])
+
+
+@pytest.mark.slow
+def test_an_engine_that_dies_keeps_what_was_finished_and_is_named(again: Path, judged: tuple[Path, Evaluation], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The forward pass of the model fails in the third arm; the next run generates the rest alone."""
+    from resa_hub.engine.generate import transformers_engine
+
+    (again / ".resa-hub/samples.sqlite").unlink()
+    generate, calls = transformers_engine.generate, []
+
+    def failing(*what: Any, **how: Any) -> Any:
+        calls.append(what)
+        if len(calls) == 3:
+            raise RuntimeError("the device was lost\nsecond line")
+        return generate(*what, **how)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(transformers_engine, "generate", failing)
+        with pytest.raises(RunFailed, match=r"engine transformers died: RuntimeError: the device was lost$") as caught:
+            run(again, replace(SMALL, engines=Engines(lora="merged")))
+    assert caught.value.exit_code == 1 and "160 new samples are kept" in caught.value.hint and counts(again) == [80, 80]
+    assert numbers(run(again)) == numbers(judged[1])
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_work_and_give_the_same(again: Path, judged: tuple[Path, Evaluation]) -> None:
+    (again / ".resa-hub/samples.sqlite").unlink()
+    assert numbers(run(again, replace(SMALL, engines=Engines(workers=2)))) == numbers(judged[1])
+
+
+@pytest.mark.slow
+def test_more_samples_and_more_arms_generate_only_what_is_missing(again: Path, judged: tuple[Path, Evaluation]) -> None:
+    wider = run(again, replace(SMALL, samples=3, arms=("all",), greedy=False))
+    assert counts(again) == [40] * ARMS + [120] * (ARMS + 1)
+    assert [arm.role for arm in wider.arms] == ["base", "source", "adapter", "random", "random", "negated"]
+    assert len(wider.notes) == 1 and "prompt-only was left out" in wider.notes[0] and "which the tokenizer does not know" in wider.notes[0]
+    negated = next(c for c in wider.contrasts if c.role == "negated")
+    assert negated.low <= negated.value <= negated.high
+    narrow = run(again, replace(SMALL, arms=("source",), greedy=False))
+    assert [arm.role for arm in narrow.arms] == ["base", "source", "adapter"] and narrow.verdict != "transferred"
+
+
+@pytest.mark.slow
+def test_all_arms_are_asked_the_same_token_ids(judged: tuple[Path, Evaluation]) -> None:
+    assert len({arm.prompts for arm in judged[1].arms}) == 1 and judged[1].arms[0].prompts.startswith("sha256:")
+    assert judged[1].engine["name"] == "transformers" and judged[1].engine["dtype"] == "float32" and judged[1].fingerprint.startswith("sha256:")
+
+
+@pytest.mark.slow
+def test_other_methods_of_the_same_source_and_data_are_controls_where_they_are_made(again: Path) -> None:
+    folder = again / "adapters" / NAME / "0.1.0"
+    for name, method, created, source in (
+        ("old", "pca-diff", "2025", None),
+        ("new", "pca-diff", "2026", None),
+        ("foreign", "sft", "2026", "resa-hub/tiny-math"),
+    ):
+        manifest = json.loads((folder / MANIFEST).read_text())
+        shutil.copytree(folder, again / "adapters" / name / "0.1.0")
+        manifest |= {"name": name, "method": method, "source": source or manifest["source"]}
+        manifest["run"]["created"] = created
+        (again / "adapters" / name / "0.1.0" / MANIFEST).write_text(json.dumps(manifest))
+    made = plan([NAME], "tiny-r1", replace(SMALL, arms=("usual",)), Workspace(again))
+    assert [(arm.name, arm.role) for arm in made.arms if arm.role in ("sft", "pca-diff")] == [("new@0.1.0", "pca-diff")]
+    assert not [arm for arm in plan(["new", NAME], "tiny-r1", SMALL, Workspace(again)).arms if arm.role in ("sft", "pca-diff")]
+    found = run(again)
+    assert found.contrasts[-1].against == "new@0.1.0" and found.contrasts[-1].value == 0.0 and "new" not in str(found.comparisons)
+
+
+@pytest.mark.parametrize("budget", [200, 10_000])
+def test_a_context_too_small_for_the_answers_is_refused_by_name(workspace: Path, no_sampling: None, budget: int) -> None:
+    with pytest.raises(DoesNotFit, match="has a context of 256 tokens; the longest prompt has") as caught:
+        run(workspace, replace(SMALL, new_tokens=budget + 50))
+    assert "--new-tokens" in caught.value.hint
 
 
 @pytest.mark.slow
@@ -240,6 +324,10 @@ def test_without_controls_nothing_is_called_transferred(again: Path) -> None:
         (Settings(seeds=-1), "tiny-r1", NAME, Usage),
         (Settings(split="exam"), "tiny-r1", NAME, Usage),
         (Settings(benchmark="aime2024"), "tiny-r1", NAME, NotFound),
+        (Settings(arms=("sources",)), "tiny-r1", NAME, Usage),
+        (Settings(engines=Engines("tensorflow")), "tiny-r1", NAME, Usage),
+        (Settings(engines=Engines(workers=0)), "tiny-r1", NAME, Usage),
+        (Settings(new_tokens=0), "tiny-r1", NAME, Usage),
         (SMALL, "tiny-r1", "nobody", NotFound),
         (SMALL, "tiny-r7", NAME, NotFound),
         (SMALL, "tina-tiny", NAME, Usage),
@@ -254,9 +342,8 @@ def test_mistakes_are_told_before_anything_is_loaded(workspace: Path, no_samplin
 
 @pytest.mark.slow
 def test_another_seed_draws_other_samples(again: Path) -> None:
-    before = {path.name for path in sample_files(again)}
-    run(again, Settings(problems=20, samples=1, seeds=1, seed=5, greedy=False))
-    assert len({path.name for path in sample_files(again)} - before) == ARMS - 1
+    run(again, Settings(problems=20, samples=1, seeds=1, seed=5))
+    assert counts(again) == sorted([20] * (ARMS - 1) + [40] * ARMS + [80] * ARMS)  # greedy answers have no seed
 
 
 @pytest.mark.slow

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from resa_hub.adapter import compat
 from resa_hub.adapter.files import CONFIG, WEIGHTS
-from resa_hub.engine.arms import effect, random_like
+from resa_hub.engine.arms import negated, random_like
 from resa_hub.engine.lora import load_lora, merge, new_lora, product_norm, save_lora, state_of
 from resa_hub.engine.models import load_base
+from resa_hub.engine.probe import effect
 from resa_hub.errors import HubError, Integrity, NoEffect, RunFailed
 from tests.models import LORA, random_ids, tiny, write_lora
 
@@ -251,6 +252,16 @@ def test_a_module_whose_pair_is_zero_stays_zero_in_the_control(folder: Path, tmp
     control = load_file(tmp_path / "control" / WEIGHTS)
     name = "base_model.model.model.layers.0.mlp.up_proj.lora_B.weight"
     assert not control[name].any() and all(t.isfinite().all() for t in control.values())
+
+
+def test_a_negated_adapter_moves_every_weight_the_other_way(folder: Path, tmp_path: Path) -> None:
+    negated(folder, tmp_path / "controls/negated")
+    base = load_base(tiny("tiny-r1")).state_dict()
+    up, down = (merge(load_base(tiny("tiny-r1")), f).state_dict() for f in (folder, tmp_path / "controls/negated"))
+    moved = [name for name in base if not torch.equal(up[name], base[name])]
+    assert len(moved) == 28
+    for name in moved:
+        assert torch.allclose(up[name] - base[name], base[name] - down[name], atol=1e-6)
 
 
 def test_a_lora_on_another_class_of_layers_trains_only_those(tmp_path: Path) -> None:

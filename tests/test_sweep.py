@@ -106,7 +106,7 @@ def test_a_finished_sweep_is_read_not_run_again(swept: tuple[Path, Sweep], monke
 
     workspace, found = swept
     monkeypatch.setattr(sys.modules["resa_hub.extract"], "_run", lambda *_: pytest.fail("was run again"))
-    monkeypatch.setattr("resa_hub.engine.arms.sample", lambda *_, **__: pytest.fail("was sampled again"))
+    monkeypatch.setattr("resa_hub.engine.generate.engines.open_engine", lambda *_, **__: pytest.fail("was sampled again"))
     assert made(workspace).places == found.places
 
 

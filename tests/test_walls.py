@@ -46,7 +46,9 @@ MAY: dict[str, set[str]] = {
     "imports": BELOW_VERBS,
     "reproduce": BELOW_VERBS | {"plan", "extract", "compare", "adapters", "record"},
     "attach": BELOW_VERBS | {"adapters"},
-    "evaluate": BELOW_VERBS | {"attach", "adapters"},
+    "collect": BELOW_VERBS | {"failures"},
+    "workers": BELOW_VERBS | {"collect"},
+    "evaluate": BELOW_VERBS | {"attach", "adapters", "collect"},
     "executors": {"errors"},
     "sweep": BELOW_VERBS | {"plan", "extract", "evaluate", "executors"},
     "share": BELOW_VERBS | {"adapters", "signing"},
@@ -59,12 +61,13 @@ INSIDE_FUNCTIONS: dict[str, set[str]] = {
     "__init__": {"extract", "attach", "evaluate", "share", "sweep"},
     "extract": {"engine"},
     "attach": {"engine"},
-    "evaluate": {"engine", "record"},
+    "collect": {"engine", "workers"},
+    "evaluate": {"record"},
     "record": {"evaluate"},
     "adapters": {"attach", "engine"},
     "imports": {"engine"},
     "reproduce": {"evaluate"},
-    "cli": {"extract", "attach", "evaluate", "share", "record", "sweep", "adapters", "compare", "imports", "reproduce"} | BELOW_VERBS | {"plan"},
+    "cli": {"extract", "attach", "evaluate", "collect", "share", "record", "sweep", "adapters", "compare", "imports", "reproduce"} | BELOW_VERBS | {"plan"},
 }
 """What each may import besides, once something is done (inside functions, or for the types alone)."""
 

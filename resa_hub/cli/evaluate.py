@@ -16,6 +16,15 @@ def evaluate(
     seed: Annotated[int, Option("--seed", help="Of the common random numbers.")] = 0,
     draw: Annotated[int, Option("--draw", help="Other problems of a generated benchmark.", min=0)] = 0,
     greedy: Annotated[bool, Option("--greedy/--no-greedy", help="Also show greedy answers; the verdict never uses them.")] = True,
+    arms: Annotated[
+        str, Option("--arms", help="Beside base and the adapters: some of source,random,sft,pca-diff (usual),negated,prompt-only; all; none.")
+    ] = "usual",
+    new_tokens: Annotated[int | None, Option("--new-tokens", help="Budget of an answer; the benchmark's own by default.", min=1)] = None,
+    engine: Annotated[str, Option("--engine", help="transformers, vllm, or auto: vLLM where it is installed and a GPU is there.")] = "auto",
+    dtype: Annotated[str, Option("--dtype", help="float32, bfloat16, float16, or auto: float32 without a GPU.")] = "auto",
+    workers: Annotated[int, Option("--workers", help="Processes that share the samples, each with an engine and GPUs of its own.", min=1)] = 1,
+    tensor_parallel: Annotated[int, Option("--tensor-parallel", help="GPUs for one model (vLLM).", min=1)] = 1,
+    lora: Annotated[str, Option("--lora", help="Adapters merged into the weights, beside them in one batch, or auto: what is faster.")] = "auto",
     force: options.Force = False,
     workspace: options.Workspace = None,
     dry_run: options.DryRun = False,
@@ -24,6 +33,7 @@ def evaluate(
     debug: options.Debug = False,
 ) -> None:
     """Judge whether the reasoning transferred: base, source, adapters and random controls."""
+    from ..collect import Engines
     from ..evaluate import Settings
     from ..evaluate import evaluate as verb
     from ..evaluate import plan as resolve
@@ -32,7 +42,10 @@ def evaluate(
     from . import verdicts
 
     out = Output(as_json=as_json, quiet=quiet)
-    settings = Settings(benchmark, problems, samples, controls, split, seed, greedy, draw)
+    settings = Settings(
+        benchmark, problems, samples, controls, split, seed, greedy, draw, tuple(arms.split(",")), Engines(engine, dtype, tensor_parallel, workers, lora),
+        new_tokens,
+    )  # fmt: skip
     if dry_run:
         plan = resolve(names, target, settings, Workspace.find(workspace), force)
         completions = len(plan.problems) * (samples + greedy)

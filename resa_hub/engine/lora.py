@@ -36,8 +36,8 @@ def new_lora(model: PreTrainedModel, settings: LoraSettings, layers: Iterable[in
     return peft
 
 
-def state_of(peft: PeftModel) -> State:
-    state = get_peft_model_state_dict(peft, save_embedding_layers=False)
+def state_of(peft: PeftModel, adapter: str = "default") -> State:
+    state = get_peft_model_state_dict(peft, adapter_name=adapter, save_embedding_layers=False)
     return {name: state[name].detach().cpu().contiguous() for name in sorted(state)}
 
 
@@ -53,13 +53,17 @@ def save_lora(state: State, settings: LoraSettings, folder: Path, base: str, rev
     (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
-def load_lora(model: PreTrainedModel, folder: Path) -> PeftModel:
-    """`model` with the adapter on it; raises `NoEffect` unless every tensor of the file is in the model, value for value."""
+def load_lora(model: PreTrainedModel | PeftModel, folder: Path, name: str = "default") -> PeftModel:
+    """`model` with the adapter on it, beside those it has; raises `NoEffect` unless every tensor of the file is in the model, value for value."""
     try:
-        peft = PeftModel.from_pretrained(model, folder)
+        if isinstance(model, PeftModel):
+            model.load_adapter(str(folder), name)
+            peft = model
+        else:
+            peft = PeftModel.from_pretrained(model, folder, name)
     except ValueError as error:
         raise NoEffect(f"PEFT finds no module for the adapter: {str(error).splitlines()[0][:160]}", "its target modules do not exist in this model") from None
-    given, present = load_file(folder / WEIGHTS), state_of(peft)
+    given, present = load_file(folder / WEIGHTS), state_of(peft, name)
     lost = [name for name in given if name not in present or not torch.equal(given[name], present[name].to(given[name].dtype))]
     if lost:
         raise NoEffect(f"{len(lost)} of {len(given)} tensors did not reach the model, {lost[0]} first", "its keys were renamed: pull or extract it again")
@@ -100,3 +104,10 @@ def partner(name: str) -> str:
 def product_norm(b: Tensor, a: Tensor) -> Tensor:
     """Frobenius norm of B A without making it: sqrt(trace((B'B)(A A')))."""
     return ((b.T @ b) * (a @ a.T)).sum().clamp(min=0).sqrt()
+
+
+def largest_entry(folder: Path) -> float:
+    """The largest change that an adapter makes to a weight, without its scaling."""
+    state = load_file(folder / WEIGHTS)
+    pairs = [(state[partner(name)].float(), a.float()) for name, a in state.items() if ".lora_A." in name]
+    return max((float((b @ a).abs().max()) for b, a in pairs), default=0.0)

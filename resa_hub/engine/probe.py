@@ -1,12 +1,18 @@
 """Does an adapter change a model, and by how much: the KL it causes on a few texts."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Float
 from peft import PeftModel
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from ..sources import Files
+from .lora import load_lora
+from .models import load_base, load_tokenizer
 from .text import encode
 
 
@@ -18,16 +24,26 @@ class Effect(NamedTuple):
 
 
 @torch.inference_mode()
+def logits(model: Any, tokenizer: PreTrainedTokenizerBase, text: str) -> Float[Tensor, "positions vocab"]:
+    """In float64; raises `RunFailed` where the tokenizer does not know a character."""
+    ids = torch.tensor([encode(tokenizer, text, "the probe text")], device=model.device)
+    return model(input_ids=ids, use_cache=False).logits[0].double()
+
+
 def measure(model: PeftModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Effect:
-    """The effect of the active adapter on the texts; raises `RunFailed` where the tokenizer does not know a character."""
+    """The effect of the active adapter on the texts."""
     total, positions, identical = 0.0, 0, True
     for text in texts:
-        ids = torch.tensor([encode(tokenizer, text, "the probe text")], device=model.device)
-        changed = model(input_ids=ids, use_cache=False).logits[0].double()
+        changed = logits(model, tokenizer, text)
         with model.disable_adapter():
-            plain = model(input_ids=ids, use_cache=False).logits[0].double()
+            plain = logits(model, tokenizer, text)
         identical = identical and torch.equal(changed, plain)
         first, second = changed.log_softmax(-1), plain.log_softmax(-1)
         total += float((first.exp() * (first - second)).sum())
-        positions += ids.shape[1]
+        positions += len(changed)
     return Effect(max(0.0, total / max(1, positions)), identical)
+
+
+def effect(base: Files, adapter: Path, texts: Sequence[str], dtype: str = "float32") -> Effect:
+    """What an adapter does to the logits of a base, both in files."""
+    return measure(load_lora(load_base(base, dtype), adapter), load_tokenizer(base), texts)
