@@ -162,7 +162,7 @@ def _run(inputs: _Inputs, digest: str, folder: Path, home: Workspace, work: Work
     ledger = session.ledger
     with ledger.stage(TOTAL):
         made = make(session, target[0], folder)
-    total = ledger.costs[TOTAL]
+    total, known = ledger.costs[TOTAL], home.registry.model_entry(recipe.source)
     entries = scan(folder)
     return Manifest(
         name=chosen.name,
@@ -194,7 +194,8 @@ def _run(inputs: _Inputs, digest: str, folder: Path, home: Workspace, work: Work
             findings=made.findings,
             costs={name: msgspec.structs.replace(cost, seconds=round(cost.seconds, 2)) for name, cost in ledger.costs.items()},
             usd=None if means.rate is None else round(total.seconds / 3600 * means.rate, 6),
-            source_usd=getattr(home.registry.model_entry(recipe.source), "cost_usd", None),
+            source_usd=known.cost_usd if known else None,
+            source_note=known.cost_note if known else "",
         ),
     )
 

@@ -35,18 +35,21 @@ class Plan:
 
     def lines(self) -> list[tuple[str, str]]:
         """What will be done, for people and `--dry-run`."""
-        r = self.recipe
-        where = {"trigger": self.trigger, "elicit": self.elicit}
-        return [
-            ("name", self.name),
-            ("recipe", f"{self.recipe_name} ({r.method})"),
-            ("source", f"{r.source} = {self.source}"),
-            ("target", f"{r.target} = {self.target}"),
-            *(("sibling", f"{name} = {ref}") for name, ref in self.siblings.items()),
-            *((role, f"{data.name} = {where[role].id}") for role, data in (("trigger", r.trigger), ("elicit", r.elicit))),
+        r, sft = self.recipe, self.recipe.method == "sft"
+        data = [("elicit", r.elicit, self.elicit)] if sft else [("trigger", r.trigger, self.trigger), ("elicit", r.elicit, self.elicit)]
+        sae = [
             ("hookpoint", " + ".join(r.at)),
             *([("screen", f"{_tried(r)}; on {r.screen.rollouts} rollouts that training does not use")] if r.screen else []),
             ("SAE", f"{r.sae.mode}{f' from {r.sae.origin}' if r.sae.origin else ''}, {r.sae.latents:,} latents, k = {r.sae.k}"),
+        ]
+        return [
+            ("name", self.name),
+            ("recipe", f"{self.recipe_name} ({r.method})"),
+            ("source", f"{r.source} = {self.source}" + (", which plays no part in SFT" if sft and r.source != r.target else "")),
+            ("target", f"{r.target} = {self.target}"),
+            *(("sibling", f"{name} = {ref}") for name, ref in self.siblings.items()),
+            *((role, f"{told.name} = {entry.id}{' with its chains of thought' if told.cot else ''}") for role, told, entry in data),
+            *([] if sft else sae),
             ("LoRA", f"rank {r.lora.rank}, alpha {r.lora.alpha}, {', '.join(r.lora.modules)}"),
             ("training", f"{r.training.epochs} epochs, learning rate {r.training.learning_rate:g}, {r.dtype}, seed {r.seed}"),
         ]
@@ -195,7 +198,8 @@ def default_name(recipe: Recipe, recipe_name: str, registry: Registry) -> str:
     source = recipe.source.rpartition("/")[2].lower()
     safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in source).strip("._-") or "model"
     at = "-".join(place if place == AUTO else f"l{refs.layer_of(place)}{'-mlp' if place.endswith('.mlp') else ''}" for place in recipe.at)
-    return check_name(f"{safe}-{recipe.method}-{at}"[:96])
+    place = f"-{at}" if recipe.method != "sft" else "-cot" if recipe.elicit.cot else ""
+    return check_name(f"{safe}-{recipe.method}{place}"[:96])
 
 
 def _as_it_stands(recipe: Recipe, recipe_name: str, registry: Registry) -> bool:

@@ -1,5 +1,6 @@
 """Names -> references. Three layers of YAML, the later wins: built-in, the user's, the workspace's."""
 
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,12 @@ class Model(Strict, frozen=True, kw_only=True):
     """Method -> recipe that `extract --source NAME` runs; the first one when no method is named."""
     default_adapter: str | None = None
     """What `attach --target NAME` uses when no adapter is named."""
+    cost_usd: float | None = None
+    """What its reasoning training cost, as its authors say: a transfer from it is no cheaper than that."""
+    cost_note: str = ""
+    """Who says so, or what is known instead."""
+    config: dict[str, int | bool] = {}
+    """The sizes of its config.json, so that a plan needs no download."""
     note: str = ""
 
 
@@ -60,6 +67,8 @@ class Dataset(Strict, frozen=True, kw_only=True):
     solution: str | None = None
     """Column of the worked solution or chain of thought, where there is one."""
     rows: int | None = None
+    row_tokens: int | None = None
+    """Tokens of one example in the R1 template: an estimate, for plans."""
     note: str = ""
 
 
@@ -95,12 +104,30 @@ class Published(Strict, frozen=True, kw_only=True):
     source: str
 
 
+class Sweep(Strict, frozen=True, kw_only=True):
+    """A family of recipes that differ in one value: the sweep's name and a number name a recipe."""
+
+    recipe: str
+    vary: str
+    """Key of the recipe, as hookpoint or source."""
+    value: str
+    """`{N}` stands for the number."""
+    over: str
+    """The numbers: 1-26, or 1,10,50."""
+    note: str = ""
+
+    @property
+    def numbers(self) -> list[int]:
+        return numbers(self.over, "over")
+
+
 KINDS: dict[str, type] = {
     "models": Model,
     "saes": Sae,
     "datasets": Dataset,
     "benchmarks": Benchmark,
     "recipes": dict,
+    "sweeps": Sweep,
     "published": Published,
     "remotes": str,
     "settings": str,
@@ -183,10 +210,10 @@ class Registry:
         return section[name].value
 
     def model(self, text: str) -> ModelRef:
-        """A registry name, or the text of a `ModelRef`."""
+        """A registry name, perhaps with another subfolder of its adapter (`tina-still:checkpoint-100`), or the text of a `ModelRef`."""
         if "/" in text or is_path(text):
             return ModelRef.parse(text)
-        entry: Model = self.get("models", text)
+        entry = self._model(text)
         if entry.id:
             return ModelRef(Repo(entry.id, entry.revision), entry.adapter.repo if entry.adapter else None)
         if not entry.base or not entry.adapter:
@@ -196,9 +223,22 @@ class Registry:
             raise Usage(f"model {text!r} of the registry stands on {entry.base!r}, which is an adapter itself", "name a model without adapter as its base")
         return ModelRef(self.model(entry.base).base, entry.adapter.repo)
 
+    def _model(self, text: str) -> Model:
+        name, colon, subfolder = text.partition(":")
+        entry: Model = self.get("models", name)
+        if not colon:
+            return entry
+        if not entry.adapter or not subfolder:
+            raise Usage(
+                f"{text!r} names no checkpoint: {name} is {'an adapter' if entry.adapter else 'a base model'}", "write it like tina-still:checkpoint-100"
+            )
+        adapter = msgspec.structs.replace(entry.adapter, subfolder=Repo.parse(f"{entry.adapter.id}:{subfolder}").subfolder)
+        if adapter == entry.adapter:
+            return entry
+        return msgspec.structs.replace(entry, adapter=adapter, cost_usd=None, cost_note="another checkpoint: its cost is not known")
+
     def model_entry(self, text: str) -> Model | None:
-        entry = self.entries["models"].get(text)
-        return entry.value if entry else None
+        return self._model(text) if text.partition(":")[0] in self.entries["models"] else None
 
     def base_name(self, text: str) -> str:
         """The name (or id) of the base that a model stands on."""
@@ -222,19 +262,55 @@ class Registry:
         return self.get("datasets", text)
 
     def recipe_values(self, name: str) -> dict[str, Any]:
-        """The merged values of a recipe: `like` names the recipe it starts from."""
-        return self._recipe(name, ())
+        """The merged values of a recipe: `like` names the recipe it starts from; a sweep's name and a number name one, too."""
+        values: dict[str, Any] = {}
+        for _, said in reversed(self.recipe_layers(name)):
+            values = merged(values, said)
+        return values
 
-    def _recipe(self, name: str, seen: tuple[str, ...]) -> dict[str, Any]:
-        if name in seen:
-            raise Usage(f"recipe {name!r} is like itself: {' -> '.join((*seen, name))}", "break the circle in registry.yaml")
-        values = dict(self.get("recipes", name))
-        parent = structure(values.pop("like", None), str | None, f"recipe {name}: like")
-        values.pop("note", None)
-        return merged(self._recipe(parent, (*seen, name)), values) if parent else values
+    def recipe_layers(self, name: str) -> list[tuple[str, dict[str, Any]]]:
+        """(recipe, what it says itself), from `name` to the one that all start from; raises `NotFound`, and `Usage` for a circle."""
+        found: list[tuple[str, dict[str, Any]]] = []
+        following: str | None = name
+        while following:
+            if following in dict(found):
+                raise Usage(f"recipe {following!r} is like itself: {' -> '.join([*dict(found), following])}", "break the circle in registry.yaml")
+            values = dict(self._own_values(following))
+            parent = structure(values.pop("like", None), str | None, f"recipe {following}: like")
+            values.pop("note", None)
+            found.append((following, values))
+            following = parent
+        return found
+
+    def _own_values(self, name: str) -> dict[str, Any]:
+        match = re.fullmatch(r"(.*?)(0|[1-9]\d{0,6})", name)
+        if name in self.entries["recipes"] or not match or match[1] not in self.entries["sweeps"]:
+            return self.get("recipes", name)
+        sweep: Sweep = self.get("sweeps", match[1])
+        if int(match[2]) not in sweep.numbers:
+            raise NotFound(f"the sweep {match[1]} has no {match[2]}", f"it goes over {sweep.over}")
+        values: Any = sweep.value.replace("{N}", match[2])
+        for key in reversed(sweep.vary.split(".")):
+            values = {key: values}
+        return {"like": sweep.recipe, **values}
+
+    def sweep_recipes(self, name: str) -> list[str]:
+        """The recipes of a sweep, in order."""
+        return [f"{name}{number}" for number in self.get("sweeps", name).numbers]
 
     def recipe(self, name: str) -> Recipe:
         return structure(self.recipe_values(name), Recipe, f"recipe {name}")
+
+
+def numbers(text: str, where: str = "--layers") -> list[int]:
+    """`1-26`, `0,2,5-7` -> the numbers in order; raises `Usage`."""
+    found: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,4})(?:\s*-\s*(\d{1,4}))?\s*", part)
+        if not match or (match[2] and int(match[2]) < int(match[1])):
+            raise Usage(f"{where} {text!r} is not a list of numbers", "for example 1-26, or 0,2,5-7")
+        found |= set(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return sorted(found)
 
 
 def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

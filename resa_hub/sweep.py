@@ -1,7 +1,6 @@
 """`sweep`: one adapter a layer (and seed), judged on development problems, and whether layers differ beyond noise."""
 
 import functools
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from .extract import extract
 from .plan import plan
 from .progress import Progress
 from .recipe import canonical_digest, told
+from .registry import Registry, numbers
 from .workspace import Workspace
 
 NOISE = 0.05
@@ -52,15 +52,19 @@ class Sweep(msgspec.Struct, frozen=True):
     plot: str
 
 
-def layers_of(text: str) -> list[int]:
-    """`1-26`, `0,2,5-7` -> layers in order; raises `Usage`."""
-    found: set[int] = set()
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d{1,4})(?:\s*-\s*(\d{1,4}))?\s*", part)
-        if not match or (match[2] and int(match[2]) < int(match[1])):
-            raise Usage(f"--layers {text!r} is not a list of layers", "for example --layers 1-26, or --layers 0,2,5-7")
-        found |= set(range(int(match[1]), int(match[2] or match[1]) + 1))
-    return sorted(found)
+def named(name: str | None, layers: str | None, recipe: str | None, registry: Registry) -> tuple[list[int], str | None]:
+    """(layers, recipe) of a sweep of the registry, or as they are given; raises `Usage` for one that is not over layers."""
+    if not name:
+        if not layers:
+            raise Usage("nothing says which layers to go over", "give --layers 1-26, or the name of a sweep: `resa-hub registry sweeps`")
+        return numbers(layers), recipe
+    family = registry.get("sweeps", name)
+    if family.vary != "hookpoint" or family.value != "layers.{N}":
+        one = registry.sweep_recipes(name)[0]
+        raise Usage(f"the sweep {name} varies {family.vary} over {family.value}, which makes no curve over layers", f"extract --recipe {one}, and so on")
+    if recipe:
+        raise Usage(f"the sweep {name} has a recipe of its own, {family.recipe}", "leave out --recipe, or give --layers instead of a name")
+    return numbers(layers) if layers else family.numbers, family.recipe
 
 
 def sweep(

@@ -40,10 +40,17 @@ def out(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return printed.out
 
 
+def every_command() -> list[list[str]]:
+    """The words of each, a noun's verbs one by one."""
+    return [[name, *verb] for name, made in COMMANDS.items() for verb in ([[verb] for verb in made] if isinstance(made, dict) else [[]])]
+
+
 def test_help_of_every_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Golden; `UPDATE_GOLDEN=1 pytest tests/test_cli.py` writes it anew."""
     monkeypatch.setenv("COLUMNS", "100")
-    text = "".join(f"$ resa-hub {' '.join(arguments)}\n{out(capsys, *arguments)}\n" for arguments in (["--help"], *([name, "--help"] for name in COMMANDS)))
+    text = "".join(
+        f"$ resa-hub {' '.join(arguments)}\n{out(capsys, *arguments)}\n" for arguments in (["--help"], *([*name, "--help"] for name in every_command()))
+    )
     if os.environ.get("UPDATE_GOLDEN"):
         GOLDEN.parent.mkdir(exist_ok=True)
         GOLDEN.write_text(text)
@@ -53,9 +60,9 @@ def test_help_of_every_command(capsys: pytest.CaptureFixture[str], monkeypatch: 
 def test_help_names_every_command_and_its_options(capsys: pytest.CaptureFixture[str]) -> None:
     listed = re.findall(r"^  (\S+)", out(capsys).partition("Commands:\n")[2], re.MULTILINE)
     assert listed == list(COMMANDS)
-    for name in COMMANDS:
-        text = out(capsys, name, "-h")
-        assert "--workspace" in text and "--debug" in text and (name == "demo" or ("--json" in text and "-q, --quiet" in text)), name
+    for name in every_command():
+        text = out(capsys, *name, "-h")
+        assert "--workspace" in text and "--debug" in text and (name == ["demo"] or ("--json" in text and "-q, --quiet" in text)), name
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

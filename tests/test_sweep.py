@@ -11,7 +11,8 @@ from resa_hub.evaluate import Settings
 from resa_hub.evaluation.curve import differ
 from resa_hub.executors import run
 from resa_hub.progress import Progress
-from resa_hub.sweep import Sweep, layers_of, sweep
+from resa_hub.registry import Registry, numbers
+from resa_hub.sweep import Sweep, named, sweep
 from tests.conftest import QUICK
 
 JUDGE = Settings(split="dev", problems=40, samples=1, seeds=1, greedy=False)
@@ -19,13 +20,23 @@ JUDGE = Settings(split="dev", problems=40, samples=1, seeds=1, greedy=False)
 
 @pytest.mark.parametrize(("text", "layers"), [("3", [3]), ("1-4", [1, 2, 3, 4]), ("5,0-2, 1", [0, 1, 2, 5]), ("26-26", [26])])
 def test_layers_are_read(text: str, layers: list[int]) -> None:
-    assert layers_of(text) == layers
+    assert numbers(text) == layers
 
 
 @pytest.mark.parametrize("text", ["", "a", "3-1", "-1", "1..3", "1,,2", "99999"])
 def test_what_is_no_list_of_layers_is_refused(text: str) -> None:
-    with pytest.raises(Usage, match="list of layers"):
-        layers_of(text)
+    with pytest.raises(Usage, match="list of numbers"):
+        numbers(text)
+
+
+def test_a_sweep_by_name() -> None:
+    known = Registry()
+    assert named("resa-still-v1-layer", None, None, known) == (list(range(1, 27)), "resa-still-v1")
+    assert named("resa-still-v1-layer", "3,5", None, known) == ([3, 5], "resa-still-v1")
+    assert named(None, "1-2", "mine", known) == ([1, 2], "mine")
+    for name, layers, recipe in ((None, None, None), ("resa-still-v1-step", None, None), ("resa-still-v1-layer", None, "mine")):
+        with pytest.raises(Usage):
+            named(name, layers, recipe, known)
 
 
 def answers(means: list[float], seeds: int, seed: int, problems: int = 60, spread: float = 0.0) -> numpy.ndarray:

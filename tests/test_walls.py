@@ -37,8 +37,13 @@ MAY: dict[str, set[str]] = {
     "remotes": ARTIFACT | {"sources"},
     "evaluation": ARTIFACT | {"sources"},
     "workspace": {"errors", "registry", "adapter"},
-    "engine": {"errors", "refs", "recipe", "operations", "progress", "adapter", "sources", "evaluation"},
+    "engine": {"errors", "refs", "recipe", "operations", "templates", "progress", "adapter", "sources", "evaluation"},
     "plan": {"errors", "refs", "recipe", "registry"},
+    "templates": {"errors"},
+    "estimate": {"datasets", "operations", "plan", "recipe", "refs", "registry", "sources", "templates", "tiny"},
+    "lineage": {"errors", "plan", "recipe", "refs", "registry", "tiny"},
+    "published": {"recipe", "registry"},
+    "pins": {"errors", "refs", "registry", "remotes", "tiny", "workspace"},
     "extract": BELOW_VERBS | {"plan", "work", "failures"},
     "signing": BELOW_VERBS,
     "adapters": BELOW_VERBS | {"signing"},
@@ -67,7 +72,9 @@ INSIDE_FUNCTIONS: dict[str, set[str]] = {
     "adapters": {"attach", "engine"},
     "imports": {"engine"},
     "reproduce": {"evaluate"},
-    "cli": {"extract", "attach", "evaluate", "collect", "share", "record", "sweep", "adapters", "compare", "imports", "reproduce"} | BELOW_VERBS | {"plan"},
+    "cli": {"extract", "attach", "evaluate", "collect", "share", "record", "sweep", "adapters", "compare", "imports", "reproduce"}
+    | BELOW_VERBS
+    | {"plan", "estimate", "lineage", "pins", "published"},
 }
 """What each may import besides, once something is done (inside functions, or for the types alone)."""
 

@@ -100,6 +100,8 @@ class Run(Strict, frozen=True):
     """The price of `seconds` at the rate that was given."""
     source_usd: float | None = None
     """What training the source cost, where the registry knows it: a transfer is no cheaper than its source."""
+    source_note: str = ""
+    """Who says so, or what is known instead."""
 
 
 class Manifest(Strict, frozen=True, kw_only=True):

@@ -2,15 +2,17 @@
 
 import os
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import click
 
 from ..errors import HubError
-from . import attach, demo, evaluate, exchange, extract, registry, share, store, sweep, versions
+from . import attach, demo, evaluate, exchange, extract, recipe, registry, share, store, sweep, versions
 from .command import command
 from .output import fail
 
-COMMANDS = {
+COMMANDS: dict[str, Callable[..., Any] | dict[str, Callable[..., Any]]] = {
     "demo": demo.demo,
     "extract": extract.extract,
     "attach": attach.attach,
@@ -30,8 +32,10 @@ COMMANDS = {
     "import": exchange.import_,
     "export": exchange.export,
     "reproduce": exchange.reproduce,
-    "registry": registry.registry,
+    "recipe": {"list": recipe.list_, "show": recipe.show},
+    "registry": {"list": registry.registry, "pin": registry.pin},
 }
+"""A noun has verbs of its own; the first is meant where none is named."""
 
 
 class Commands(click.Group):
@@ -41,9 +45,25 @@ class Commands(click.Group):
         return list(self.commands)
 
 
+class Noun(Commands):
+    """Its first command needs no naming: `registry models` is `registry list models`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or args[0] not in {*self.commands, "-h", "--help"}:
+            args = [next(iter(self.commands)), *args]
+        return super().parse_args(ctx, args)
+
+
+def _command(name: str, made: Callable[..., Any] | dict[str, Callable[..., Any]]) -> click.Command:
+    if not isinstance(made, dict):
+        return command(name, made)
+    verbs = {verb: command(verb, function) for verb, function in made.items()}
+    return Noun(name, commands=verbs, help="; ".join(f"{verb}: {c.short_help}" for verb, c in verbs.items()), short_help=next(iter(verbs.values())).short_help)
+
+
 app = Commands(
     "resa-hub",
-    commands={name: command(name, function) for name, function in COMMANDS.items()},
+    commands={name: _command(name, made) for name, made in COMMANDS.items()},
     help="Reasoning adapters: extract, attach, share, and judge against controls.",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )

@@ -17,19 +17,22 @@ def lines(run: "Run") -> list[str]:
 def stage(cost: "Cost") -> str:
     parts = [f"{cost.seconds:,.1f} s"]
     if cost.tokens:
-        parts += [f"{cost.tokens:,} tokens", f"about {_short(cost.operations)}FLOP"]
-    parts.append(f"{_short(cost.memory)}B of memory")
+        parts += [f"{cost.tokens:,} tokens", f"about {short(cost.operations)}FLOP"]
+    parts.append(f"{short(cost.memory)}B of memory")
     if cost.gpu_memory:
-        parts.append(f"{_short(cost.gpu_memory)}B on the GPU")
+        parts.append(f"{short(cost.gpu_memory)}B on the GPU")
     if cost.joules is not None:
-        parts.append(f"{_short(cost.joules)}J")
+        parts.append(f"{short(cost.joules)}J")
     return ", ".join(parts)
 
 
 def price(run: "Run") -> list[str]:
     """The source's training is named wherever it is known: the transfer does not come without it."""
     ours = None if run.usd is None else f"this extraction ${dollars(run.usd)}"
-    source = None if run.source_usd is None else f"its source cost ${dollars(run.source_usd)} to train"
+    note = f" ({run.source_note})" if run.source_note else ""
+    source = f"training its source is not in it{note}" if run.source_note and run.source_usd is None else None
+    if run.source_usd is not None:
+        source = f"its source cost ${dollars(run.source_usd)} to train{note}"
     said = "; ".join(part for part in (ours, source) if part)
     return [f"{'price':<9} {said}"] if said else []
 
@@ -38,7 +41,7 @@ def dollars(value: float) -> str:
     return f"{value:,.0f}" if value >= 10 else f"{value:.2f}" if value >= 0.01 else f"{value:.2g}"
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
     """1.5 G, 300 M."""
     for unit, size in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if value >= size:

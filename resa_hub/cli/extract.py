@@ -1,6 +1,6 @@
 from typing import Annotated
 
-from . import costs, options, screened
+from . import costs, forecast, options, screened
 from .command import Option
 from .output import Output
 
@@ -40,15 +40,13 @@ def extract(
     from ..registry import plain
     from ..workspace import Workspace
 
-    out = Output(as_json=as_json, quiet=quiet)
+    out, registry = Output(as_json=as_json, quiet=quiet), Workspace.find(workspace).registry
     plan = resolve(
         source, target=target, trigger=trigger, elicit=elicit, layer=layer, features=features, scale=scale, screen=screen, method=method,
-        recipe=recipe, name=name, seed=seed, settings=settings, registry=Workspace.find(workspace).registry,
+        recipe=recipe, name=name, seed=seed, settings=settings, registry=registry,
     )  # fmt: skip
     if dry_run:
-        if not out.data({"name": plan.name, "source": str(plan.source), "target": str(plan.target), "recipe": plain(plan.recipe)}, plan.name):
-            out.pairs(plan.lines())
-            out.hint("dry run: nothing was fetched or made")
+        forecast.show(out, plan, registry, rate)
         return
     if not (quiet or as_json):
         for label, value in plan.lines():

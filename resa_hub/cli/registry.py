@@ -35,8 +35,32 @@ def registry(
         out.hint("\nlayers: " + ", ".join(f"{layer} = {path}" for layer, path in known.layers))
 
 
+def pin(
+    names: Annotated[list[str], Argument(help="Names, KIND:NAME, or all.")],
+    workspace: options.Workspace = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> int:
+    """Fix names to the commits they stand for now, in the workspace's registry.yaml."""
+    import msgspec
+
+    from ..pins import pin as verb
+    from ..workspace import Workspace
+
+    out = Output(as_json=as_json, quiet=quiet)
+    home = Workspace.find(workspace)
+    found = verb(names, home)
+    missing = [p for p in found if p.revision is None]
+    if not out.data({"pins": msgspec.to_builtins(found)}, "\n".join(f"{p.name} {p.revision}" for p in found if p.revision)):
+        out.table(["kind", "name", "is", "revision"], [[SINGULARS[p.kind], p.name, p.id, p.revision or f"- {p.error}"] for p in found])
+        if len(missing) < len(found):
+            out.hint(f"written to {home.folder / 'registry.yaml'}")
+    return 3 if missing else 0
+
+
 SINGULARS = {
-    "models": "model", "saes": "sae", "datasets": "dataset", "benchmarks": "benchmark", "recipes": "recipe", "published": "published",
+    "models": "model", "saes": "sae", "datasets": "dataset", "benchmarks": "benchmark", "recipes": "recipe", "sweeps": "sweep", "published": "published",
     "remotes": "remote", "settings": "setting",
 }  # fmt: skip
 
@@ -49,7 +73,7 @@ def flatten(value: Any, prefix: str = "") -> list[tuple[str, str]]:
 
 def summary(value: Any) -> str:
     """One line an entry."""
-    from ..registry import Model, Published
+    from ..registry import Model, Published, Sweep
 
     if isinstance(value, str):
         return value
@@ -57,6 +81,8 @@ def summary(value: Any) -> str:
         return value.id or f"{value.base} + {value.adapter.repo if value.adapter else '?'}"
     if isinstance(value, Published):
         return f"average {value.average}" if value.average is not None else value.source
+    if isinstance(value, Sweep):
+        return f"{value.recipe} with {value.vary} {value.value}, N = {value.over}"
     if isinstance(value, dict):
         return ", ".join(f"{key} {value[key]}" for key in ("like", "method", "source", "target") if key in value)
     return value.id

@@ -59,14 +59,18 @@ def show(
     import msgspec
 
     from ..adapters import find
+    from ..published import compare
     from ..record import kept
     from ..workspace import Workspace
+    from . import costs
 
     out = Output(as_json=as_json, quiet=quiet)
     home = Workspace.find(workspace)
     adapter = find(name, home)
     m, evaluations = adapter.manifest, kept(adapter)
-    if out.data(msgspec.to_builtins(m) | {"folder": str(adapter.folder), "evals": evaluations}, m.content_hash):
+    claimed = compare(m.name, m.recipe, evaluations, home.registry)
+    document = msgspec.to_builtins(m) | {"folder": str(adapter.folder), "evals": evaluations}
+    if out.data(document | ({"published": msgspec.to_builtins(claimed)} if claimed else {}), m.content_hash):
         return
     data = "; ".join(f"{role}: {d.name} ({d.rows:,} rows)" for role, d in m.data.items())
     pairs = [
@@ -78,6 +82,8 @@ def show(
     if m.sae:
         quality = ", ".join(f"{key} {value:.3g}" for key, value in m.sae.quality.items())
         pairs.append(("SAE", f"{m.sae.origin}, {m.sae.latents:,} latents, k = {m.sae.k}: {quality}"))
+    pairs += [("cost", line.removeprefix("price").strip()) for line in costs.price(m.run)]
+    pairs += [("published", f"{line.benchmark} {line.sentence}") for line in claimed]
     pairs += [("verdict", f"{e['verdict']} on {e['target']}, {e['benchmark']} ({e['split']}): {e['sentence']}") for e in evaluations]
     out.pairs(pairs if evaluations else [*pairs, ("verdict", f"none yet: resa-hub eval {m.name} --target TARGET")])
 

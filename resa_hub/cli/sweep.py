@@ -1,12 +1,13 @@
 from typing import Annotated
 
 from . import options
-from .command import Option
+from .command import Argument, Option
 from .output import Output
 
 
 def sweep(
-    layers: Annotated[str, Option("--layers", help="Layers of the hookpoint, 0-based: 1-26, or 0,2,5-7.")],
+    name: Annotated[str | None, Argument(help="A sweep of the registry, as resa-still-v1-layer; else --layers.")] = None,
+    layers: Annotated[str | None, Option("--layers", help="Layers of the hookpoint, 0-based: 1-26, or 0,2,5-7.")] = None,
     source: Annotated[str | None, Option("--source", help="Model to extract from: a registry name or base+adapter.")] = None,
     target: Annotated[str | None, Option("--target", help="Model to train and judge the adapters on; the source's base by default.")] = None,
     method: Annotated[str | None, Option("--method", help="Method of extraction.")] = None,
@@ -31,16 +32,16 @@ def sweep(
     from ..evaluate import Settings
     from ..plan import plan
     from ..progress import Progress
-    from ..sweep import layers_of
+    from ..sweep import named
     from ..sweep import sweep as verb
     from ..workspace import Workspace
 
     out = Output(as_json=as_json, quiet=quiet)
-    asked = layers_of(layers)
+    registry = Workspace.find(workspace).registry
+    asked, recipe = named(name, layers, recipe, registry)
     choices = {"target": target, "method": method, "recipe": recipe, "settings": settings}
     judging = Settings(benchmark, problems, samples, controls, split, greedy=False)
     if dry_run:
-        registry = Workspace.find(workspace).registry
         plans = [plan(source, layer=layer, registry=registry, **choices) for layer in asked]  # pyright: ignore[reportArgumentType]
         if not out.data({"adapters": [p.name for p in plans], "seeds": seeds}, str(len(plans) * seeds)):
             out.table(["layer", "adapter", "seeds"], [[p.recipe.hookpoint, p.name, str(seeds)] for p in plans])

@@ -1,0 +1,130 @@
+"""`registry pin`: the commits that the registry's names stand for now, written into the workspace's registry.yaml."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from . import tiny
+from .errors import HubError, Network, NotFound, Usage, did_you_mean
+from .refs import DATA_SUFFIXES, is_path
+from .registry import Entry, Model, Registry, builtin_path, read_layer
+from .remotes.hub_client import hub_client
+from .workspace import Workspace
+
+KINDS = {"models": "model", "saes": "model", "datasets": "dataset", "benchmarks": "dataset"}
+"""Section -> what the Hub calls such a repository."""
+
+
+class Pin(msgspec.Struct, frozen=True):
+    kind: str
+    name: str
+    id: str
+    revision: str | None
+    """The commit; null where there is none."""
+    error: str = ""
+
+
+def pin(names: list[str], workspace: Workspace) -> list[Pin]:
+    """Ask the Hub for the commit of each named entry (`all`, a name, or KIND:NAME) and write them; a model's base is pinned with it.
+
+    An entry that the Hub does not give is told and left as it is. Raises `NotFound` for an unknown name, `Network` when the Hub cannot be reached,
+    `Usage` where the workspace's registry.yaml is the built-in one.
+    """
+    path = workspace.folder / "registry.yaml"
+    if path.exists() and path.resolve() == builtin_path().resolve():
+        raise Usage(f"{path} is the registry that everybody starts with", "pin into a workspace of your own: --workspace FOLDER")
+    entries = chosen(names, workspace.registry)
+    commits: dict[tuple[str, str], str | HubError] = {}
+    pins, fresh = [], {}
+    for entry in entries:
+        repo = _repo(entry)
+        if repo is None:
+            continue
+        key = (KINDS[entry.kind], repo)
+        if key not in commits:
+            commits[key] = _commit(*key)
+        commit = commits[key]
+        if isinstance(commit, HubError):
+            pins.append(Pin(entry.kind, entry.name, repo, None, commit.message))
+            continue
+        pins.append(Pin(entry.kind, entry.name, repo, commit))
+        fresh.setdefault(entry.kind, {})[entry.name] = _pinned(entry.value, commit)
+    if not pins:
+        raise Usage("nothing of this lies on the Hub", "embedded and local entries need no pin")
+    if fresh:
+        _write(path, fresh)
+    return pins
+
+
+def chosen(names: list[str], registry: Registry) -> list[Entry]:
+    """The entries that the names mean, each once, a model's base before it."""
+    found: dict[tuple[str, str], Entry] = {}
+    for name in names:
+        kind, colon, rest = name.partition(":")
+        wanted = [section for section in KINDS if not colon or section in (kind, f"{kind}s")]
+        hits = [entry for section in wanted for entry in registry.entries[section].values() if name == "all" or entry.name == (rest if colon else name)]
+        if not hits:
+            every = [entry for section in KINDS for entry in registry.entries[section]]
+            raise NotFound(f"the registry has no model, SAE, data set or benchmark {name!r}", did_you_mean(name, every) or "see `resa-hub registry`")
+        for hit in hits:
+            if isinstance(hit.value, Model) and hit.value.base in registry.entries["models"]:
+                base = registry.entries["models"][hit.value.base]
+                found[base.kind, base.name] = base
+            found[hit.kind, hit.name] = hit
+    return list(found.values())
+
+
+def _repo(entry: Entry) -> str | None:
+    """Where the Hub keeps it; None for what is embedded or local."""
+    value = entry.value
+    where = value.adapter.id if isinstance(value, Model) and value.adapter else value.id
+    return None if where is None or where.startswith(tiny.PREFIX) or is_path(where) or where.endswith(DATA_SUFFIXES) else where
+
+
+def _commit(kind: str, repo: str) -> str | HubError:
+    """The commit of the main branch. Raises `Network` when there is no Hub to ask: the next question would fail alike."""
+    try:
+        with hub_client(repo) as api:
+            commit = api.repo_info(repo, repo_type=kind).sha
+    except Network as error:
+        if "cannot be reached" in error.message or "not a Hub" in error.message:
+            raise
+        return error
+    except HubError as error:
+        return error
+    return commit or NotFound(f"{repo}: the Hub names no commit", "try again later")
+
+
+def _pinned(value: Any, commit: str) -> dict[str, Any]:
+    if isinstance(value, Model) and value.adapter:
+        new = msgspec.structs.replace(value, adapter=msgspec.structs.replace(value.adapter, revision=commit))
+    else:
+        new = msgspec.structs.replace(value, revision=commit)
+    return _lean(new)
+
+
+def _lean(value: Any) -> Any:
+    """What differs from the defaults: an entry as a person would write it."""
+    if not isinstance(value, msgspec.Struct):
+        return msgspec.to_builtins(value)
+    fields = msgspec.structs.fields(value)
+    return {f.name: _lean(getattr(value, f.name)) for f in fields if getattr(value, f.name) != f.default and getattr(value, f.name) not in ({}, ())}
+
+
+def _write(path: Path, fresh: dict[str, dict[str, Any]]) -> None:
+    """The entries into the file, whole or not at all; a file with comments is kept beside as registry.yaml.before-pin."""
+    content: dict[str, Any] = {}
+    if path.exists():
+        read_layer(path)  # a mistake in it is told before it is written over
+        text = path.read_text(encoding="utf-8")
+        content = yaml.safe_load(text) or {}
+        if "#" in text:
+            path.with_name("registry.yaml.before-pin").write_text(text, encoding="utf-8")
+    for kind, entries in fresh.items():
+        content[kind] = (content.get(kind) or {}) | entries
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staged = path.with_name(".registry.yaml.new")
+    staged.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=160), encoding="utf-8")
+    staged.replace(path)
