@@ -238,10 +238,10 @@ def kept_samples(made: Plan, arm: Arm, home: Workspace) -> list[list[Sample]]:
     return [[found[problem.id, number] for number in range(made.settings.samples)] for problem in made.problems]
 
 
-def answers(names: Sequence[str], target: str, settings: Settings, home: Workspace) -> dict[str, list[list[int]]]:
-    """adapter -> [problems][samples] of 0 and 1 at the benchmark's temperature: what `evaluate` has judged, read from the samples it kept."""
+def answers(names: Sequence[str], target: str, settings: Settings, home: Workspace, roles: Sequence[str] = ("adapter",)) -> dict[str, list[list[int]]]:
+    """arm -> [problems][samples] of 0 and 1 at the benchmark's temperature: what `evaluate` has judged, read from the samples it kept."""
     made = plan(names, target, settings, home, force=True)
-    arms = [arm for arm in made.arms if arm.role == "adapter"]
+    arms = [arm for arm in made.arms if arm.role in roles]
     kept = {arm.name: kept_samples(made, arm, home) for arm in arms}
     return {
         name: _grades(made, {(p.id, n): s for p, row in zip(made.problems, rows, strict=True) for n, s in enumerate(row)}, settings.samples)

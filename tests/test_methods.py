@@ -292,3 +292,35 @@ def test_auto_leaves_open_what_it_names_and_nothing_more() -> None:
     every = planned(screen=True).recipe
     assert every.hookpoint == "auto" and every.screen and every.screen.features == (4, 16, 64)
     assert planned(screen=True, layer="2", features=8).recipe.hookpoint == "layers.2"
+
+
+@pytest.mark.slow
+def test_interrupted_anywhere_all_of_it_ends_in_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two hookpoints, a sibling and two rounds: stopped in the second SAE and in the second round, no step is made twice or left out."""
+    from resa_hub.engine.sae import fit
+    from resa_hub.engine.tune import trainer
+
+    monkeypatch.setenv("RESA_HUB_STATE_SECONDS", "0")
+    options = ("hookpoints=[layers.1,layers.2]", "features=8", "rounds=2", "rollouts.siblings=[tiny-r1b]", "rollouts.count=24", "sae.steps=6")
+    calls, stops = 0, set()
+
+    def stopping(plain: Any) -> Any:
+        def step(*arguments: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls in stops:
+                raise KeyboardInterrupt
+            return plain(*arguments)
+
+        return step
+
+    monkeypatch.setattr(fit.AdamTrainer, "step", stopping(fit.AdamTrainer.step))
+    monkeypatch.setattr(trainer._Run, "update", stopping(trainer._Run.update))
+    whole = quick(tmp_path / "whole", *options)
+    steps = calls
+    stops |= {steps + 9, 2 * steps}
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            quick(tmp_path / "cut", *options)
+    assert quick(tmp_path / "cut", *options).manifest.content_hash == whole.manifest.content_hash
+    assert calls == 2 * steps + 2

@@ -82,6 +82,7 @@ RECIPES = {
     "tiny-sft-cot": ("tina-tiny", "tiny-r1", "scratch", "tiny-chain", "tiny-chain"),
     "tiny-sae-tuning": ("tina-tiny", "tiny-r1", "scratch", "tiny-chain", "tiny-chain"),
     "tiny-feature-diff": ("tina-tiny", "tiny-r1", "scratch", "tiny-chain", "tiny-chain"),
+    "tiny-feature-diff-16": ("tina-tiny", "tiny-r1", "scratch", "tiny-chain", "tiny-chain"),
 }
 """(source, target, SAE mode, trigger, elicit)."""
 
@@ -258,6 +259,9 @@ def test_the_tiny_recipes_say_everything_that_was_measured() -> None:
         assert (recipe.sae.latents, recipe.sae.k, recipe.sae.steps, recipe.sae.learning_rate, recipe.sae.batch_tokens) == (1024, 16, 300, 2e-3, 1024)
         assert (recipe.trigger.rows, recipe.trigger.seed, recipe.elicit) == (2048, 21, recipe.trigger)
         assert (recipe.lora.dropout, recipe.training.batch_rows, recipe.training.chunk_tokens) == (0.0, 32, None)
+    few = builtin().recipe("tiny-feature-diff-16")
+    assert (few.features, few.selection, few.scale, few.sae.latents, few.sae.k) == (16, "logits", 1.5, 256, 8)
+    assert (few.training, few.rollouts, few.hookpoint) == (diff.training, diff.rollouts, diff.hookpoint)
 
 
 def test_benchmarks() -> None:

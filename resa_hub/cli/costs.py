@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ..adapter.manifest import Cost, Run
 
-ORDER = ("rollouts", "sae", "adapter", "total")
+ORDER = ("rollouts", "screen", "sae", "selection", "adapter", "total")
 
 
 def lines(run: "Run") -> list[str]:

@@ -54,6 +54,8 @@ class Development:
     def _kl(self, state: Callable[[Batch], Tensor]) -> float:
         total = 0.0
         for batch, other in zip(self.batches, self.source, strict=True):
+            # The passes of source and target, one of them up to the hookpoint only.
+            self.session.ledger.add(STAGE, batch.tokens, 4.0 * self.session.sizes.all * batch.tokens)
             kept = batch.completion.to(other.device)
             for one, two in zip(other[kept].split(CHUNK), state(batch)[kept].split(CHUNK), strict=True):
                 total += float(kl(self.heads[0](one), self.heads[1](two), "teacher-student").sum())

@@ -1,5 +1,6 @@
 """Which features: ranked by how much they differ, or by what their difference does to the target's logits."""
 
+import itertools
 from typing import NamedTuple
 
 import torch
@@ -18,6 +19,10 @@ from .session import Session
 
 STEPS = 8
 """Selection `logits` takes the features in so many steps: each looks at the logits with those chosen before in place."""
+
+STAGE = "selection"
+SAMPLE = 16_384
+"""Tokens of rollouts whose gradients are taken, at least one batch; their order is that of the seed, so the first of them are a fair sample."""
 
 
 class Ranking(NamedTuple):
@@ -53,7 +58,9 @@ def rank(session: Session, sae: SparseTopKTrainingSAE, batches: list[Batch], hoo
     ranking = by_difference(session, sae, batches, hookpoint, before)
     if session.recipe.selection == "mean":
         return ranking
-    with session.ledger.stage("selection"):
+    sizes = itertools.accumulate(batch.tokens for batch in batches)
+    batches = [batch for batch, upto in zip(batches, sizes, strict=True) if upto <= SAMPLE] or batches[:1]
+    with session.ledger.stage(STAGE):
         if session.recipe.selection == "attribution":
             return ranking._replace(order=_descending(attribution(session, sae, batches, hookpoint, before)))
         return ranking._replace(order=stepwise(session, sae, batches, hookpoint, before))
@@ -83,6 +90,8 @@ def attribution(
     """
     score = torch.zeros(sae.cfg.d_sae, device=sae.W_dec.device)
     for batch in batches:
+        # The source's pass, the target's, and the gradient of its states.
+        session.ledger.add(STAGE, batch.tokens, 6.0 * session.sizes.all * batch.tokens)
         other, own = states(session, batch, hookpoint, before)
         start = own
         if chosen is not None and len(chosen):

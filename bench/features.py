@@ -1,0 +1,112 @@
+"""feature-diff beside its controls on the embedded family: test problems of a draw that no choice was made on, three seeds, T=0.6, paired over problems.
+
+`python -m bench features`: the tables of docs/feature-diff.md. Half an hour on one core; what is done lies in .resa-hub/bench, so a second call goes on, or
+prints the tables again. Seeds are those of SAE, rollouts and training; an interval is over problems, and the seeds' own numbers stand beside it.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from resa_hub.evaluate import Settings, answers
+from resa_hub.evaluation.statistics import paired_interval, retained
+from resa_hub.evaluation.verdict import AdapterArm, judge_all
+from resa_hub.extract import extract
+from resa_hub.progress import Progress
+from resa_hub.workspace import Workspace
+
+SEEDS = (0, 1, 2)
+TARGETS = ("tiny-r1", "tiny-r1b")
+JUDGING = Settings(problems=300, samples=4, seeds=0, split="test", greedy=False, draw=7)
+FOLDER = Path(".resa-hub/bench")
+WITH_SAE = ("feature-diff", "random-features", "outside-features")
+
+
+class Arm(NamedTuple):
+    label: str
+    method: str
+    settings: tuple[str, ...] = ()
+
+
+FIRST = Arm("64 features (tiny-feature-diff)", "feature-diff", ("features=64",))
+"""SAE of 1,024 latents, k = 16. Arms of a seed that ask for the same SAE share it."""
+RANDOM = "random LoRA of that norm"
+SIXTEEN = ("features=16", "sae.latents=256", "sae.k=8", "selection=logits", "scale=1.5")
+"""tiny-feature-diff-16: found on development problems (docs/feature-diff.md)."""
+ARMS = (
+    FIRST,
+    Arm(RANDOM, "random"),
+    Arm("16 features, all else as above", "feature-diff", ("features=16",)),
+    Arm("16 features (tiny-feature-diff-16)", "feature-diff", SIXTEEN),
+    Arm("16 others, equal norm", "outside-features", SIXTEEN),
+    Arm("PCA, 16 directions", "pca-diff", ("features=16",)),
+    Arm("PCA, 64 directions", "pca-diff", ("features=64",)),
+    Arm("PCA, 1 direction", "pca-diff", ("features=1",)),
+    Arm("logit-distill", "logit-distill"),
+    Arm("64 others, equal norm", "outside-features", ("features=64",)),
+    Arm("PCA, 4 directions", "pca-diff", ("features=4",)),
+)
+PAIRS = (
+    (FIRST.label, "PCA, 64 directions"),
+    (FIRST.label, "PCA, 1 direction"),
+    (FIRST.label, "logit-distill"),
+    (FIRST.label, "64 others, equal norm"),
+    ("16 features (tiny-feature-diff-16)", "16 features, all else as above"),
+    ("16 features (tiny-feature-diff-16)", "PCA, 16 directions"),
+    ("16 features (tiny-feature-diff-16)", "PCA, 4 directions"),
+    ("16 features (tiny-feature-diff-16)", "PCA, 1 direction"),
+    ("16 features (tiny-feature-diff-16)", "16 others, equal norm"),
+)
+Table = list[list[int]]
+"""[problems][samples] of 0 and 1."""
+
+
+def made(home: Workspace) -> Iterator[tuple[str, int, str]]:
+    """(label, seed, reference) of every adapter, extracted where it is not there."""
+    quiet = Progress(quiet=True)
+    for seed in SEEDS:
+        first, saes = "", {}
+        for number, arm in enumerate(ARMS):
+            settings, asked = list(arm.settings), tuple(setting for setting in arm.settings if setting.startswith("sae."))
+            if arm.method in WITH_SAE and asked in saes:
+                settings += ["sae.mode=pretrained", f"sae.origin={saes[asked]}"]
+            if arm.method == "random":
+                settings.append(f"norm_of={first}")
+            adapter, _ = extract("tina-tiny", method=arm.method, settings=settings, seed=seed, name=f"{number}-{seed}", workspace=home.folder, progress=quiet)
+            first = first or adapter.manifest.reference
+            if arm.method in WITH_SAE:
+                saes.setdefault(asked, adapter.folder / "sae/layers.2")
+            yield arm.label, seed, adapter.manifest.reference
+
+
+def wide(table: Table) -> Table:
+    """The answers of an arm that has no seeds beside those that have."""
+    return [row * len(SEEDS) for row in table]
+
+
+def main() -> None:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    home = Workspace.find(FOLDER)
+    names = {(label, seed): name for label, seed, name in made(home)}
+    for target in TARGETS:
+        tables = answers(list(names.values()), target, JUDGING, home, roles=("base", "source", "adapter"))
+        base, source = wide(tables["base"]), wide(tables["source"])
+        pooled = {
+            arm.label: [[score for row in rows for score in row] for rows in zip(*(tables[names[arm.label, seed]] for seed in SEEDS), strict=True)]
+            for arm in ARMS
+        }
+        controls = {f"random-{seed}": wide(tables[names[RANDOM, seed]]) for seed in SEEDS}
+        verdicts = judge_all(base, source, {arm.label: AdapterArm(pooled[arm.label], controls) for arm in ARMS if arm.label != RANDOM})
+        score = {"base": tables["base"], "source": tables["source"]}
+        said = ", ".join(f"{name} {100 * sum(map(sum, table)) / sum(map(len, table)):.1f}%" for name, table in score.items())
+        print(f"\n  {target}: {len(base)} problems x {JUDGING.samples} samples x {len(SEEDS)} seeds; {said}")
+        print(f"  {'arm':34} {'gain, points':>22} {'retained':>20}  {'a seed':18} verdict")
+        for arm in ARMS:
+            gain, kept = paired_interval(pooled[arm.label], base), retained(pooled[arm.label], base, source)
+            each = " ".join(f"{retained(tables[names[arm.label, seed]], tables['base'], tables['source']).value or 0:5.2f}" for seed in SEEDS)
+            word = verdicts[arm.label].word if arm.label in verdicts else "the control"
+            ratio = f"{kept.value:.2f} [{kept.low:.2f}, {kept.high:.2f}]" if kept.value is not None else "-"
+            print(f"  {arm.label:34} {100 * gain.value:+6.1f} [{100 * gain.low:+5.1f}, {100 * gain.high:+5.1f}] {ratio:>20}  {each:18} {word}", flush=True)
+        for one, other in PAIRS:
+            found = paired_interval(pooled[one], pooled[other])
+            print(f"  {one + ' - ' + other:64} {100 * found.value:+6.1f} [{100 * found.low:+5.1f}, {100 * found.high:+5.1f}]", flush=True)
