@@ -1,10 +1,9 @@
 """feature-diff beside its controls on the embedded family: test problems of a draw that no choice was made on, three seeds, T=0.6, paired over problems.
 
-`python -m bench features`: the tables of docs/feature-diff.md. Half an hour on one core; what is done lies in .resa-hub/bench, so a second call goes on, or
-prints the tables again. Seeds are those of SAE, rollouts and training; an interval is over problems, and the seeds' own numbers stand beside it.
+`python -m bench features`: the tables of docs/feature-diff.md, printed anew after every seed. About four minutes of one core a seed; what is done lies in
+.resa-hub/bench, so a second call goes on. Seeds are those of SAE, rollouts and training; an interval is over problems, the seeds' own numbers stand beside it.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +16,7 @@ from resa_hub.workspace import Workspace
 
 SEEDS = (0, 1, 2)
 TARGETS = ("tiny-r1", "tiny-r1b")
-JUDGING = Settings(problems=300, samples=4, seeds=0, split="test", greedy=False, draw=7)
+JUDGING = Settings(problems=250, samples=4, seeds=0, split="test", greedy=False, draw=7)
 FOLDER = Path(".resa-hub/bench")
 WITH_SAE = ("feature-diff", "random-features", "outside-features")
 
@@ -61,52 +60,58 @@ Table = list[list[int]]
 """[problems][samples] of 0 and 1."""
 
 
-def made(home: Workspace) -> Iterator[tuple[str, int, str]]:
-    """(label, seed, reference) of every adapter, extracted where it is not there."""
-    quiet = Progress(quiet=True)
-    for seed in SEEDS:
-        first, saes = "", {}
-        for number, arm in enumerate(ARMS):
-            settings, asked = list(arm.settings), tuple(setting for setting in arm.settings if setting.startswith("sae."))
-            if arm.method in WITH_SAE and asked in saes:
-                settings += ["sae.mode=pretrained", f"sae.origin={saes[asked]}"]
-            if arm.method == "random":
-                settings.append(f"norm_of={first}")
-            adapter, _ = extract("tina-tiny", method=arm.method, settings=settings, seed=seed, name=f"{number}-{seed}", workspace=home.folder, progress=quiet)
-            first = first or adapter.manifest.reference
-            if arm.method in WITH_SAE:
-                saes.setdefault(asked, adapter.folder / "sae/layers.2")
-            yield arm.label, seed, adapter.manifest.reference
-
-
-def wide(table: Table) -> Table:
-    """The answers of an arm that has no seeds beside those that have."""
-    return [row * len(SEEDS) for row in table]
+def made(home: Workspace, seed: int) -> dict[str, str]:
+    """Label -> reference of every adapter of a seed, extracted where it is not there."""
+    first, saes, names = "", {}, {}
+    for number, arm in enumerate(ARMS):
+        settings, asked = list(arm.settings), tuple(setting for setting in arm.settings if setting.startswith("sae."))
+        if arm.method in WITH_SAE and asked in saes:
+            settings += ["sae.mode=pretrained", f"sae.origin={saes[asked]}"]
+        if arm.method == "random":
+            settings.append(f"norm_of={first}")
+        adapter, _ = extract(
+            "tina-tiny", method=arm.method, settings=settings, seed=seed, name=f"{number}-{seed}", workspace=home.folder, progress=Progress(quiet=True)
+        )
+        first = first or adapter.manifest.reference
+        if arm.method in WITH_SAE:
+            saes.setdefault(asked, adapter.folder / "sae/layers.2")
+        names[arm.label] = adapter.manifest.reference
+    return names
 
 
 def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
-    home = Workspace.find(FOLDER)
-    names = {(label, seed): name for label, seed, name in made(home)}
-    for target in TARGETS:
-        tables = answers(list(names.values()), target, JUDGING, home, roles=("base", "source", "adapter"))
-        base, source = wide(tables["base"]), wide(tables["source"])
-        pooled = {
-            arm.label: [[score for row in rows for score in row] for rows in zip(*(tables[names[arm.label, seed]] for seed in SEEDS), strict=True)]
-            for arm in ARMS
-        }
-        controls = {f"random-{seed}": wide(tables[names[RANDOM, seed]]) for seed in SEEDS}
-        verdicts = judge_all(base, source, {arm.label: AdapterArm(pooled[arm.label], controls) for arm in ARMS if arm.label != RANDOM})
-        score = {"base": tables["base"], "source": tables["source"]}
-        said = ", ".join(f"{name} {100 * sum(map(sum, table)) / sum(map(len, table)):.1f}%" for name, table in score.items())
-        print(f"\n  {target}: {len(base)} problems x {JUDGING.samples} samples x {len(SEEDS)} seeds; {said}")
-        print(f"  {'arm':34} {'gain, points':>22} {'retained':>20}  {'a seed':18} verdict")
-        for arm in ARMS:
-            gain, kept = paired_interval(pooled[arm.label], base), retained(pooled[arm.label], base, source)
-            each = " ".join(f"{retained(tables[names[arm.label, seed]], tables['base'], tables['source']).value or 0:5.2f}" for seed in SEEDS)
-            word = verdicts[arm.label].word if arm.label in verdicts else "the control"
-            ratio = f"{kept.value:.2f} [{kept.low:.2f}, {kept.high:.2f}]" if kept.value is not None else "-"
-            print(f"  {arm.label:34} {100 * gain.value:+6.1f} [{100 * gain.low:+5.1f}, {100 * gain.high:+5.1f}] {ratio:>20}  {each:18} {word}", flush=True)
-        for one, other in PAIRS:
-            found = paired_interval(pooled[one], pooled[other])
-            print(f"  {one + ' - ' + other:64} {100 * found.value:+6.1f} [{100 * found.low:+5.1f}, {100 * found.high:+5.1f}]", flush=True)
+    home, names = Workspace.find(FOLDER), {}
+    for seed in SEEDS:
+        names |= {(label, seed): name for label, name in made(home, seed).items()}
+        for target in TARGETS:
+            report(home, target, names, SEEDS[: SEEDS.index(seed) + 1])
+
+
+def report(home: Workspace, target: str, names: dict[tuple[str, int], str], seeds: tuple[int, ...]) -> None:
+    """The table of the seeds so far: answers of an arm are pooled over its adapters, those of base and source repeated beside them."""
+    tables = answers(list(names.values()), target, JUDGING, home, roles=("base", "source", "adapter"))
+
+    def wide(table: Table) -> Table:
+        return [row * len(seeds) for row in table]
+
+    def pool(label: str) -> Table:
+        return [[score for row in rows for score in row] for rows in zip(*(tables[names[label, seed]] for seed in seeds), strict=True)]
+
+    base, source, pooled = wide(tables["base"]), wide(tables["source"]), {arm.label: pool(arm.label) for arm in ARMS}
+    controls = {f"random-{seed}": wide(tables[names[RANDOM, seed]]) for seed in seeds}
+    verdicts = judge_all(base, source, {arm.label: AdapterArm(pooled[arm.label], controls) for arm in ARMS if arm.label != RANDOM})
+    score = {name: 100 * sum(map(sum, tables[name])) / sum(map(len, tables[name])) for name in ("base", "source")}
+    said = ", ".join(f"{name} {value:.1f}%" for name, value in score.items())
+    print(f"\n  {target}: {len(base)} problems x {JUDGING.samples} samples, seeds {', '.join(map(str, seeds))}; {said}")
+    print(f"  {'arm':36} {'gain, points':>22} {'retained':>20}  {'a seed':18} verdict")
+    for arm in ARMS:
+        gain, kept = paired_interval(pooled[arm.label], base), retained(pooled[arm.label], base, source)
+        each = " ".join(f"{retained(tables[names[arm.label, seed]], tables['base'], tables['source']).value or 0:5.2f}" for seed in seeds)
+        word = verdicts[arm.label].word if arm.label in verdicts else "the control"
+        ratio = f"{kept.value:.2f} [{kept.low:.2f}, {kept.high:.2f}]" if kept.value is not None else "-"
+        print(f"  {arm.label:36} {100 * gain.value:+6.1f} [{100 * gain.low:+5.1f}, {100 * gain.high:+5.1f}] {ratio:>20}  {each:18} {word}")
+    print()
+    for one, other in PAIRS:
+        found = paired_interval(pooled[one], pooled[other])
+        print(f"  {one + ' - ' + other:74} {100 * found.value:+6.1f} [{100 * found.low:+5.1f}, {100 * found.high:+5.1f}]", flush=True)
