@@ -7,7 +7,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from resa_hub.evaluate import Settings, answers
+from resa_hub.evaluate import Settings, answers, evaluate
 from resa_hub.evaluation.statistics import paired_interval, retained
 from resa_hub.evaluation.verdict import AdapterArm, judge_all
 from resa_hub.extract import extract
@@ -90,6 +90,7 @@ def main() -> None:
 
 def report(home: Workspace, target: str, names: dict[tuple[str, int], str], seeds: tuple[int, ...]) -> None:
     """The table of the seeds so far: answers of an arm are pooled over its adapters, those of base and source repeated beside them."""
+    evaluate(list(names.values()), target=target, settings=JUDGING, workspace=home.folder, progress=Progress(quiet=True), record=False)
     tables = answers(list(names.values()), target, JUDGING, home, roles=("base", "source", "adapter"))
 
     def wide(table: Table) -> Table:
