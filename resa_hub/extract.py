@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from . import datasets, refs
+from . import architectures, datasets, refs
 from .adapter import card, compat, kinship
 from .adapter.files import CARD, MANIFEST, WEIGHTS, content_hash, identity_of, scan
 from .adapter.manifest import DataRecord, Manifest, Run
@@ -238,6 +238,8 @@ def _sae_start(recipe: Recipe) -> Path | None:
 def _check_kinship(inputs: _Inputs) -> None:
     """Source, target and siblings must share architecture and sizes, for states are compared entry by entry, and have the layer; siblings share weights too."""
     recipe, target = inputs.plan.recipe, inputs.target[0]
+    for files in (inputs.source[0], target):
+        architectures.check(files.config, files.id)
     _check_shapes(recipe.source, inputs.source[0], recipe.target, target)
     for name, (files, _) in inputs.siblings.items():
         _check_shapes(name, files, recipe.target, target)

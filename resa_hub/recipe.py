@@ -13,6 +13,7 @@ METHODS: tuple[str, ...] = get_args(Method)
 AUTO = "auto"
 """In place of a hookpoint: the screen chooses."""
 
+ALL_LINEAR = "all-linear"
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Positive = Annotated[float, msgspec.Meta(ge=0)]
 
@@ -64,6 +65,7 @@ class LoraSettings(Strict, frozen=True, kw_only=True):
     alpha: Count = 128
     dropout: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.05
     modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    """Names of linear modules inside the decoder layers; `all-linear`, and this default, mean every one of them, whatever the model calls them."""
 
 
 class Training(Strict, frozen=True, kw_only=True):

@@ -4,14 +4,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     Gemma2Config,
     Gemma2ForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
     Phi3Config,
     Phi3ForCausalLM,
     PreTrainedModel,
+    PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
     Qwen3Config,
@@ -45,6 +53,13 @@ def random_model(family: str, seed: int = 0, **changes: Any) -> PreTrainedModel:
         model: PreTrainedModel = Gemma2ForCausalLM(windowed)
     elif family == "llama":
         model = LlamaForCausalLM(LlamaConfig(**sizes))
+    elif family == "gemma3":  # layers 0 and 2 see a window of 4 only
+        kinds = ["sliding_attention", "full_attention", "sliding_attention"]
+        model = Gemma3ForCausalLM(Gemma3TextConfig(**sizes, head_dim=16, sliding_window=4, layer_types=kinds, query_pre_attn_scalar=16))
+    elif family == "mistral":
+        model = MistralForCausalLM(MistralConfig(**sizes, head_dim=16, sliding_window=4))
+    elif family == "gpt_neox":
+        model = GPTNeoXForCausalLM(GPTNeoXConfig(**{key: value for key, value in sizes.items() if key != "num_key_value_heads"}))
     elif family == "qwen3":
         model = Qwen3ForCausalLM(Qwen3Config(**sizes, head_dim=16))
     elif family == "phi3":
@@ -56,6 +71,18 @@ def random_model(family: str, seed: int = 0, **changes: Any) -> PreTrainedModel:
             if parameter.dim() == 2:
                 parameter.normal_(0.0, 0.2)
     return model.requires_grad_(False).eval()
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level BPE of 300 tokens with <s> = 0 and </s> = 1."""
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # pyright: ignore[reportAttributeAccessIssue]
+    raw.decoder = decoders.ByteLevel()  # pyright: ignore[reportAttributeAccessIssue]
+    raw.train_from_iterator(
+        ["What is 12 + 30? It is 42."],
+        trainers.BpeTrainer(vocab_size=300, special_tokens=["<s>", "</s>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()),
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>", pad_token="</s>")
 
 
 def random_ids(rows: int = 3, positions: int = 12, vocabulary: int = 32, seed: int = 0) -> torch.Tensor:

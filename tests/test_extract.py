@@ -198,7 +198,7 @@ def test_the_version_is_the_next_free_one_when_somebody_was_faster(workspace: Pa
         (Usage, {}, ["sae.k=300"]),
         (Usage, {}, ["sae.mode=finetuned"]),
         (Usage, {}, ["features=0"]),
-        (Usage, {}, ["lora.modules=[dense]"]),
+        (DoesNotFit, {}, ["lora.modules=[dense]"]),
         (Usage, {}, ["elicit.rows=-5"]),
         (Usage, {"method": "random-features"}, ["features=120"]),
         (Usage, {"name": "../escape"}, []),

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from resa_hub.adapter.files import safetensors_header
 from resa_hub.attach import attach
@@ -15,6 +14,7 @@ from resa_hub.errors import Usage
 from resa_hub.extract import extract
 from resa_hub.progress import Progress
 from tests.adapters import kl_of
+from tests.models import byte_tokenizer
 
 SMALL = ["sae.mode=scratch", "sae.origin=null", "sae.latents=128", "sae.k=8", "sae.steps=4", "sae.batch_tokens=64", "training.chunk_tokens=64",
          "training.batch_rows=2", "training.learning_rate=1e-3", "lora.rank=4"]  # fmt: skip
@@ -24,14 +24,7 @@ SMALL = ["sae.mode=scratch", "sae.origin=null", "sae.latents=128", "sae.k=8", "s
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """base/ (a random Llama), tuned/ (a LoRA on it), data.jsonl, and a registry that names them."""
     home = tmp_path_factory.mktemp("world")
-    raw = Tokenizer(models.BPE())
-    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # pyright: ignore[reportAttributeAccessIssue]
-    raw.decoder = decoders.ByteLevel()  # pyright: ignore[reportAttributeAccessIssue]
-    raw.train_from_iterator(
-        ["What is 12 + 30? It is 42."],
-        trainers.BpeTrainer(vocab_size=300, special_tokens=["<s>", "</s>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()),
-    )
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>", pad_token="</s>")
+    tokenizer = byte_tokenizer()
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer),

@@ -11,7 +11,8 @@ from .files import TensorInfo, read_tensor, safetensors_header
 from .manifest import Base, Sketch
 
 ENTRIES = 4_096
-IN_LAYER = re.compile(r"\blayers\.\d+\..*weight$|\bh\.\d+\..*weight$")
+IN_LAYER = re.compile(r"(?:^|\.)\d+\..*weight$")
+"""Weights of a list of modules, whatever the architecture calls it: `layers.N`, `h.N`, `blocks.N`."""
 SHAPE_KEYS = (
     "model_type", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim", "vocab_size",
 )  # fmt: skip

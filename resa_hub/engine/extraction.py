@@ -8,7 +8,7 @@ import torch
 from ..adapter.manifest import Probe, SaeRecord
 from ..errors import NoEffect
 from ..sources import Files
-from .lora import load_lora, save_lora
+from .lora import load_lora, modules_of, save_lora
 from .models import load_base
 from .probe import measure
 from .sae.files import save
@@ -30,6 +30,9 @@ def make(session: Session, target: Files, folder: Path) -> Made:
 
     Raises `NoEffect` when the adapter changes no logit.
     """
+    carriers = modules_of(session.target, session.recipe.lora)  # a wrong name is told before hours of work, not behind them
+    if other := set(carriers) != set(session.recipe.lora.modules):
+        session.progress.say(f"  the LoRA stands on every linear module of the layers: {', '.join(carriers)}")
     result = method(session.recipe.method)(session)
     recipe = session.recipe
     save_lora(result.state, recipe.lora, folder, target.id, target.revision, result.layers)
@@ -43,6 +46,7 @@ def make(session: Session, target: Files, folder: Path) -> Made:
     if effect.identical:
         raise NoEffect("the extracted adapter changes no logit of its own base", "raise it with --set training.learning_rate=... or training.epochs=...")
     findings = result.findings | ({"saes": {record.hookpoint: record.quality for record in records}} if len(records) > 1 else {})
+    findings |= {"modules": carriers} if other else {}
     return Made(Probe(texts=result.probe_texts, kl=effect.kl), records[0] if records else None, result.tokens, findings, recipe.hookpoint)
 
 

@@ -7,21 +7,22 @@ from pathlib import Path
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..adapter.files import CONFIG, WEIGHTS
-from ..errors import NoEffect, Usage
-from ..recipe import LoraSettings
+from ..errors import DoesNotFit, NoEffect, Usage
+from ..recipe import ALL_LINEAR, LoraSettings
+from .split import decoder_layers
 
 State = dict[str, Tensor]
 """The tensors of an adapter under the names of its file: base_model.model.<module>.lora_A.weight [rank, in], lora_B [out, rank]."""
 
 
 def new_lora(model: PreTrainedModel, settings: LoraSettings, layers: Iterable[int] | None, seed: int) -> PeftModel:
-    """A fresh LoRA (B = 0) on these layers, all layers for None; a function of the seed."""
+    """A fresh LoRA (B = 0) on these layers, all layers for None; a function of the seed. Raises `DoesNotFit` for modules that the model lacks."""
     config = LoraConfig(
-        r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout, target_modules=list(settings.modules),
+        r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout, target_modules=modules_of(model, settings),
         layers_to_transform=None if layers is None else list(layers), task_type="CAUSAL_LM",
     )  # fmt: skip
     with torch.random.fork_rng():
@@ -36,6 +37,31 @@ def new_lora(model: PreTrainedModel, settings: LoraSettings, layers: Iterable[in
     return peft
 
 
+def modules_of(model: PreTrainedModel, settings: LoraSettings) -> list[str]:
+    """Names of the modules that carry the LoRA: every linear layer of the decoder layers for `all-linear` and for the default, else those asked for.
+
+    The default names all linear layers of a Llama-like layer; where layers are built otherwise it means the same, whatever they are called.
+    """
+    paths = [name for layer in decoder_layers(model) for name, module in layer.named_modules() if isinstance(module, nn.Linear)]
+    present = list(dict.fromkeys(name.rpartition(".")[2] for name in paths))
+    if not present:
+        raise DoesNotFit(f"the layers of {type(model).__name__} hold no linear module for a LoRA", "use another architecture")
+    if settings.modules == (ALL_LINEAR,) or set(settings.modules) == set(LoraSettings().modules):
+        return present
+    absent = [name for name in settings.modules if not any(f".{path}".endswith(f".{name}") for path in paths)]
+    if absent:
+        raise DoesNotFit(
+            f"no linear module of {type(model).__name__} is called {absent[0]}; its layers have {', '.join(present)}",
+            f"--set 'lora.modules=[{present[0]}, ...]', or lora.modules=[{ALL_LINEAR}]",
+        )
+    return list(settings.modules)
+
+
+def module_of(name: str) -> str:
+    """The module's own name out of a tensor's: base_model.model.model.layers.0.mlp.up_proj.lora_A.weight -> up_proj."""
+    return name.rpartition(".lora_")[0].rpartition(".")[2]
+
+
 def state_of(peft: PeftModel, adapter: str = "default") -> State:
     state = get_peft_model_state_dict(peft, adapter_name=adapter, save_embedding_layers=False)
     return {name: state[name].detach().cpu().contiguous() for name in sorted(state)}
@@ -47,7 +73,7 @@ def save_lora(state: State, settings: LoraSettings, folder: Path, base: str, rev
     config = {
         "base_model_name_or_path": base, "bias": "none", "fan_in_fan_out": False, "inference_mode": True, "init_lora_weights": True,
         "layers_to_transform": None if layers is None else sorted(layers), "lora_alpha": settings.alpha, "lora_dropout": settings.dropout,
-        "modules_to_save": None, "peft_type": "LORA", "r": settings.rank, "revision": revision, "target_modules": sorted(settings.modules),
+        "modules_to_save": None, "peft_type": "LORA", "r": settings.rank, "revision": revision, "target_modules": sorted({module_of(name) for name in state}),
         "task_type": "CAUSAL_LM", "use_dora": False, "use_rslora": False,
     }  # fmt: skip
     (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")

@@ -4,10 +4,11 @@ from typing import NamedTuple
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import logging
 
 from ..adapter.files import read_json
-from ..errors import RunFailed
+from ..errors import DoesNotFit, RunFailed
 from ..sources import Files
 from .lora import merge
 
@@ -36,7 +37,8 @@ def device() -> torch.device:
 
 
 def load_base(files: Files, dtype: str = "float32") -> PreTrainedModel:
-    """The frozen base model in evaluation mode, without remote code."""
+    """The frozen base model in evaluation mode, without remote code; raises `DoesNotFit` for a type that transformers has no causal LM of."""
+    _check_type(files)
     try:
         model = AutoModelForCausalLM.from_pretrained(files.folder, dtype=getattr(torch, dtype), trust_remote_code=False)
     except (ValueError, OSError, RuntimeError) as error:
@@ -46,6 +48,15 @@ def load_base(files: Files, dtype: str = "float32") -> PreTrainedModel:
         torch.set_num_threads(1)
     model.to(device())  # pyright: ignore[reportArgumentType]
     return model.eval()
+
+
+def _check_type(files: Files) -> None:
+    kind = files.config.get("model_type")
+    if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return
+    if files.config.get("auto_map"):
+        raise DoesNotFit(f"{files.id} needs code of its own (remote code, {kind}): it is never run here", "use a model that transformers knows by itself")
+    raise DoesNotFit(f"{files.id} is no causal LM that this transformers knows ({kind})", "use a decoder-only model, or a newer transformers")
 
 
 def load(source: Source, dtype: str = "float32") -> PreTrainedModel:

@@ -16,6 +16,10 @@ from ..errors import DoesNotFit, Usage
 from ..refs import layer_of
 
 Hidden = Float[Tensor, "rows positions width"]
+PROBE = 8
+"""Tokens of each of the two texts by which a model is tried."""
+SAME, NEAR = 1e-3, 5e-2
+"""Relative norms: of the same products in the same order; of bf16 products of other shapes, or rounded elsewhere (Gemma-2 caps its logits in bf16)."""
 
 
 class _Stop(Exception):
@@ -41,7 +45,17 @@ def check_layer(model: nn.Module, hookpoint: str) -> int:
 def hook_module(model: nn.Module, hookpoint: str) -> nn.Module:
     """The module whose output a hookpoint names."""
     layer = decoder_layers(model)[check_layer(model, hookpoint)]
-    return layer.get_submodule("mlp") if hookpoint.endswith(".mlp") else layer
+    if not hookpoint.endswith(".mlp"):
+        return layer
+    if not isinstance(mlp := getattr(layer, "mlp", None), nn.Module):
+        raise DoesNotFit(f"{type(layer).__name__} has no module mlp for {hookpoint}", "choose the output of the layer: --layer N")
+    return mlp
+
+
+def hook_path(model: nn.Module, hookpoint: str) -> str:
+    """The name of that module inside the model, as transformers' own hooks need it."""
+    wanted = hook_module(model, hookpoint)
+    return next(name for name, module in model.named_modules() if module is wanted)
 
 
 def _tensor(output: Tensor | tuple) -> Tensor:
@@ -114,12 +128,41 @@ def head(model: PreTrainedModel) -> Callable[[Float[Tensor, "n width"]], Float[T
     """Final state -> float32 logits, soft-capping included; equal to the model's own."""
     linear = model.get_output_embeddings()
     config = model.config.get_text_config()
-    cap, scale = getattr(config, "final_logit_softcapping", None), getattr(config, "logits_scaling", None)
+    cap = getattr(config, "final_logit_softcapping", None)
+    divisor, factor = getattr(config, "logits_scaling", None), getattr(config, "logit_scale", None)  # Granite, Cohere
 
     def logits(state: Tensor) -> Tensor:
         values = linear(state).float()  # pyright: ignore[reportOptionalCall]
-        if scale:
-            values = values / scale
+        if divisor:
+            values = values / divisor
+        if isinstance(factor, float | int):
+            values = values * factor
         return cap * torch.tanh(values / cap) if cap else values
 
     return logits
+
+
+@torch.no_grad()
+def check_halves(model: PreTrainedModel) -> None:
+    """Raise `DoesNotFit` unless this very model can be cut: its halves make the whole, its head makes its logits, and it looks at the past alone."""
+    name = f"{type(model).__name__} ({model.config.model_type})"
+    hint = "this architecture cannot be used here; choose another model"
+    layer = len(decoder_layers(model)) // 2
+    ids = torch.arange(3, 3 + 2 * PROBE, device=model.device).view(2, PROBE) % model.config.get_text_config().vocab_size
+    try:
+        whole, logits = final_state(model, ids), model(input_ids=ids, use_cache=False).logits.float()
+        halves, made = suffix(model, ids, prefix(model, ids, f"layers.{layer}"), layer), head(model)(whole)
+    except Exception as error:  # whatever a strange forward does with what it is handed
+        raise DoesNotFit(f"{name} cannot be cut at a layer: {str(error).splitlines()[0][:120] or type(error).__name__}", hint) from None
+    if _apart(halves, whole) > SAME:
+        raise DoesNotFit(f"{name} cannot be cut at a layer: its halves do not make the whole", hint)
+    if made.shape != logits.shape or _apart(made, logits) > NEAR:
+        raise DoesNotFit(f"{name} makes its logits in another way than by its head", hint)
+    if _apart(final_state(model, ids[:, :-1]), whole[:, :-1]) > NEAR:
+        raise DoesNotFit(f"{name} looks at later tokens: it is no decoder", hint)
+
+
+def _apart(one: Tensor, other: Tensor) -> float:
+    """Norm of the difference relative to that of `other`; infinite where it is no number."""
+    ratio = float((one.float() - other.float()).norm() / other.float().norm().clamp(min=1e-12))
+    return ratio if ratio == ratio else float("inf")

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from ...progress import Progress
 from ...recipe import SaeSettings
 from ..checkpoint import Checkpoint
-from ..split import prefix
+from ..split import hook_path, prefix
 from . import activations
 from .activations import Sources
 from .files import load, new
@@ -38,6 +38,7 @@ def train(
     model = sources[0][0]
     width = prefix(model, sources[0][1][0].ids[:1].to(model.device), hookpoint).shape[-1]
     sae = load(start, width, hookpoint) if start else new(width, settings, hookpoint, seed)
+    sae.cfg.metadata.hf_hook_name = hook_path(model, hookpoint)
     if settings.mode != "pretrained":
         steps = settings.steps or max(1, int(activations.count(sources, settings.skip_first) * settings.epochs) // settings.batch_tokens)
         fit(sae, sources, settings, hookpoint, steps, fresh=start is None, seed=seed, progress=progress, checkpoint=checkpoint)

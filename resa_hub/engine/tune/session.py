@@ -26,6 +26,7 @@ from ..models import Source, end_tokens, load, load_tokenizer
 from ..sae.activations import Sources
 from ..sae.topk import SparseTopKTrainingSAE
 from ..sae.train import Trained, train
+from ..split import check_halves
 from ..text import Batch, bucketed, end_token, examples, openers, packed, prompt
 from .examples import free_memory
 
@@ -94,7 +95,9 @@ class Session:
 
     @cached_property
     def target(self) -> PreTrainedModel:
-        return load(self._target, self.recipe.dtype)
+        model = load(self._target, self.recipe.dtype)
+        check_halves(model)
+        return model
 
     @cached_property
     def sizes(self) -> Sizes:
