@@ -4,8 +4,8 @@ import sys
 from importlib import import_module
 
 NAMES = ("door", "sae", "split")
-"""`family` (accuracy of the embedded models), `transfer` (which method transfers, ten minutes) and `features` (feature-diff and its
-controls over three seeds, half an hour, resumable) run when they are named."""
+"""`family` (accuracy of the embedded models), `transfer` (which method transfers, ten minutes), `kl` (a real vocabulary: 9 GB of memory, minutes) and
+`features` (feature-diff and its controls over three seeds, half an hour, resumable) run when they are named."""
 
 for name in sys.argv[1:] or NAMES:
     print(f"\n{name}", flush=True)
