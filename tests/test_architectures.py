@@ -24,6 +24,7 @@ from resa_hub.progress import Progress
 from resa_hub.recipe import LoraSettings
 from resa_hub.refs import Repo
 from resa_hub.sources import locate
+from tests.adapters import kl_of
 from tests.models import byte_tokenizer, random_ids, random_model
 
 SEVEN = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
@@ -78,7 +79,7 @@ def test_both_methods_run_from_end_to_end(tmp_path: Path, family: str) -> None:
         touched = list(safetensors_header(adapter.folder / "adapter_model.safetensors"))
         assert {name.split("layers.")[1].split(".")[0] for name in touched} == layers
         assert set(json.loads((adapter.folder / CONFIG).read_text())["target_modules"]) == modules == {n.split(".lora_")[0].split(".")[-1] for n in touched}
-        assert adapter.manifest.probe.kl > 0 and adapter.manifest.recipe.dtype == dtype
+        assert kl_of(adapter.manifest) > 0 and adapter.manifest.recipe and adapter.manifest.recipe.dtype == dtype
         findings, card = adapter.manifest.run.findings, (adapter.folder / "README.md").read_text()
         assert set(findings.get("modules", SEVEN)) == modules and all(module in card for module in modules)
         sae = json.loads((adapter.folder / "sae/layers.1/cfg.json").read_text())["metadata"]
