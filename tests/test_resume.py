@@ -207,6 +207,8 @@ def test_the_price_names_the_source(made: Adapter) -> None:
     assert costs["total"].tokens == sum(cost.tokens for name, cost in costs.items() if name != "total")
     assert costs["total"].seconds >= max(cost.seconds for cost in costs.values())
     priced = msgspec.structs.replace(made.manifest.run, usd=0.021, source_usd=60.0)
-    assert lines(priced)[-1] == "price     this extraction $0.02; its source cost $60 to train"
-    assert not any(line.startswith("price") for line in lines(made.manifest.run))
+    note = made.manifest.run.source_note
+    assert "GRPO" in note and lines(priced)[-1] == f"price     this extraction $0.02; its source cost $60 to train ({note})"
+    assert lines(made.manifest.run)[-1] == f"price     training its source is not in it ({note})"
+    assert not any(line.startswith("price") for line in lines(msgspec.structs.replace(made.manifest.run, source_note="")))
     assert Means(rate=1.0) != Means()

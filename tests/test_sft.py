@@ -12,7 +12,7 @@ from resa_hub.adapter.store import verify
 from resa_hub.engine.lora import new_lora, state_of
 from resa_hub.engine.models import Source, load_base, load_tokenizer
 from resa_hub.engine.split import head
-from resa_hub.engine.text import PLAIN, R1_SYSTEM, TEMPLATES, Batch, examples, openers, packed, question_answer, template_of
+from resa_hub.engine.text import Batch, examples, openers, packed
 from resa_hub.engine.tune import method
 from resa_hub.engine.tune.examples import Example
 from resa_hub.engine.tune.session import Session
@@ -22,6 +22,7 @@ from resa_hub.extract import extract
 from resa_hub.progress import Progress
 from resa_hub.recipe import Data, LoraSettings, Recipe, Training
 from resa_hub.sources import Rows
+from resa_hub.templates import PLAIN, R1_SYSTEM, TEMPLATES, question_answer, template_of
 from tests.conftest import QUICK
 from tests.killed import finish, start
 from tests.models import random_ids, random_model, tiny
