@@ -102,6 +102,8 @@ class Published(Strict, frozen=True, kw_only=True):
     average: float | None = None
     recipe: str = ""
     source: str
+    samples: int = 1
+    """Samples a problem; the uncertainty of a single one can be told from the score alone."""
 
 
 class Sweep(Strict, frozen=True, kw_only=True):

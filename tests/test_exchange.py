@@ -152,7 +152,7 @@ def test_the_front_matter_is_what_the_hub_reads(made: Adapter) -> None:
         "arms": [{"role": "base", "score": 40.0}, {"role": "adapter", "score": 91.23}],
     }  # fmt: skip
     manifest = msgspec.structs.replace(made.manifest, license="apache-2.0")
-    read: Any = ModelCard(card.render(manifest, [verdict]))
+    read: Any = ModelCard(card.render(manifest, [verdict], verdicts="- Better."))
     assert (read.data.library_name, read.data.base_model, read.data.base_model_relation) == ("peft", "resa-hub/tiny-r1", "adapter")
     assert read.data.license == "apache-2.0" and read.data.pipeline_tag == "text-generation" and "feature-diff" in read.data.tags
     (result,) = read.data.eval_results or []

@@ -58,6 +58,7 @@ MAY: dict[str, set[str]] = {
     "executors": {"errors"},
     "sweep": BELOW_VERBS | {"plan", "extract", "evaluate", "executors"},
     "share": BELOW_VERBS | {"adapters", "signing"},
+    "report": BELOW_VERBS | {"adapters", "published"},
     "record": ARTIFACT,
     "cli": {"errors"},
 }
@@ -69,11 +70,11 @@ INSIDE_FUNCTIONS: dict[str, set[str]] = {
     "attach": {"engine"},
     "collect": {"engine", "workers"},
     "evaluate": {"record"},
-    "record": {"evaluate"},
+    "record": {"evaluate", "evaluation"},
     "adapters": {"attach", "engine"},
     "imports": {"engine"},
     "reproduce": {"evaluate"},
-    "cli": {"extract", "attach", "evaluate", "collect", "share", "record", "sweep", "adapters", "compare", "imports", "reproduce"}
+    "cli": {"extract", "attach", "evaluate", "collect", "share", "record", "report", "sweep", "adapters", "compare", "imports", "reproduce"}
     | BELOW_VERBS
     | {"plan", "estimate", "lineage", "pins", "published"},
 }

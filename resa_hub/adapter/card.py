@@ -13,15 +13,15 @@ NOTES = re.compile(re.escape(BEGIN) + r"\n(.*?)\n?" + re.escape(END), re.DOTALL)
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
 
 
-def render(manifest: Manifest, evaluations: list[dict[str, Any]] | None = None, present: str = "") -> str:
-    """The card of an adapter. evaluations: what lies in `evals/`. present: the card as it is, whose notes are kept."""
+def render(manifest: Manifest, evaluations: list[dict[str, Any]] | None = None, present: str = "", verdicts: str = "") -> str:
+    """The card of an adapter. evaluations: what lies in `evals/`. present: the card as it is, whose notes are kept. verdicts: Markdown of the evaluations."""
     import jinja2
 
     found = NOTES.search(present)
     commit = manifest.base.revision if re.fullmatch(r"[0-9a-f]{40}", manifest.base.revision) else ""
     environment = jinja2.Environment(autoescape=False, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        m=manifest, front=front_matter(manifest, evaluations or []), verdicts=verdict_lines(evaluations or []), commit=commit, rank=_served_rank(manifest),
+        m=manifest, front=front_matter(manifest, evaluations or []), verdicts=verdicts, commit=commit, rank=_served_rank(manifest),
         begin=BEGIN, end=END, notes=found[1] if found else "",
     ) + "\n"  # fmt: skip
 
@@ -55,8 +55,3 @@ def front_matter(manifest: Manifest, evaluations: list[dict[str, Any]]) -> str:
         tags=["lora", "resa", "resa-hub", manifest.method], model_name=manifest.name, eval_results=results or None,
     )  # fmt: skip
     return data.to_yaml()
-
-
-def verdict_lines(evaluations: list[dict[str, Any]]) -> str:
-    """One line a saved evaluation, in words."""
-    return "\n".join(f"- **{e['verdict']}** on {e['target']}, {e['benchmark']}: {e['sentence']}" for e in evaluations)

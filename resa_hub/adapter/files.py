@@ -18,16 +18,27 @@ SIGNATURE = "signature.json"
 SAE = "sae/"
 HOOKPOINT_FOLDER = SAE + r"layers\.\d{1,4}(\.mlp)?"
 EVALUATION = re.compile(r"evals/[A-Za-z0-9][\w.-]{0,120}\.json")
+PLOT = re.compile(r"evals/[A-Za-z0-9][\w.-]{0,120}\.png")
 ALLOWED = re.compile(
-    rf"{re.escape(WEIGHTS)}|{CONFIG}|{re.escape(MANIFEST)}|{CARD}|{re.escape(SIGNATURE)}|{HOOKPOINT_FOLDER}/(cfg\.json|sae_weights\.safetensors)|{EVALUATION.pattern}"
+    rf"{re.escape(WEIGHTS)}|{CONFIG}|{re.escape(MANIFEST)}|{CARD}|{re.escape(SIGNATURE)}|{HOOKPOINT_FOLDER}/(cfg\.json|sae_weights\.safetensors)|"
+    rf"{EVALUATION.pattern}|{PLOT.pattern}"
 )
 IDENTITY = re.compile(rf"{re.escape(WEIGHTS)}|{CONFIG}|{HOOKPOINT_FOLDER}/.+")
 """The files whose bytes are the adapter; the manifest, the card and evaluations may change around them."""
 
 MAX_TEXT = 8 << 20
+MAX_PLOT = 1 << 20
 MAX_HEADER = 32 << 20
 MAX_WEIGHTS = 64 << 30
 DTYPE_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1}
+
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def limit_of(path: str) -> int:
+    """Bytes that a file of an adapter may have."""
+    return {".safetensors": MAX_WEIGHTS, ".png": MAX_PLOT}.get(path[path.rfind(".") :], MAX_TEXT)
 
 
 class FileEntry(Strict, frozen=True):
@@ -106,7 +117,9 @@ def scan(folder: Path) -> tuple[FileEntry, ...]:
     entries = []
     for path in sorted(walk(folder)):
         if not ALLOWED.fullmatch(path):
-            raise Integrity(f"{path!r} does not belong into an adapter", "adapters hold safetensors, JSON and a README only")
+            raise Integrity(f"{path!r} does not belong into an adapter", "adapters hold safetensors, JSON, plots of evaluations and a README only")
+        if PLOT.fullmatch(path) and not read_bounded(folder / path, MAX_PLOT).startswith(PNG):
+            raise Integrity(f"{path!r} is no picture", "remove it, or pull the adapter again")
         size, digest = hash_file(folder / path)
         entries.append(FileEntry(path=path, size=size, sha256=digest))
     return tuple(entries)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ..errors import HubError
-from . import attach, demo, evaluate, exchange, extract, recipe, registry, share, store, sweep, versions
+from . import attach, demo, evaluate, exchange, extract, recipe, registry, report, share, store, sweep, versions
 from .command import command
 from .output import fail
 
@@ -17,6 +17,7 @@ COMMANDS: dict[str, Callable[..., Any] | dict[str, Callable[..., Any]]] = {
     "extract": extract.extract,
     "attach": attach.attach,
     "eval": evaluate.evaluate,
+    "report": report.report,
     "sweep": sweep.sweep,
     "push": share.push,
     "pull": share.pull,

@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Annotated
 
 from . import options
@@ -25,6 +26,7 @@ def evaluate(
     workers: Annotated[int, Option("--workers", help="Processes that share the samples, each with an engine and GPUs of its own.", min=1)] = 1,
     tensor_parallel: Annotated[int, Option("--tensor-parallel", help="GPUs for one model (vLLM).", min=1)] = 1,
     lora: Annotated[str, Option("--lora", help="Adapters merged into the weights, beside them in one batch, or auto: what is faster.")] = "auto",
+    page: Annotated[Path | None, Option("--page", help="Also write the report: page.html, page.md or page.json.")] = None,
     force: options.Force = False,
     workspace: options.Workspace = None,
     dry_run: options.DryRun = False,
@@ -38,10 +40,13 @@ def evaluate(
     from ..evaluate import evaluate as verb
     from ..evaluate import plan as resolve
     from ..progress import Progress
+    from ..report import Wish, check, of, write
     from ..workspace import Workspace
     from . import verdicts
 
     out = Output(as_json=as_json, quiet=quiet)
+    if page:
+        check(page)
     settings = Settings(
         benchmark, problems, samples, controls, split, seed, greedy, draw, tuple(arms.split(",")), Engines(engine, dtype, tensor_parallel, workers, lora),
         new_tokens,
@@ -54,7 +59,11 @@ def evaluate(
             out.table(["arm", "role", "model", "completions"], rows)
         return
     results = verb(names, target=target, settings=settings, workspace=workspace, force=force, progress=Progress(quiet=quiet or as_json))
+    if page:
+        write(of(results, Wish(), Workspace.find(workspace)), page)
     documents = [verdicts.document(result) for result in results]
     if not out.data(documents[0] if len(documents) == 1 else {"evaluations": documents}, "\n".join(result.verdict for result in results)):
         for result in results:
             verdicts.show(out, result)
+        if page:
+            out.text(f"{page}  {page.stat().st_size / 1e3:,.0f} kB")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from ..adapter.files import ALLOWED, MAX_TEXT, MAX_WEIGHTS, FileEntry, open_regular
+from ..adapter.files import ALLOWED, FileEntry, limit_of, open_regular
 from ..errors import HubError, Integrity, NotFound, RunFailed
 
 CHUNK = 4 << 20
@@ -33,7 +33,7 @@ def check_listed(path: str, size: int, where: str) -> None:
     """Raise `Integrity` unless a listing may name this file: on the allow-list and of bounded size."""
     if not ALLOWED.fullmatch(path):
         raise Integrity(f"{where} lists {path!r}, which does not belong into an adapter", "do not use it: ask its author")
-    if not 0 <= size <= (MAX_WEIGHTS if path.endswith(".safetensors") else MAX_TEXT):
+    if not 0 <= size <= limit_of(path):
         raise Integrity(f"{where} lists {path!r} with {size} bytes, more than such a file may have", "do not use it: ask its author")
 
 

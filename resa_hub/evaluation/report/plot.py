@@ -1,0 +1,62 @@
+"""The plot of a model card: the verdict in words and all arms with their intervals, as PNG."""
+
+import io
+import warnings
+
+from .data import Document
+from .words import minus, short, span
+
+COLOURS = {"base": "#3d4148", "source": "#1f7a5c", "source-model": "#1f7a5c", "adapter": "#6a3fb0", "random": "#75797f"}
+OTHER = "#86661a"
+MOST_ARMS = 24
+"""Rows of the picture; the page has them all."""
+NAME = 48
+"""Characters of a name."""
+
+
+def draw(d: Document) -> bytes:
+    """One row an arm: dot and 95% interval; the dashed line is base. Colours hold in light and dark: the ground is white."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    arms, picture = d.arms[:MOST_ARMS], io.BytesIO()
+    figure, axes = pyplot.subplots(figsize=(8.0, 1.55 + 0.3 * len(arms)), dpi=120, layout="constrained")
+    try:
+        for row, arm in enumerate(arms):
+            colour, (low, high) = COLOURS.get(arm.role, OTHER), arm.score_ci
+            axes.errorbar(arm.score, row, xerr=[[max(0.0, arm.score - low)], [max(0.0, high - arm.score)]], fmt="o", ms=5, capsize=3, lw=1.4, color=colour)
+            axes.annotate(f"{arm.score:.1f}", (1.01, row), xycoords=("axes fraction", "data"), va="center", fontsize=8, color="#3d4148")
+        base = d.arm("base")
+        if base:
+            axes.axvline(base.score, color="#3d4148", lw=0.9, ls=(0, (3, 3)), zorder=0)
+        axes.set_yticks(range(len(arms)), [_one_line(short(arm.name, d)) for arm in arms], fontsize=8, parse_math=False)
+        axes.set_ylim(len(arms) - 0.4, -0.6)
+        axes.set_xlabel(f"right answers, percent, with 95% intervals over {d.problems:,} problems x {d.samples} samples at T={d.temperature:g}", fontsize=8)
+        axes.tick_params(axis="x", labelsize=8)
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="x", color="#e6e6e2", lw=0.7)
+        axes.set_axisbelow(True)
+        for side in ("top", "right", "left"):
+            axes.spines[side].set_visible(False)
+        where = f"{_one_line(d.adapter)} on {_one_line(d.target)}, {_one_line(d.benchmark)} ({_one_line(d.split)})"
+        axes.set_title(where, fontsize=8.5, loc="left", color="#565b64", parse_math=False)
+        figure.suptitle(headline(d), fontsize=11, x=0.01, ha="left", fontweight="bold", parse_math=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a name may have glyphs that the font has not: boxes are drawn, and nothing is printed
+            figure.savefig(picture, format="png", metadata={"Software": None})
+        return picture.getvalue()
+    finally:
+        pyplot.close(figure)
+
+
+def headline(d: Document) -> str:
+    """`Transferred: +50.8 points over base [+46.6, +55.0]`."""
+    word = _one_line(d.verdict)
+    return minus(f"{word[:1].upper()}{word[1:]}: {d.gain:+.1f} points over base {span(d.gain_ci)}")
+
+
+def _one_line(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= NAME else f"{text[: NAME - 1]}\u2026"

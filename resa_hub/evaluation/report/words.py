@@ -1,0 +1,47 @@
+"""Numbers and names as a reader sees them, alike in the page, the Markdown and the plot."""
+
+import re
+from typing import Any
+
+from .data import Document, Pair
+
+
+def short(name: str, d: Document) -> str:
+    """`random-1` for `adapter@0.1.0 random-1`; base carries the model's name."""
+    if name == "base":
+        return f"base: {d.target}"
+    return name.removeprefix(f"{d.adapter} ")
+
+
+def minus(text: str) -> str:
+    """A true minus before numbers."""
+    return re.sub(r"(?<![\w.\-])-(?=\d)", "\u2212", text)
+
+
+def points(value: float) -> str:
+    return minus(f"{round(value, 1) + 0.0:+.1f}")
+
+
+def span(pair: Pair) -> str:
+    return f"[{points(pair[0])}, {points(pair[1])}]"
+
+
+def plainly(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "none"}[value]
+    if isinstance(value, float):
+        return minus(f"{value:,.6g}")
+    return f"{value:,}" if isinstance(value, int) and abs(value) >= 10_000 else str(value)
+
+
+def pvalue(value: float) -> str:
+    return "< 0.0001" if value < 1e-4 else f"{value:.4f}" if value < 0.1 else f"{value:.2f}"
+
+
+def number(value: float | None, digits: int = 1) -> str:
+    return "-" if value is None else f"{value:,.{digits}f}"
+
+
+def interval(pair: Pair | None) -> str:
+    """Unsigned; nothing for None."""
+    return f"[{pair[0]:.1f}, {pair[1]:.1f}]" if pair else "-"
