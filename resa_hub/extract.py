@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from . import architectures, datasets, refs
+from . import architectures, datasets, refs, saes
 from .adapter import card, compat, kinship
 from .adapter.files import CARD, MANIFEST, WEIGHTS, content_hash, identity_of, scan
 from .adapter.manifest import DataRecord, Manifest, Run
@@ -18,7 +18,7 @@ from .plan import Plan, plan
 from .progress import Progress
 from .recipe import AUTO, Recipe, canonical_digest, told
 from .refs import ModelRef
-from .sources import Files, Rows, locate, weights_digest
+from .sources import Files, Rows, SaeFiles, locate, weights_digest
 from .work import Work, hold, seconds_between_states
 from .workspace import Workspace
 
@@ -34,6 +34,8 @@ class Means:
 
     memory: int | None = None
     """Bytes for the teacher's states; half of the free memory when nothing is said."""
+    disk: int = 0
+    """Bytes of disk for activations of stage I that do not fit its buffer; they are computed anew at each pass without it."""
     rate: float | None = None
     """Price of this machine, USD an hour."""
 
@@ -47,6 +49,8 @@ class _Inputs(NamedTuple):
     siblings: dict[str, tuple[Files, Files | None]]
     reference: Path | None
     """The adapter whose norm the method `random` takes."""
+    saes: dict[str, SaeFiles]
+    """What stage I starts from, by hookpoint; empty for mode scratch."""
 
     @property
     def digest(self) -> str:
@@ -59,6 +63,8 @@ class _Inputs(NamedTuple):
             decides["norm_of"] = weights_digest([self.reference / WEIGHTS])
         if self.plan.template:
             decides["template"] = self.plan.template
+        if self.saes:
+            decides["saes"] = {at: sae.digest for at, sae in self.saes.items()}
         return canonical_digest(decides)
 
 
@@ -127,10 +133,12 @@ def screen(made: Plan, *, workspace: str | Path | None = None, means: Means = Me
 
 def _inputs(chosen: Plan, home: Workspace) -> _Inputs:
     """The files and texts that a plan names, fetched where they are not here."""
-    recipe, source = chosen.recipe, _files(chosen.source)
+    recipe = chosen.recipe
+    starts, source = saes.starts(recipe, home.registry), _files(chosen.source)  # the first can be refused before anything large is fetched
     return _Inputs(
         chosen, source, _files(chosen.target), datasets.load(recipe.trigger, chosen.trigger), datasets.load(recipe.elicit, chosen.elicit),
         {name: _files(ref) for name, ref in chosen.siblings.items()}, _reference(recipe, source, home),
+        starts,
     )  # fmt: skip
 
 
@@ -207,8 +215,8 @@ def _session(inputs: _Inputs, home: Workspace, work: Work, means: Means, progres
 
     recipe = inputs.plan.recipe
     return Session(
-        recipe, Source(*inputs.source), Source(*inputs.target), inputs.plan.template, inputs.trigger, inputs.elicit, _sae_start(recipe), progress,
-        ledger=Ledger(work.folder, seconds_between_states()), rollouts_folder=home.cache / "rollouts", memory=means.memory,
+        recipe, Source(*inputs.source), Source(*inputs.target), inputs.plan.template, inputs.trigger, inputs.elicit, inputs.saes, progress,
+        ledger=Ledger(work.folder, seconds_between_states()), rollouts_folder=home.cache / "rollouts", memory=means.memory, disk=means.disk,
         siblings={name: Source(*files) for name, files in inputs.siblings.items()}, reference=inputs.reference,
     )  # fmt: skip
 
@@ -219,20 +227,6 @@ def _files(ref: ModelRef) -> tuple[Files, Files | None]:
 
 def _revisions(files: tuple[Files, Files | None]) -> list[str]:
     return [f.revision for f in files if f]
-
-
-def _sae_start(recipe: Recipe) -> Path | None:
-    """The SAE that `pretrained` and `finetuned` start from."""
-    if recipe.sae.mode == "scratch":
-        return None
-    if not recipe.sae.origin:
-        raise Usage(f"SAE mode {recipe.sae.mode} needs an SAE to start from", "--set sae.origin=./folder, or --set sae.mode=scratch")
-    if not refs.is_path(recipe.sae.origin):
-        raise Usage(
-            f"the SAE {recipe.sae.origin} is in sparsify format, which this version does not read yet",
-            "--set sae.origin=./folder with an SAE in SAELens format, or --set sae.mode=scratch",
-        )
-    return Path(recipe.sae.origin).expanduser()
 
 
 def _check_kinship(inputs: _Inputs) -> None:

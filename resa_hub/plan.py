@@ -8,7 +8,7 @@ import msgspec
 
 from . import refs
 from .errors import HubError, NotFound, Usage, did_you_mean
-from .recipe import AUTO, METHODS, Recipe, Screen, override, structure
+from .recipe import AUTO, METHODS, WITH_SAE, Recipe, Screen, override, structure
 from .refs import ModelRef, check_name
 from .registry import Dataset, Registry, merged
 
@@ -33,6 +33,12 @@ class Plan:
     siblings: dict[str, ModelRef] = field(default_factory=dict)
     """Models that write a part of the rollouts."""
 
+    def _sae(self) -> str:
+        sae = self.recipe.sae
+        origin = "" if sae.mode == "scratch" else f" from {sae.origin}"
+        elsewhere = bool(origin) and "/" in (sae.origin or "")  # not in the registry: its latents are known once it is loaded
+        return f"{sae.mode}{origin}" + ("" if elsewhere else f", {sae.latents:,} latents, k = {sae.k}")
+
     def lines(self) -> list[tuple[str, str]]:
         """What will be done, for people and `--dry-run`."""
         r, sft = self.recipe, self.recipe.method == "sft"
@@ -40,7 +46,7 @@ class Plan:
         sae = [
             ("hookpoint", " + ".join(r.at)),
             *([("screen", f"{_tried(r)}; on {r.screen.rollouts} rollouts that training does not use")] if r.screen else []),
-            ("SAE", f"{r.sae.mode}{f' from {r.sae.origin}' if r.sae.origin else ''}, {r.sae.latents:,} latents, k = {r.sae.k}"),
+            *([("SAE", self._sae())] if r.method in WITH_SAE else []),
         ]
         return [
             ("name", self.name),

@@ -10,6 +10,8 @@ from .errors import Usage, did_you_mean
 
 Method = Literal["sae-tuning", "feature-diff", "random-features", "outside-features", "pca-diff", "logit-distill", "sft", "random", "gaussian"]
 METHODS: tuple[str, ...] = get_args(Method)
+WITH_SAE = ("sae-tuning", "gaussian", "feature-diff", "random-features", "outside-features")
+"""The methods that have a stage I."""
 AUTO = "auto"
 """In place of a hookpoint: the screen chooses."""
 

@@ -17,6 +17,9 @@ from .recipe import canonical_digest
 from .refs import Repo, is_path
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR, errno.EISDIR, errno.EMFILE)
+SAE_CONFIG = "cfg.json"
+SAE_FORMATS = {"sae_weights.safetensors": "saelens", "sae.safetensors": "sparsify"}
+"""Weights file -> format; the config has one name in both."""
 MODEL_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
 
 
@@ -41,14 +44,36 @@ class Files:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        return read_json(self.folder / "config.json")
+        return read_json((self.folder / "config.json").resolve())  # the cache of the Hub's client is made of links
 
     def digest_of(self, *names: str) -> str:
         """sha256 of the first of these files that exists; empty when none does."""
         for name in names:
             if (self.folder / name).is_file():
-                return hash_file(self.folder / name)[1]
+                return hash_file((self.folder / name).resolve())[1]
         return ""
+
+
+@dataclass(frozen=True)
+class SaeFiles:
+    """A folder with one SAE."""
+
+    origin: str
+    folder: Path
+    format: str
+    """saelens or sparsify."""
+    hookpoint: str | None
+    """What it was made for, None where nothing says so."""
+
+    @cached_property
+    def config(self) -> Any:
+        return read_json((self.folder / SAE_CONFIG).resolve())
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 over the hashes of config and weights."""
+        weights = next(name for name, kind in SAE_FORMATS.items() if kind == self.format)
+        return canonical_digest([hash_file((self.folder / name).resolve())[1] for name in (SAE_CONFIG, weights)])
 
 
 class Rows(NamedTuple):

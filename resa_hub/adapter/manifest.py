@@ -47,13 +47,28 @@ class Probe(Strict, frozen=True):
     kl: float
 
 
+class SaeStart(Strict, frozen=True, kw_only=True):
+    """The SAE that modes pretrained and finetuned start from."""
+
+    digest: str
+    """sha256 over the hashes of its config and weights."""
+    format: str
+    hookpoint: str | None = None
+    """What it was made for, null where nothing says so."""
+    fvu_here: float | None = None
+    """FVU at the recipe's hookpoint before any training, on held-out tokens, the first position left out."""
+    fvu_there: float | None = None
+    """The same at its own hookpoint, where that is another one."""
+
+
 class SaeRecord(Strict, frozen=True):
     origin: str
     hookpoint: str
     latents: int
     k: int
     quality: dict[str, float]
-    """fvu, fvu_without_first, l0, dead share: on held-out tokens."""
+    """On held-out tokens; the keys are told in `engine.sae.quality`."""
+    start: SaeStart | None = None
 
 
 class DataRecord(Strict, frozen=True):

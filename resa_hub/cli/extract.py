@@ -24,6 +24,7 @@ def extract(
     cache_gb: Annotated[
         float | None, Option("--cache-gb", help="Memory for the teacher's states, then disk, then made anew; half of what is free.", min=0)
     ] = None,
+    disk_gb: Annotated[float, Option("--disk-gb", help="Disk for activations that stage I passes over again; none by default.", min=0)] = 0,
     rate: Annotated[float | None, Option("--rate", help="USD an hour of this machine, to tell the price.", min=0)] = None,
     workspace: options.Workspace = None,
     dry_run: options.DryRun = False,
@@ -51,7 +52,7 @@ def extract(
     if not (quiet or as_json):
         for label, value in plan.lines():
             out.hint(f"  {label:<9} {value}")
-    means = Means(memory=None if cache_gb is None else int(cache_gb * 1e9), rate=rate)
+    means = Means(memory=None if cache_gb is None else int(cache_gb * 1e9), disk=int(disk_gb * 1e9), rate=rate)
     if screen:
         rows = screening(plan, means=means, workspace=workspace, progress=Progress(quiet=quiet or as_json))
         if not out.data(rows, screened.chosen(rows)):

@@ -38,10 +38,9 @@ def make(session: Session, target: Files, folder: Path) -> Made:
     save_lora(result.state, recipe.lora, folder, target.id, target.revision, result.layers)
     records = []
     for at, trained in result.saes.items():
-        save(trained.sae, folder / "sae" / at, recipe.source)
-        records.append(
-            SaeRecord(origin=recipe.sae.origin or recipe.sae.mode, hookpoint=at, latents=recipe.sae.latents, k=recipe.sae.k, quality=trained.quality)
-        )
+        sae, origin = trained.sae, recipe.sae.origin if trained.start and recipe.sae.origin else recipe.sae.mode
+        save(sae, folder / "sae" / at, recipe.source)
+        records.append(SaeRecord(origin, at, sae.cfg.d_sae, sae.cfg.k, trained.quality, trained.start))
     effect = measure(load_lora(load_base(target, recipe.dtype), folder), session.tokenizer, result.probe_texts)
     if effect.identical:
         raise NoEffect("the extracted adapter changes no logit of its own base", "raise it with --set training.learning_rate=... or training.epochs=...")

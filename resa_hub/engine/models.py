@@ -69,7 +69,7 @@ def load_tokenizer(files: Files) -> PreTrainedTokenizerBase:
     """The tokenizer as it was saved: AutoTokenizer would make a qwen2 folder's own one over into a byte-level BPE that drops unknown characters."""
     try:
         config = files.folder / "tokenizer_config.json"
-        plain = config.is_file() and read_json(config).get("tokenizer_class") in PLAIN_CLASSES and (files.folder / "tokenizer.json").is_file()
+        plain = config.is_file() and read_json(config.resolve()).get("tokenizer_class") in PLAIN_CLASSES and (files.folder / "tokenizer.json").is_file()
         return (PreTrainedTokenizerFast if plain else AutoTokenizer).from_pretrained(files.folder, trust_remote_code=False)
     except (ValueError, OSError) as error:
         raise RunFailed(f"the tokenizer of {files.id} cannot be loaded: {str(error).splitlines()[0][:200]}", "the folder needs its tokenizer files") from None

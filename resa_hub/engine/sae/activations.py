@@ -1,5 +1,6 @@
 """Activations at a hookpoint as an endless stream of shuffled batches for the SAE trainer, the first position left out."""
 
+import functools
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -10,6 +11,7 @@ from transformers import PreTrainedModel
 from ...errors import RunFailed
 from ..split import prefix
 from ..text import Batch
+from .shards import Shards
 
 BUFFER_BYTES = 2 << 30
 """What is shuffled together; data that fits is computed once and kept."""
@@ -37,16 +39,25 @@ def buffers(sources: Sources, width: int, skip_first: bool = True) -> list[list[
 
 
 def states(pieces: Sequence[Piece], hookpoint: str, skip_first: bool = True) -> Float[Tensor, "n d_in"]:
-    parts = [prefix(model, batch.ids.to(model.device), hookpoint)[:, int(skip_first) :] for model, batch in pieces]
-    return torch.cat([part.reshape(-1, part.shape[-1]).float().cpu() for part in parts])
+    """In the model's own precision, in one buffer that is filled piece by piece: never twice in memory."""
+    buffer, filled = None, 0
+    for model, batch in pieces:
+        part = prefix(model, batch.ids.to(model.device), hookpoint)[:, int(skip_first) :].flatten(0, 1)
+        if buffer is None:
+            buffer = part.new_empty(sum(rows(batch, skip_first) for _, batch in pieces), part.shape[-1], device="cpu")
+        buffer[filled : filled + len(part)] = part
+        filled += len(part)
+    assert buffer is not None
+    return buffer
 
 
 def stream(
-    sources: Sources, hookpoint: str, width: int, size: int, seed: int, *, skip_first: bool = True, start: int = 0
+    sources: Sources, hookpoint: str, width: int, size: int, seed: int, *, skip_first: bool = True, start: int = 0, shards: Shards | None = None
 ) -> Iterator[Float[Tensor, "size d_in"]]:
     """Endless batches, shuffled inside a buffer; each pass is in another order, which the seed decides.
 
-    start: batches to leave out, as if they had been taken; no state is computed for a buffer that is left out wholly.
+    start: batches to leave out, as if they had been taken; no state is computed for a buffer that is left out wholly. shards: where buffers are kept
+    when there are several; one alone stays in memory.
     Raises `RunFailed` when there is no state at all.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -55,7 +66,7 @@ def stream(
         raise RunFailed("the texts hold no token behind the first: there is nothing to train an SAE on", "use more rows or longer texts")
     only: Tensor | None = None
     while True:
-        for pieces, count in parts:
+        for place, (pieces, count) in enumerate(parts):
             order = torch.randperm(count, generator=generator)
             if count < size:
                 order = order.repeat(-(-size // count))  # data smaller than one batch is repeated
@@ -63,10 +74,14 @@ def stream(
             if start >= batches:
                 start -= batches
                 continue
-            buffer = only if only is not None else states(pieces, hookpoint, skip_first)
-            only = buffer if len(parts) == 1 else None
+            make = functools.partial(states, pieces, hookpoint, skip_first)
+            if len(parts) == 1:
+                buffer = only = make() if only is None else only
+            else:
+                buffer = shards.get(place, make) if shards else make()
             for number in range(start, batches):
-                yield buffer[order[number * size : (number + 1) * size]]
+                yield buffer[order[number * size : (number + 1) * size]].float()
+            del buffer  # before the next one is made
             start = 0
 
 

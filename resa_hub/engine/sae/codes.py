@@ -4,15 +4,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .topk import SparseTopKTrainingSAE
+from .topk import SparseTopKTrainingSAE, active
 
 
 @torch.no_grad()
 def encode(sae: SparseTopKTrainingSAE, state: Float[Tensor, "*n d_in"]) -> tuple[Float[Tensor, "*n k"], Int[Tensor, "*n k"]]:
     """The k active latents of each state: (values >= 0, indices)."""
     flat = state.reshape(-1, state.shape[-1]).float()
-    pre = torch.addmm(sae.b_enc, sae.process_sae_in(flat), sae.W_enc)
-    values, indices = pre.topk(sae.cfg.k, dim=-1, sorted=False)
+    values, indices = active(sae.process_sae_in(flat), sae.W_enc, sae.b_enc, sae.cfg.k)
     return values.relu().view(*state.shape[:-1], -1), indices.view(*state.shape[:-1], -1)
 
 

@@ -29,16 +29,23 @@ def new(width: int, settings: SaeSettings, hookpoint: str, seed: int) -> SparseT
 
 
 def load(folder: Path, width: int, hookpoint: str) -> SparseTopKTrainingSAE:
-    """An SAE in SAELens format as a training SAE; raises `DoesNotFit` for another width or architecture."""
+    """An SAE in SAELens format as a training SAE; raises `DoesNotFit` for another width or architecture, for scaled inputs and for damaged files."""
     try:
-        plain = SAE.load_from_disk(folder)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        plain = SAE.load_from_disk(folder, dtype="float32")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         raise DoesNotFit(f"{folder} holds no SAE in SAELens format: {error}", "it needs cfg.json and sae_weights.safetensors") from None
     config = plain.cfg
     if config.architecture() != "topk" or config.d_in != width:
         raise DoesNotFit(
             f"{folder} holds a {config.architecture()} SAE of width {config.d_in}; {hookpoint} needs a topk SAE of width {width}", "name another SAE"
         )
+    changes = {key: value for key in ("normalize_activations", "reshape_activations") if (value := getattr(config, key)) != "none"}
+    if changes:
+        raise DoesNotFit(f"{folder} holds an SAE with {', '.join(f'{key} {value}' for key, value in changes.items())}", "fold it into the weights first")
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in plain.state_dict().values()):
+        raise DoesNotFit(f"{folder} holds weights that are not finite numbers", "fetch it again, or name another SAE")
+    if config.rescale_acts_by_decoder_norm:  # pyright: ignore[reportAttributeAccessIssue]
+        plain.fold_W_dec_norm()
     settings = SaeSettings(latents=config.d_sae, k=config.k, mode="finetuned")  # pyright: ignore[reportAttributeAccessIssue]
     sae = new(width, settings, hookpoint, seed=0)
     sae.cfg.apply_b_dec_to_input = config.apply_b_dec_to_input

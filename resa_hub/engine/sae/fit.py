@@ -15,6 +15,7 @@ from ...recipe import SaeSettings
 from ..checkpoint import Checkpoint
 from . import activations
 from .activations import Sources
+from .shards import Shards
 from .signum import SignumTrainer, normalise
 from .topk import SparseTopKTrainingSAE
 
@@ -44,6 +45,8 @@ class AdamTrainer:
             device=str(sae.device),
         )  # fmt: skip
         self.trainer = SAETrainer(config, sae, iter(()))
+        for group in self.trainer.optimizer.param_groups:
+            group["fused"] = True  # one pass over each parameter where torch's default makes ten
         self.parts = {"sae": sae, "optimizer": self.trainer.optimizer, "lr_scheduler": self.trainer.lr_scheduler}
 
     @property
@@ -83,6 +86,7 @@ def fit(
     seed: int,
     progress: Progress,
     checkpoint: Checkpoint,
+    shards: Shards | None = None,
 ) -> None:
     """Train in place. fresh: the decoder's bias starts at the mean of the first batch. A run that was killed goes on from its last state.
 
@@ -97,7 +101,7 @@ def fit(
         progress.say(f"  train SAE: continuing at step {trainer.steps} of {steps}")
     size, done = settings.batch_tokens, trainer.steps
     with progress.stage("train SAE", (steps - done) * size, "tokens") as advance:
-        batches = activations.stream(sources, hookpoint, sae.cfg.d_in, size, seed, skip_first=settings.skip_first, start=done)
+        batches = activations.stream(sources, hookpoint, sae.cfg.d_in, size, seed, skip_first=settings.skip_first, start=done, shards=shards)
         for step in range(done, steps):
             batch = next(batches).to(sae.device)
             if fresh and step == 0:

@@ -44,7 +44,8 @@ class SignumTrainer:
         with torch.no_grad():
             gradient = sae.W_dec.grad
             assert gradient is not None
-            gradient -= (gradient * sae.W_dec).sum(-1, keepdim=True) * sae.W_dec
+            if sae.unit_decoder:
+                gradient -= (gradient * sae.W_dec).sum(-1, keepdim=True) * sae.W_dec
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.steps += 1
@@ -66,5 +67,7 @@ class SignumTrainer:
 
 @torch.no_grad()
 def normalise(sae: SparseTopKTrainingSAE) -> None:
-    """Each latent's decoder direction to norm 1."""
+    """Each latent's decoder direction to norm 1, where it is kept so."""
+    if not sae.unit_decoder:
+        return
     sae.W_dec.div_(sae.W_dec.norm(dim=-1, keepdim=True) + torch.finfo(sae.W_dec.dtype).eps)

@@ -30,13 +30,58 @@ class ByLatent:
         return torch.sparse_csr_tensor(self.rows, self.columns, values.flatten()[self.order], self.shape, check_invariants=False)
 
 
+GROUP = 64
+"""Pre-activations are searched in groups of this size."""
+CPU_ROWS, OTHER_ENTRIES = 256, 1 << 28
+"""Pre-activations made at a time: rows on a CPU, where they then stay in its cache, entries elsewhere. [n, d_sae] never exists whole."""
+
+
+def active(
+    x: Float[Tensor, "n d_in"], w_enc: Float[Tensor, "d_in d_sae"], b_enc: Float[Tensor, " d_sae"], k: int, low: bool = False
+) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
+    """The k largest entries of x W + b in each row and their places, in no order. low: the product of bfloat16 factors."""
+    weights = w_enc
+    if low:
+        weights, x = w_enc.bfloat16(), x.bfloat16()
+        if x.device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            weights, x = weights.float(), x.float()  # without such instructions it would take 5 to 70 times as long as in float32
+    rows = CPU_ROWS if x.device.type == "cpu" else max(1, OTHER_ENTRIES // w_enc.shape[1])
+    parts = [_largest((part @ weights).float().add_(b_enc) if low else torch.addmm(b_enc, part, weights), k) for part in x.split(rows)]
+    values, indices = (torch.cat(part) for part in zip(*parts, strict=True))
+    return values, indices
+
+
+def _largest(pre: Float[Tensor, "n d_sae"], k: int) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
+    """`pre.topk(k)`: the k largest lie in the k groups with the largest maxima, so on a CPU only those are searched."""
+    n, latents = pre.shape
+    if pre.device.type != "cpu" or latents % GROUP or latents < 4 * k * GROUP:
+        values, indices = pre.topk(k, dim=-1, sorted=False)
+        return values, indices
+    count = latents // GROUP
+    groups = pre.view(n, count, GROUP).amax(-1).topk(k, dim=-1, sorted=False).indices
+    near = functional.embedding(groups + torch.arange(n)[:, None] * count, pre.view(-1, GROUP)).flatten(1)
+    values, places = near.topk(k, dim=-1, sorted=False)
+    return values, groups.gather(1, places // GROUP) * GROUP + places % GROUP
+
+
+def _by_value(grad: Float[Tensor, "n d_in"], w_dec: Float[Tensor, "d_sae d_in"], indices: Int[Tensor, "n k"]) -> Float[Tensor, "n k"]:
+    """Gradient of each active value: the product of its row and its latent's direction."""
+    n, k = indices.shape
+    if grad.device.type == "cpu":
+        rows = torch.arange(0, n * k + 1, k)
+        wanted = torch.sparse_csr_tensor(rows, indices.flatten(), grad.new_zeros(n * k), (n, len(w_dec)), check_invariants=False)
+        return torch.sparse.sampled_addmm(wanted, grad, w_dec.T, beta=0.0).values().view(n, k)
+    # In parts: w_dec[indices] would be [n, k, d_in] at once.
+    parts = zip(indices.split(256), grad.split(256), strict=True)
+    return torch.cat([torch.bmm(w_dec[i], g.unsqueeze(-1)).squeeze(-1) for i, g in parts])
+
+
 class _Reconstruct(torch.autograd.Function):
     """(input - b_dec) -> decoded top-k latents, without bias. W_enc [d_in, d_sae], W_dec [d_sae, d_in]."""
 
     @staticmethod
     def forward(ctx, x, w_enc, b_enc, w_dec, k: int, low: bool):  # pyright: ignore[reportIncompatibleMethodOverride]
-        pre = (x.bfloat16() @ w_enc.bfloat16()).float().add_(b_enc) if low else torch.addmm(b_enc, x, w_enc)
-        values, indices = pre.topk(k, dim=-1, sorted=False)
+        values, indices = active(x, w_enc, b_enc, k, low)
         values = values.relu()
         ctx.save_for_backward(x, w_enc, w_dec, values, indices)
         ctx.mark_non_differentiable(values, indices)
@@ -46,9 +91,8 @@ class _Reconstruct(torch.autograd.Function):
     def backward(ctx, grad, *_):  # pyright: ignore[reportIncompatibleMethodOverride]
         x, w_enc, w_dec, values, indices = ctx.saved_tensors
         latents = w_dec.shape[0]
-        # In parts: w_dec[indices] would be [n, k, d_in] at once.
-        parts = zip(indices.split(256), grad.split(256), strict=True)
-        by_value = torch.cat([torch.bmm(w_dec[i], g.unsqueeze(-1)).squeeze(-1) for i, g in parts]) * (values > 0)
+        grad = grad.contiguous()
+        by_value = _by_value(grad, w_dec, indices) * (values > 0)
         places = ByLatent(indices, latents)
         g_enc = (places.matrix(by_value) @ x).T
         g_bias = torch.zeros(latents, dtype=grad.dtype, device=grad.device).index_add_(0, indices.flatten(), by_value.flatten())
@@ -61,6 +105,8 @@ class SparseTopKTrainingSAE(TopKTrainingSAE):
 
     low_precision = False
     """The encoder's product in bfloat16 while training."""
+    unit_decoder = True
+    """Each latent's direction is kept at norm 1 in training. An SAE that was made otherwise would be another one after its first step."""
 
     def training_forward_pass(self, step_input: TrainStepInput) -> TrainStepOutput:
         dead = step_input.dead_neuron_mask
@@ -72,6 +118,11 @@ class SparseTopKTrainingSAE(TopKTrainingSAE):
         places = torch.stack([torch.arange(len(x), device=x.device).repeat_interleave(self.cfg.k), indices.flatten()])
         acts = torch.sparse_coo_tensor(places, values.flatten(), (len(x), self.cfg.d_sae), check_invariants=False)
         return TrainStepOutput(sae_in=x, sae_out=out, feature_acts=acts, hidden_pre=acts, loss=loss, losses={"mse_loss": loss})
+
+
+def has_unit_decoder(sae: TopKTrainingSAE) -> bool:
+    """Whether every direction has norm 1, bfloat16 rounding allowed."""
+    return bool(((sae.W_dec.detach().norm(dim=-1) - 1).abs() < 0.01).all())
 
 
 def reconstructed(sae: SparseTopKTrainingSAE, x: Float[Tensor, "n d_in"]) -> tuple[Float[Tensor, "n d_in"], Float[Tensor, "n k"], Int[Tensor, "n k"]]:

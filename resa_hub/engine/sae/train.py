@@ -1,17 +1,22 @@
 """Stage I: train a TopK SAE with SAELens' trainer on activations of plain transformers models."""
 
-from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
+from ...adapter.manifest import SaeStart
 from ...progress import Progress
 from ...recipe import SaeSettings
+from ...sources import SaeFiles
 from ..checkpoint import Checkpoint
 from ..split import hook_path, prefix
 from . import activations
 from .activations import Sources
-from .files import load, new
+from .files import new
 from .fit import fit
 from .quality import quality
+from .shards import Shards
+from .start import begin
 from .topk import SparseTopKTrainingSAE
 
 
@@ -19,6 +24,8 @@ class Trained(NamedTuple):
     sae: SparseTopKTrainingSAE
     quality: dict[str, float]
     tokens: int
+    """Seen in training; none for mode pretrained."""
+    start: SaeStart | None = None
 
 
 def train(
@@ -26,21 +33,32 @@ def train(
     held_out: Sources,
     settings: SaeSettings,
     hookpoint: str,
-    start: Path | None,
+    start: SaeFiles | None,
     seed: int,
     progress: Progress,
     checkpoint: Checkpoint = Checkpoint(),
+    shards: Shards | None = None,
 ) -> Trained:
-    """An SAE of the states at `hookpoint`, from scratch or continuing from the SAELens folder `start`.
+    """An SAE of the states at `hookpoint`, from scratch or continuing from `start`, whose latents and k then count.
 
-    checkpoint: holds the state of a run that was killed. Raises `RunFailed` on a loss that is not finite and `DoesNotFit` for a start of another width.
+    checkpoint: holds the state of a run that was killed. shards: activations on disk. Raises `RunFailed` on a loss that is not finite and `DoesNotFit` for a
+    start that cannot be taken.
     """
     model = sources[0][0]
     width = prefix(model, sources[0][1][0].ids[:1].to(model.device), hookpoint).shape[-1]
-    sae = load(start, width, hookpoint) if start else new(width, settings, hookpoint, seed)
+    record, tokens = None, 0
+    if start:
+        sae, record = begin(start, width, hookpoint, held_out, progress)
+        found = msgspec.structs.replace(settings, latents=sae.cfg.d_sae, k=sae.cfg.k)
+        if found != settings:
+            progress.say(f"  the SAE has {found.latents:,} latents, k = {found.k}: they count, not the recipe's {settings.latents:,} and {settings.k}")
+        settings = found
+    else:
+        sae = new(width, settings, hookpoint, seed)
     sae.cfg.metadata.hf_hook_name = hook_path(model, hookpoint)
     if settings.mode != "pretrained":
-        steps = settings.steps or max(1, int(activations.count(sources, settings.skip_first) * settings.epochs) // settings.batch_tokens)
-        fit(sae, sources, settings, hookpoint, steps, fresh=start is None, seed=seed, progress=progress, checkpoint=checkpoint)
+        tokens = activations.count(sources, settings.skip_first)
+        steps = settings.steps or max(1, int(tokens * settings.epochs) // settings.batch_tokens)
+        fit(sae, sources, settings, hookpoint, steps, fresh=start is None, seed=seed, progress=progress, checkpoint=checkpoint, shards=shards)
     sae.requires_grad_(False)
-    return Trained(sae, quality(sae, held_out, hookpoint), activations.count(sources, settings.skip_first))
+    return Trained(sae, quality(sae, held_out, hookpoint, settings.skip_first, progress), tokens, record)

@@ -11,12 +11,13 @@ import torch
 from sae_lens import TopKTrainingSAEConfig
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ...adapter.manifest import SaeStart
 from ...errors import Usage
 from ...operations import Sizes, sae_training
 from ...progress import Progress
 from ...recipe import Recipe, Rollouts
 from ...refs import layer_of
-from ...sources import Rows
+from ...sources import Rows, SaeFiles
 from ..checkpoint import Checkpoint
 from ..cost import Ledger, sizes
 from ..generate.rollouts import rollouts
@@ -24,6 +25,7 @@ from ..generate.sampling import Completion
 from ..lora import State
 from ..models import Source, end_tokens, load, load_tokenizer
 from ..sae.activations import Sources
+from ..sae.shards import Shards
 from ..sae.topk import SparseTopKTrainingSAE
 from ..sae.train import Trained, train
 from ..split import check_halves
@@ -53,8 +55,9 @@ class Session:
     """The models, texts and settings of one extraction, loaded on first use.
 
     ledger: states and costs, kept over a kill where it has a folder. rollouts_folder: rollouts shared by all extractions of a workspace.
-    memory: bytes that the teacher's states may take, half of the free memory when nothing is said. siblings: by the names that the recipe gives them.
-    reference: folder of the adapter whose norm the method `random` takes.
+    memory: bytes that the teacher's states may take, half of the free memory when nothing is said. disk: bytes for
+    activations that do not fit one buffer of stage I. siblings: by the names that the recipe gives them.
+    sae_starts: what modes pretrained and finetuned start from, by hookpoint. reference: folder of the adapter whose norm the method `random` takes.
     """
 
     def __init__(
@@ -65,20 +68,21 @@ class Session:
         template: str | None,
         trigger: Rows,
         elicit: Rows,
-        sae_start: Path | None,
+        sae_starts: Mapping[str, SaeFiles] | None,
         progress: Progress,
         *,
         ledger: Ledger | None = None,
         rollouts_folder: Path | None = None,
         memory: int | None = None,
+        disk: int = 0,
         siblings: Mapping[str, Source] | None = None,
         reference: Path | None = None,
     ) -> None:
-        self.recipe, self.template, self.progress, self.sae_start = recipe, template, progress, sae_start
+        self.recipe, self.template, self.progress, self.sae_starts = recipe, template, progress, sae_starts or {}
         self.trigger, self.elicit = trigger, elicit
         self.ledger, self.rollouts_folder = ledger or Ledger(), rollouts_folder
         self.memory = free_memory() // 2 if memory is None else memory
-        self.reference = reference
+        self.disk, self.reference = disk, reference
         self.development: Any = None
         """What the screen judges on, once it is made."""
         self._source, self._target = source, target
@@ -211,17 +215,22 @@ class Session:
             sae = SparseTopKTrainingSAE(TopKTrainingSAEConfig.from_dict(state["config"]))
             sae.load_state_dict(state["weights"])
             sae.to(self.target.device).requires_grad_(False)
-            return Trained(sae=sae, **state["rest"])
+            start = state["rest"].pop("start")
+            return Trained(sae=sae, start=msgspec.convert(start, SaeStart | None), **state["rest"])
         with self.ledger.stage("sae"):
-            trained = train(sources, held_out, recipe.sae, hookpoint, self.sae_start, recipe.seed, self.progress, checkpoint)
+            shards = Shards(self.ledger.folder / "activations" / hookpoint, self.disk) if self.disk and self.ledger.folder else None
+            start = self.sae_starts.get(hookpoint)
+            trained = train(sources, held_out, recipe.sae, hookpoint, start, recipe.seed, self.progress, checkpoint, shards)
         sae, settings = trained.sae, recipe.sae
         steps = 0 if settings.mode == "pretrained" else settings.steps or max(1, int(trained.tokens * settings.epochs) // settings.batch_tokens)
         below = sizes(self.source).up_to(layer_of(hookpoint))
-        training = sae_training(sae.cfg.d_in, sae.cfg.d_sae, settings.k)
+        training = sae_training(sae.cfg.d_in, sae.cfg.d_sae, sae.cfg.k)
         operations = 2.0 * below * trained.tokens + steps * settings.batch_tokens * training
         self.ledger.add("sae", steps * settings.batch_tokens, operations)
-        rest = {key: value for key, value in trained._asdict().items() if key != "sae"}
+        rest = {key: msgspec.to_builtins(value) for key, value in trained._asdict().items() if key != "sae"}
         self.ledger.save(name, {"config": sae.cfg.to_dict(), "weights": sae.state_dict(), "rest": rest})
+        if shards:
+            shards.close()
         return trained
 
     def probe_texts(self, batches: list[Batch]) -> tuple[str, ...]:
