@@ -1,0 +1,18 @@
+"""`python -m bench.smollm2 [--workspace FOLDER]`: the whole experiment; killed and run again, it goes on."""
+
+import argparse
+import os
+from pathlib import Path
+
+from resa_hub.progress import Progress
+
+from . import experiment, workspace
+
+parser = argparse.ArgumentParser(prog="python -m bench.smollm2", description=__doc__)
+parser.add_argument("--workspace", type=Path, default=Path("smollm2-workspace"), help="models, adapters, samples and results; about 6 GB")
+parser.add_argument("--only", choices=("build", "extract", "all"), default="all", help="how far to go")
+arguments = parser.parse_args()
+home = arguments.workspace.resolve()
+home.mkdir(parents=True, exist_ok=True)
+os.chdir(home)  # the registry of the workspace names its models by relative paths
+experiment.run(home, workspace.FULL, Progress(), arguments.only)
