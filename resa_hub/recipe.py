@@ -97,6 +97,10 @@ class Rollouts(Strict, frozen=True, kw_only=True):
     """Models kin to the target that write an equal part of the rollouts each; on them the teacher is the sibling itself, patched."""
     difference: Literal["target", "sibling"] = "target"
     """On a sibling's rollouts: the source is compared with the target, or with that sibling."""
+    student: Literal["target", "writer"] = "target"
+    """What the LoRA stands on while it learns from a sibling's rollouts: the target, or that sibling, so that one LoRA has to serve them all."""
+    source_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
+    """Share of the rollouts that the source writes: its own ways are where a student that has learnt from it will be. Their teacher is the target, patched."""
 
 
 class Screen(Strict, frozen=True, kw_only=True):

@@ -10,8 +10,8 @@ import torch
 from resa_hub import datasets
 from resa_hub.adapter.files import CONFIG
 from resa_hub.adapter.store import Adapter, verify
-from resa_hub.engine.lora import norms
-from resa_hub.engine.models import Source
+from resa_hub.engine.lora import new_lora, norms, share_lora
+from resa_hub.engine.models import Source, load_base
 from resa_hub.engine.sae.codes import reconstruct
 from resa_hub.engine.split import final_state, prefix
 from resa_hub.engine.tune import feature_diff, pca_diff, screen, selection
@@ -103,6 +103,29 @@ def test_siblings_write_an_equal_part_and_are_moved_by_what_moves_the_target() -
     other = session("rollouts.siblings=[tiny-r1b]", "rollouts.difference=sibling")
     assert not torch.allclose(final(other, batch, patch), moved, atol=1e-2)
     assert torch.equal(states(other, batch, "layers.2")[1], prefix(sibling, batch.ids, "layers.2"))
+
+
+def test_the_source_writes_its_share_and_the_target_is_moved_along_it() -> None:
+    one = session("rollouts.source_share=0.5", "rollouts.siblings=[tiny-r1b]")
+    assert {name: len(asked) for name, asked in one.writers.items()} == {"source": 24, "target": 12, "tiny-r1b": 12}
+    written = {bytes(row.numpy().tobytes()) for batch in one.rollouts("source", one.writers["source"]) for row in batch.ids}
+    batch = next(b for b in one.own() if bytes(b.ids[0].numpy().tobytes()) in written)
+    assert one.writer(batch) is one.target
+    assert torch.equal(final(one, batch, {"layers.2": lambda other, own: 0 * own})[:, 1:], final_state(one.target, batch.ids)[:, 1:])
+    assert list(session("rollouts.source_share=1.0").writers) == ["source"] and list(session().writers) == ["target"]
+
+
+def test_one_lora_learns_on_the_target_and_on_a_sibling_at_once(tmp_path: Path) -> None:
+    base = load_base(tiny("tiny-r1"))
+    settings = planned().recipe.lora
+    student = new_lora(base, settings, None, 0)
+    other = share_lora(student, load_base(tiny("tiny-r1b")), settings).train()
+    batch = session().own()[0]
+    final_state(other.get_base_model(), batch.ids).square().sum().backward()  # pyright: ignore[reportArgumentType]
+    taught = [p for n, p in student.named_parameters() if ".lora_B." in n]
+    assert taught and all(p.grad is not None and bool(p.grad.any()) for p in taught)
+    alone, together = (quick(tmp_path, "rollouts.siblings=[tiny-r1b]", f"rollouts.student={which}") for which in ("target", "writer"))
+    assert alone.manifest.content_hash != together.manifest.content_hash and together.manifest.probe.kl > 0
 
 
 @pytest.mark.slow

@@ -62,6 +62,16 @@ def module_of(name: str) -> str:
     return name.rpartition(".lora_")[0].rpartition(".")[2]
 
 
+def share_lora(peft: PeftModel, model: PreTrainedModel, settings: LoraSettings) -> PeftModel:
+    """The very tensors of `peft`'s LoRA on another model of the same shapes: who trains one trains both."""
+    other = new_lora(model, settings, None, 0)
+    ours = dict(peft.named_modules())
+    for name, module in other.named_modules():
+        if isinstance(module, torch.nn.Linear) and (".lora_A." in name or ".lora_B." in name):
+            module.weight = ours[name].weight  # pyright: ignore[reportAttributeAccessIssue]
+    return other
+
+
 def state_of(peft: PeftModel, adapter: str = "default") -> State:
     state = get_peft_model_state_dict(peft, adapter_name=adapter, save_embedding_layers=False)
     return {name: state[name].detach().cpu().contiguous() for name in sorted(state)}

@@ -7,8 +7,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ...operations import tuning
+from ...recipe import Rollouts
 from ..kl import Head
-from ..lora import new_lora, state_of
+from ..lora import new_lora, share_lora, state_of
 from ..sae.train import Trained
 from ..split import final_state, head
 from ..text import Batch
@@ -36,10 +37,16 @@ def distill(
 
     student = new_lora(session.student(), recipe.lora, None, recipe.seed)
     inner: PreTrainedModel = student.get_base_model()  # pyright: ignore[reportAssignmentType]
+    inners = {"": inner} | {name: share_lora(student, session.student(name), recipe.lora).train().get_base_model() for name in _taught(session, batches)}
+
+    def forward(example: Example) -> Tensor:
+        on: PreTrainedModel = inners.get(example.batch.writer, inner)  # pyright: ignore[reportAssignmentType]
+        return final_state(on, example.batch.ids.to(on.device))
+
     own_head = head(inner)
     probes, tokens = session.probe_texts(batches), sum(trained.tokens for trained in saes.values())
     found = dict(findings)
-    loss = to_teacher(lambda example: final_state(inner, example.batch.ids.to(inner.device)), (own_head, teacher_head or own_head), recipe.training)
+    loss = to_teacher(forward, (own_head, teacher_head or own_head), recipe.training)
     for number in range(1, recipe.rounds + 1):
         if number > 1:
             batches = session.student_rollouts(inner, state_of(student))
@@ -57,3 +64,9 @@ def distill(
         tokens += recipe.training.epochs * sum(batch.tokens for batch in batches)
         found |= ends(losses) if number == 1 else {f"round_{number}": ends(losses)}
     return Extracted(state_of(student), None, saes, probes, tokens, found)
+
+
+def _taught(session: Session, batches: list[Batch]) -> list[str]:
+    """Siblings on which the LoRA stands while it learns from what they wrote; their heads are the target's, or as good as."""
+    together = (session.recipe.rollouts or Rollouts()).student == "writer"
+    return sorted({batch.writer for batch in batches if batch.writer}) if together else []

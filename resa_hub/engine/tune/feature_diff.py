@@ -79,7 +79,7 @@ def states_for(session: Session, own: list[Batch]) -> tuple[Sources, Sources]:
     learn, judge = held_out(own)
     sources, tests = [_read(session, part) for part in (learn, judge)]
     if session.recipe.rollouts is None or session.recipe.rollouts.of_source:
-        learn, judge = held_out(session.rollouts("source"))
+        learn, judge = held_out(session.rollouts("source", session.writers.get("source")))
         sources, tests = [(session.source, learn), *sources], [(session.source, judge), *tests]
     return sources, tests
 

@@ -111,9 +111,9 @@ class Session:
     def examples_folder(self) -> Path | None:
         return self.ledger.folder / "examples" if self.ledger.folder else None
 
-    def student(self) -> PreTrainedModel:
-        """A second copy of the target, to carry the LoRA."""
-        return load(self._target, self.recipe.dtype)
+    def student(self, name: str = "target") -> PreTrainedModel:
+        """A second copy of the target, or of a sibling, to carry the LoRA."""
+        return load(self._files[name], self.recipe.dtype)
 
     def settle(self, **choices: Any) -> None:
         """What was left open is chosen from here on."""
@@ -139,14 +139,21 @@ class Session:
     def questions(self) -> list[str]:
         return [question for question, _ in self.elicit.pairs[: (self.recipe.rollouts or Rollouts()).count]]
 
+    @property
+    def writers(self) -> dict[str, list[str]]:
+        """Who writes the rollouts to train on, and the questions each is asked: `source` its share, target and siblings equal parts of the rest."""
+        settings, asked = self.recipe.rollouts or Rollouts(), self.questions
+        first = round(settings.source_share * len(asked))
+        names = ("target", *settings.siblings)
+        parts = {"source": asked[:first]} | {name: asked[first:][number :: len(names)] for number, name in enumerate(names)}
+        return {name: part for name, part in parts.items() if part}
+
     def own(self) -> list[Batch]:
-        """What is trained on: rollouts of the target; with siblings, an equal part of each, in an order that the seed decides."""
-        siblings = (self.recipe.rollouts or Rollouts()).siblings
-        if not siblings:
-            return self.rollouts("target")
-        names = ("target", *siblings)
-        parts = [self.rollouts(name, self.questions[number :: len(names)]) for number, name in enumerate(names)]
-        found = [batch._replace(writer="" if name == "target" else name) for name, part in zip(names, parts, strict=True) for batch in part]
+        """What is trained on: the rollouts of all writers, in an order that the seed decides. The teacher of those that the source wrote is the target, patched."""
+        parts = {name: self.rollouts(name, asked) for name, asked in self.writers.items()}
+        found = [batch._replace(writer="" if name in ("source", "target") else name) for name, part in parts.items() for batch in part]
+        if len(parts) == 1:
+            return found
         return [found[i] for i in torch.randperm(len(found), generator=torch.Generator().manual_seed(self.recipe.seed)).tolist()]
 
     def fresh(self, count: int) -> list[Batch]:
