@@ -16,7 +16,7 @@ from resa_hub.progress import Progress
 from tests.models import random_model
 
 SMALL = workspace.Size(sloppy=24, clean=24, train=24, dev=8, test=10, rollouts=16, latents=32, k=4, sae_steps=3, epochs=1, layer=1, samples=1)
-ARMS = (Arm("features", "feature-diff", ("features=4",), main=True), Arm("logits", "logit-distill"))
+GROUPS = ((Arm("features", "feature-diff", ("features=4",), controls=1),),)
 
 
 def tiny(folder: Path) -> None:
@@ -46,20 +46,19 @@ def test_chains_are_right_and_splits_do_not_overlap() -> None:
             assert not clean or chain.count("=") == task.OPERATIONS
 
 
+@pytest.mark.slow
 def test_the_whole_experiment_runs_and_is_not_run_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
-    found = experiment.run(tmp_path, SMALL, Progress(quiet=True), arms=ARMS, base=tiny)
+    found = experiment.run(tmp_path, SMALL, Progress(quiet=True), groups=GROUPS, base=tiny)
     assert [(e["adapter"], e["target"], e["fit"]) for e in found] == [
-        (f"{arm}-s0@0.1.0", target, fit) for target, fit in ((workspace.TARGET, "exact"), (workspace.SIBLING, "kin")) for arm in ("features", "logits")
+        ("features-s0@0.1.0", workspace.TARGET, "exact"), ("features-s0@0.1.0", workspace.SIBLING, "kin"),
     ]  # fmt: skip
     assert [c["against"] for c in found[0]["comparisons"]] == ["base", "random-1"]
-    written = (tmp_path / "results.md").read_text()
-    assert written.count("| features-s0 |") == 2 and "| logits-s0 |" in written
-    manifest = (tmp_path / "adapters/features-s0/0.1.0/resa.json").read_text()
-    assert str(tmp_path) not in manifest
+    assert (tmp_path / "results.md").read_text().count("| features-s0 |") == 2
+    assert str(tmp_path) not in (tmp_path / "adapters/features-s0/0.1.0/resa.json").read_text()
     before = json.loads((tmp_path / "steps.json").read_text())
     capfd.readouterr()
-    assert experiment.run(tmp_path, SMALL, Progress(quiet=True), arms=ARMS, base=tiny) == found
+    assert experiment.run(tmp_path, SMALL, Progress(quiet=True), groups=GROUPS, base=tiny) == found
     assert json.loads((tmp_path / "steps.json").read_text()) == before and not capfd.readouterr().out
 
 
@@ -67,6 +66,6 @@ def test_a_model_that_was_cut_off_is_made_anew(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models" / f".{workspace.BASE}").mkdir(parents=True)
     (tmp_path / "models" / f".{workspace.BASE}" / "model.safetensors").write_bytes(b"cut")
-    experiment.run(tmp_path, replace(SMALL, sloppy=8, clean=8), Progress(quiet=True), only="build", base=tiny)
+    experiment.run(tmp_path, replace(SMALL, sloppy=8, clean=8), Progress(quiet=True), only_build=True, base=tiny)
     assert workspace.files(workspace.BASE).config["model_type"] == "llama"
     assert not list((tmp_path / "models").glob(".*"))

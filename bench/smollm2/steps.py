@@ -22,7 +22,7 @@ def cpu_seconds() -> float:
 
 
 class Steps:
-    """`steps.json` of the workspace: name -> what a finished step gave and cost. A step that was killed is begun again; the product's commands go on by themselves."""
+    """`steps.json` of the workspace: name -> what a finished step gave and cost. A killed step is begun again; the product's commands go on by themselves."""
 
     def __init__(self, home: Path) -> None:
         self.home, self.file = home, home / "steps.json"

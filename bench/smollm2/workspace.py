@@ -16,8 +16,9 @@ from resa_hub.sources import Files, locate
 from . import models, package, task
 from .steps import Steps
 
-BASE, TARGET, SIBLING, HELPER, SOURCE = "smollm2", "smol-t", "smol-t2", "smol-t3", "smol-s"
-SEEDS = {TARGET: 101, SIBLING: 202, HELPER: 303, SOURCE: 505}
+BASE, TARGET, HELPER, SIBLING, SOURCE = "smollm2", "smol-t", "smol-t2", "smol-t3", "smol-s"
+"""The helper is the sibling that was looked at in development; the sibling was not, and no arm is trained on it."""
+SEEDS = {TARGET: 101, HELPER: 202, SIBLING: 303, SOURCE: 505}
 DATA_SEED = 7
 
 
@@ -29,19 +30,17 @@ class Size:
     """Chains that a target is taught."""
     clean: int = 320
     """Chains that the source is taught."""
-    train: int = 512
-    """Questions for rollouts."""
-    dev: int = 200
-    test: int = 400
-    rollouts: int = 288
+    train: int = 256
+    """Questions for rollouts, and for the screen behind them."""
+    dev: int = 100
+    test: int = 150
+    rollouts: int = 160
     latents: int = 4_096
     k: int = 32
     sae_steps: int = 300
     epochs: int = 2
-    layer: int = 20
+    layer: int = 25
     samples: int = 2
-    controls: int = 1
-    seeds: int = 3
 
 
 FULL = Size()
@@ -58,7 +57,7 @@ def build(steps: Steps, size: Size, progress: Progress, base: Callable[[Path], N
     steps.folder(BASE, base)
     steps.folder(TARGET, lambda to: _target(TARGET, size, to, progress))
     steps.folder(SOURCE, lambda to: models.make_adapter(files(TARGET), SOURCE, task.chains(size.clean, SEEDS[SOURCE], True), SEEDS[SOURCE], to, progress))
-    for name in (SIBLING, HELPER):
+    for name in (HELPER, SIBLING):
         steps.folder(name, lambda to, name=name: _target(name, size, to, progress))
     for split, count in (("train", size.train), ("dev", size.dev), ("test", size.test)):
         _write_problems(Path("data") / f"{split}.jsonl", split, count)
@@ -86,7 +85,7 @@ def registry(size: Size) -> dict[str, Any]:
     data = {"name": "chain-train", "rows": size.train}
     return {
         "models": {
-            **{name: {"id": f"./models/{name}"} for name in (TARGET, SIBLING, HELPER)},
+            **{name: {"id": f"./models/{name}"} for name in (TARGET, HELPER, SIBLING)},
             SOURCE: {"base": TARGET, "adapter": {"id": f"./models/{SOURCE}"}, "recipes": {"feature-diff": "smol"}},
         },
         "datasets": {"chain-train": {"id": "./data/train.jsonl"}},
@@ -96,8 +95,8 @@ def registry(size: Size) -> dict[str, Any]:
                 "method": "feature-diff", "source": SOURCE, "target": TARGET, "hookpoint": f"layers.{size.layer}", "trigger": data, "elicit": data,
                 "sae": {"mode": "scratch", "latents": size.latents, "k": size.k, "learning_rate": 1e-3, "batch_tokens": 768, "steps": size.sae_steps},
                 "lora": {"rank": 16, "alpha": 32, "dropout": 0.0},
-                "training": {"learning_rate": 1e-3, "epochs": size.epochs, "batch_rows": 8, "schedule": "cosine", "chunk_tokens": None},
-                "rollouts": {"count": size.rollouts, "temperature": 1.0, "new_tokens": 32},
+                "training": {"learning_rate": 1e-3, "epochs": size.epochs, "batch_rows": 4, "schedule": "cosine", "chunk_tokens": None},
+                "rollouts": {"count": size.rollouts, "temperature": 1.0, "new_tokens": 32, "source_share": 1.0},
                 "features": 64, "dtype": "float32",
             },
         },

@@ -149,7 +149,7 @@ class Session:
         return {name: part for name, part in parts.items() if part}
 
     def own(self) -> list[Batch]:
-        """What is trained on: the rollouts of all writers, in an order that the seed decides. The teacher of those that the source wrote is the target, patched."""
+        """What is trained on: the rollouts of all writers, in an order that the seed decides. On those of the source the teacher is the target, patched."""
         parts = {name: self.rollouts(name, asked) for name, asked in self.writers.items()}
         found = [batch._replace(writer="" if name in ("source", "target") else name) for name, part in parts.items() for batch in part]
         if len(parts) == 1:
