@@ -19,16 +19,17 @@ class Arm:
 
 
 OF_TARGET = "rollouts.source_share=0"
+SAME_SAE = ("sae.mode=pretrained", "sae.origin=./adapters/features-s0/0.1.0/sae/layers.{layer}")
+"""The SAE of the first main arm: only the named thing differs from it."""
 MAIN = (Arm("features", "feature-diff", seeds=3, controls=1),)
 """The features' own claim: three seeds of everything, SAE and rollouts included."""
-OTHERS = (
+CONTRASTS = (
     Arm("logits", "logit-distill"),
-    Arm("random-features", "random-features"),
-    Arm("features-of-target", "feature-diff", (OF_TARGET,)),
+    Arm("random-features", "random-features", SAME_SAE),
+    Arm("features-of-target", "feature-diff", (*SAME_SAE, OF_TARGET)),
     Arm("logits-of-target", "logit-distill", (OF_TARGET,)),
-    Arm("pca", "pca-diff"),
-    Arm("sae-tuning", "sae-tuning"),
 )
-"""What else the same source, target and budget give: the upper bound, the control of which features, rollouts of the target in place of the source's."""
-GROUPS = (MAIN, OTHERS)
+"""The upper bound, the control of which features, and both on rollouts of the target in place of the source's."""
+BASELINES = (Arm("pca", "pca-diff", ("scale=1",)), Arm("sae-tuning", "sae-tuning"))
+GROUPS = (MAIN, CONTRASTS, BASELINES)
 """Each group is one family of tests on a target, and is finished before the next one is begun."""

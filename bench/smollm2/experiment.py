@@ -29,7 +29,7 @@ def run(
         names = [name for arm in arms for name, _ in arm.adapters()]
         for arm in arms:
             for name, seed in arm.adapters():
-                steps.once(f"extract {name}", lambda name=name, seed=seed, arm=arm: _extract(steps, arm, name, seed))
+                steps.once(f"extract {name}", lambda name=name, seed=seed, arm=arm: _extract(steps, size, arm, name, seed))
         for target in (TARGET, SIBLING):
             steps.once(f"attach {names[0]} to {target}", lambda target=target, name=names[0]: steps.command("attach", name, "--target", target))
             controls = max(arm.controls for arm in arms)
@@ -39,8 +39,8 @@ def run(
     return evaluations
 
 
-def _extract(steps: Steps, arm: Arm, name: str, seed: int) -> Any:
-    settings = [part for setting in arm.settings for part in ("--set", setting)]
+def _extract(steps: Steps, size: Size, arm: Arm, name: str, seed: int) -> Any:
+    settings = [part for setting in arm.settings for part in ("--set", setting.format(layer=size.layer))]
     return steps.command(
         "extract", "--source", SOURCE, "--recipe", "smol", "--method", arm.method, "--name", name, "--seed", str(seed), *settings
     )  # fmt: skip

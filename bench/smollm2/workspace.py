@@ -97,7 +97,7 @@ def registry(size: Size) -> dict[str, Any]:
                 "lora": {"rank": 16, "alpha": 32, "dropout": 0.0},
                 "training": {"learning_rate": 1e-3, "epochs": size.epochs, "batch_rows": 4, "schedule": "cosine", "chunk_tokens": None},
                 "rollouts": {"count": size.rollouts, "temperature": 1.0, "new_tokens": 32, "source_share": 1.0},
-                "features": 64, "dtype": "float32",
+                "features": 64, "scale": 1.5, "dtype": "float32",
             },
         },
     }  # fmt: skip
