@@ -29,7 +29,7 @@ def convert(package: Path, folder: Path) -> None:
     tokenizer.chat_template = TEMPLATE
     read = AutoModelForCausalLM.from_pretrained(found.parent, gguf_file=GGUF, dtype=torch.float32)
     config = read.config
-    del config.quantization_config  # else it is saved as a model that has to be dequantised
+    del config.quantization_config  # pyright: ignore[reportAttributeAccessIssue]  # else it is saved as a model that has to be dequantised
     model = LlamaForCausalLM(config)
     model.load_state_dict(read.state_dict())
     model.save_pretrained(folder)
