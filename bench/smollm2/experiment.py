@@ -1,15 +1,16 @@
 """build -> extract -> attach -> eval -> results.md, each step once, through the product's own commands."""
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from resa_hub.progress import Progress
 
-from . import report
+from . import forced, report, task
 from .arms import GROUPS, Arm
 from .steps import Steps
-from .workspace import SIBLING, SOURCE, TARGET, Size, build, pretrained
+from .workspace import DATA_SEED, SIBLING, SOURCE, TARGET, Size, build, files, pretrained
 
 
 def run(
@@ -25,7 +26,7 @@ def run(
     steps = Steps(home)
     build(steps, size, progress, base)
     evaluations: list[dict[str, Any]] = []
-    for number, arms in enumerate(() if only_build else groups):
+    for arms in () if only_build else groups:
         names = [name for arm in arms for name, _ in arm.adapters()]
         for arm in arms:
             for name, seed in arm.adapters():
@@ -33,10 +34,23 @@ def run(
         for target in (TARGET, SIBLING):
             steps.once(f"attach {names[0]} to {target}", lambda target=target, name=names[0]: steps.command("attach", name, "--target", target))
             controls = max(arm.controls for arm in arms)
-            label = f"eval group {number + 1} on {target}"
+            label = f"eval {', '.join(names)} on {target}"
             evaluations += steps.once(label, lambda target=target, names=names, count=controls: _evaluate(steps, size, names, target, count))
             _write(home, steps, evaluations)
+    if evaluations:
+        _write(home, steps, evaluations, _forced(steps, size, home))
     return evaluations
+
+
+def _forced(steps: Steps, size: Size, home: Path) -> dict[str, dict[str, float]]:
+    """Arithmetic alone: target, source, sibling, and both with the first adapter on them."""
+    asked = list(islice(task.problems("test", DATA_SEED), size.forced))
+    source, adapter = home / "models" / SOURCE, home / "adapters/features-s0/0.1.0"
+    cases = {
+        f"{name} + {what}" if what else name: (name, folder)
+        for name in (TARGET, SIBLING) for what, folder in (("", None), (SOURCE, source), ("features-s0", adapter))
+    }  # fmt: skip
+    return {label: steps.once(f"forced {label}", lambda n=name, f=folder: forced.accuracy(files(n), f, asked)) for label, (name, folder) in cases.items()}
 
 
 def _extract(steps: Steps, size: Size, arm: Arm, name: str, seed: int) -> Any:
@@ -55,6 +69,6 @@ def _evaluate(steps: Steps, size: Size, names: list[str], target: str, controls:
     return found.get("evaluations", [found])
 
 
-def _write(home: Path, steps: Steps, evaluations: list[dict[str, Any]]) -> None:
-    parts = [report.scores(evaluations), report.gains(evaluations), report.costs(steps.done)]
+def _write(home: Path, steps: Steps, evaluations: list[dict[str, Any]], alone: dict[str, dict[str, float]] | None = None) -> None:
+    parts = [report.scores(evaluations), report.gains(evaluations), report.forced(alone or {}), report.costs(steps.done)]
     (home / "results.md").write_text("\n\n".join("\n".join(part) for part in parts) + "\n")

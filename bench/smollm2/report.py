@@ -38,6 +38,12 @@ def gains(evaluations: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def forced(alone: dict[str, dict[str, float]]) -> list[str]:
+    """Accuracy where every step is forced."""
+    lines = ["| model | answer right % | single step right % |", "|---|---|---|"]
+    return lines + [f"| {name} | {100 * found['answer']:.0f} | {100 * found['step']:.1f} |" for name, found in alone.items()]
+
+
 def costs(done: dict[str, dict[str, Any]]) -> list[str]:
     total = [sum(step[key] for step in done.values()) for key in ("seconds", "cpu_seconds")]
     lines = ["| step | seconds | CPU seconds |", "|---|---|---|"]

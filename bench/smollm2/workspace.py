@@ -33,7 +33,7 @@ class Size:
     train: int = 256
     """Questions for rollouts, and for the screen behind them."""
     dev: int = 100
-    test: int = 150
+    test: int = 100
     rollouts: int = 160
     latents: int = 4_096
     k: int = 32
@@ -41,6 +41,8 @@ class Size:
     epochs: int = 2
     layer: int = 25
     samples: int = 2
+    forced: int = 50
+    """Test problems on which models are made to take every step."""
 
 
 FULL = Size()
