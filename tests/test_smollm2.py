@@ -16,7 +16,7 @@ from resa_hub.progress import Progress
 from tests.models import random_model
 
 SMALL = workspace.Size(sloppy=24, clean=24, train=24, dev=8, test=10, rollouts=16, latents=32, k=4, sae_steps=3, epochs=1, layer=1, samples=1, forced=4)
-GROUPS = ((Arm("features", "feature-diff", ("features=4",), controls=1),),)
+ARMS = (Arm("features-s0", "feature-diff", ("features=4",)),)
 
 
 def tiny(folder: Path) -> None:
@@ -49,7 +49,7 @@ def test_chains_are_right_and_splits_do_not_overlap() -> None:
 @pytest.mark.slow
 def test_the_whole_experiment_runs_and_is_not_run_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
-    found = experiment.run(tmp_path, SMALL, Progress(quiet=True), groups=GROUPS, base=tiny)
+    found = experiment.run(tmp_path, SMALL, Progress(quiet=True), arms=ARMS, base=tiny)
     assert [(e["adapter"], e["target"], e["fit"]) for e in found] == [
         ("features-s0@0.1.0", workspace.TARGET, "exact"), ("features-s0@0.1.0", workspace.SIBLING, "kin"),
     ]  # fmt: skip
@@ -58,7 +58,7 @@ def test_the_whole_experiment_runs_and_is_not_run_twice(tmp_path: Path, monkeypa
     assert str(tmp_path) not in (tmp_path / "adapters/features-s0/0.1.0/resa.json").read_text()
     before = json.loads((tmp_path / "steps.json").read_text())
     capfd.readouterr()
-    assert experiment.run(tmp_path, SMALL, Progress(quiet=True), groups=GROUPS, base=tiny) == found
+    assert experiment.run(tmp_path, SMALL, Progress(quiet=True), arms=ARMS, base=tiny) == found
     assert json.loads((tmp_path / "steps.json").read_text()) == before and not capfd.readouterr().out
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from resa_hub.progress import Progress
 
 from . import forced, report, task
-from .arms import GROUPS, Arm
+from .arms import ARMS, Arm
 from .steps import Steps
 from .workspace import DATA_SEED, SIBLING, SOURCE, TARGET, Size, build, files, pretrained
 
@@ -19,23 +19,19 @@ def run(
     progress: Progress,
     *,
     only_build: bool = False,
-    groups: Sequence[Sequence[Arm]] = GROUPS,
+    arms: Sequence[Arm] = ARMS,
     base: Callable[[Path], None] = pretrained,
 ) -> list[dict[str, Any]]:
     """All evaluations; the tables are in `results.md` of the workspace as far as it got. base: writes the model that all others stand on."""
     steps = Steps(home)
     build(steps, size, progress, base)
     evaluations: list[dict[str, Any]] = []
-    for arms in () if only_build else groups:
-        names = [name for arm in arms for name, _ in arm.adapters()]
-        for arm in arms:
-            for name, seed in arm.adapters():
-                steps.once(f"extract {name}", lambda name=name, seed=seed, arm=arm: _extract(steps, size, arm, name, seed))
+    for arm in () if only_build else arms:
+        steps.once(f"extract {arm.name}", lambda arm=arm: _extract(steps, size, arm))
         for target in (TARGET, SIBLING):
-            steps.once(f"attach {names[0]} to {target}", lambda target=target, name=names[0]: steps.command("attach", name, "--target", target))
-            controls = max(arm.controls for arm in arms)
-            label = f"eval {', '.join(names)} on {target}"
-            evaluations += steps.once(label, lambda target=target, names=names, count=controls: _evaluate(steps, size, names, target, count))
+            if arm == arms[0]:
+                steps.once(f"attach {arm.name} to {target}", lambda arm=arm, target=target: steps.command("attach", arm.name, "--target", target))
+            evaluations.append(steps.once(f"eval {arm.name} on {target}", lambda arm=arm, target=target: _evaluate(steps, size, arm, target)))
             _write(home, steps, evaluations)
     if evaluations:
         _write(home, steps, evaluations, _forced(steps, size, home))
@@ -53,20 +49,19 @@ def _forced(steps: Steps, size: Size, home: Path) -> dict[str, dict[str, float]]
     return {label: steps.once(f"forced {label}", lambda n=name, f=folder: forced.accuracy(files(n), f, asked)) for label, (name, folder) in cases.items()}
 
 
-def _extract(steps: Steps, size: Size, arm: Arm, name: str, seed: int) -> Any:
+def _extract(steps: Steps, size: Size, arm: Arm) -> Any:
     settings = [part for setting in arm.settings for part in ("--set", setting.format(layer=size.layer))]
     return steps.command(
-        "extract", "--source", SOURCE, "--recipe", "smol", "--method", arm.method, "--name", name, "--seed", str(seed), *settings
+        "extract", "--source", SOURCE, "--recipe", "smol", "--method", arm.method, "--name", arm.name, "--seed", str(arm.seed), *settings
     )  # fmt: skip
 
 
-def _evaluate(steps: Steps, size: Size, names: list[str], target: str, controls: int) -> list[dict[str, Any]]:
-    """The adapters of one group on one target together: one family of tests."""
-    found = steps.command(
-        "eval", *names, "--target", target, "--benchmark", "chain-test", "--problems", str(size.test), "--samples", str(size.samples),
-        "--controls", str(controls), "--no-greedy",
+def _evaluate(steps: Steps, size: Size, arm: Arm, target: str) -> dict[str, Any]:
+    """Beside base, source and random adapters of its own norm; what base and source said is read from the samples of before."""
+    return steps.command(
+        "eval", arm.name, "--target", target, "--benchmark", "chain-test", "--problems", str(size.test), "--samples", str(size.samples),
+        "--controls", str(size.controls), "--no-greedy",
     )  # fmt: skip
-    return found.get("evaluations", [found])
 
 
 def _write(home: Path, steps: Steps, evaluations: list[dict[str, Any]], alone: dict[str, dict[str, float]] | None = None) -> None:

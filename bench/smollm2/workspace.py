@@ -33,14 +33,16 @@ class Size:
     train: int = 256
     """Questions for rollouts, and for the screen behind them."""
     dev: int = 100
-    test: int = 100
+    test: int = 150
     rollouts: int = 160
     latents: int = 4_096
     k: int = 32
     sae_steps: int = 300
     epochs: int = 2
     layer: int = 25
-    samples: int = 2
+    samples: int = 1
+    controls: int = 1
+    """Random adapters of its own norm that every adapter is judged beside."""
     forced: int = 50
     """Test problems on which models are made to take every step."""
 
