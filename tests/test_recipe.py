@@ -55,6 +55,8 @@ OTHER = {
     "rollouts.of_source": "false",
     "rollouts.siblings": "[tiny-r1b]",
     "rollouts.difference": "sibling",
+    "rollouts.student": "writer",
+    "rollouts.source_share": 0.5,
     "hookpoints": "[layers.1]",
     "screen": "{rollouts: 7}",
     "rounds": 7,
