@@ -54,6 +54,8 @@ HUB_IDS = {
         "gpqa-diamond": "Idavidrein/gpqa",
         "olympiadbench": "knoveleng/OlympiadBench",
         "gsm8k": "openai/gsm8k",
+        "champ": "package:champ-dataset",
+        "reasoning-gym": "package:reasoning-gym",
     },
 }
 PROBLEMS = {"aime24": 30, "aime25": 30, "amc23": 40, "math500": 500, "minerva": 272, "gpqa-diamond": 198}
@@ -273,6 +275,8 @@ def test_benchmarks() -> None:
         "aime24": "integer",
         "aime25": "integer",
         "gsm8k": "integer",
+        "champ": "integer",
+        "reasoning-gym": "answer-tag",
         "gpqa-diamond": "choice",
     }
 

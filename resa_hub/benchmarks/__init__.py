@@ -16,8 +16,12 @@ from .base import Benchmark
 from .grading import RULES
 from .table import Table
 
-GENERATORS = {"resa-hub/tiny-chain": "tiny_chain:TinyChain"}
-"""Id of the registry entry -> where it is made; called with (name, entry)."""
+OWN_FILES = {
+    "resa-hub/tiny-chain": "tiny_chain:TinyChain",
+    "package:champ-dataset": "champ:champ",
+    "package:reasoning-gym": "reasoning_gym:ReasoningGym",
+}
+"""Id of the registry entry -> what makes the benchmark, called with (name, entry)."""
 
 
 def load(text: str, names: registry.Registry | None = None) -> Benchmark:
@@ -34,9 +38,9 @@ def load(text: str, names: registry.Registry | None = None) -> Benchmark:
     if text.endswith(DATA_SUFFIXES):
         return Table(_named(text), registry.Benchmark(id=text))
     entry = names.get("benchmarks", text.partition("/")[0])
-    if entry.id not in GENERATORS:
+    if entry.id not in OWN_FILES:
         return Table(text, entry)
-    module, kind = GENERATORS[entry.id].split(":")
+    module, kind = OWN_FILES[entry.id].split(":")
     return getattr(import_module(f".{module}", __name__), kind)(text, entry)
 
 

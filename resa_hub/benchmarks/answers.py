@@ -88,3 +88,10 @@ def plain_text(text: str) -> str:
 def words(text: str) -> str:
     """For comparing texts: without format, case, spaces at the ends, and a closing full stop."""
     return re.sub(r"\s+", " ", plain_text(text)).strip().rstrip(".").casefold()
+
+
+def tagged(text: str) -> str | None:
+    """The content of the last `<answer>...</answer>`; None without one."""
+    head, closed, _ = text.rpartition("</answer>")
+    _, opened, answer = head.rpartition("<answer>")
+    return answer if closed and opened else None

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +15,7 @@ from . import answers, grading, prompts
 from .base import Completion, Grade, Problem
 
 FULL, DEV, TEST = "full", "dev", "test"
+Reader = Callable[[], tuple[list[dict[str, Any]], str]]
 
 
 class Table:
@@ -25,8 +26,9 @@ class Table:
 
     splits: tuple[str, ...] = (FULL, DEV, TEST)
 
-    def __init__(self, name: str, entry: Entry) -> None:
-        self.name, self.entry = name, entry
+    def __init__(self, name: str, entry: Entry, reader: Reader | None = None) -> None:
+        """reader: for rows that are no data set; gives them and their revision."""
+        self.name, self.entry, self.reader = name, entry, reader
         self.grading = grading.rule(entry.grading).version
         self.temperature, self.top_p, self.new_tokens = entry.temperature, entry.top_p, entry.new_tokens
         self.prompt = entry.prompt or grading.rule(entry.grading).prompt
@@ -35,10 +37,12 @@ class Table:
     def _read(self) -> tuple[list[dict[str, Any]], str]:
         local = is_path(self.entry.id) or self.entry.id.endswith(DATA_SUFFIXES)
         try:
-            records, revision = datasets.records(self.entry)
+            records, revision = self.reader() if self.reader else datasets.records(self.entry)
         except NotFound as error:
             raise NotFound(error.message, error.hint if local else f"{error.hint}; {self._copy_hint()}") from None
         except datasets.OUT_OF_REACH as error:
+            if self.reader:
+                raise
             raise type(error)(f"benchmark {self.name!r}: {error.message}", f"{error.hint}, or {self._copy_hint()}") from None
         if not records:
             raise RunFailed(f"benchmark {self.name!r} has no rows in {self.entry.id}", "it needs one row a problem")

@@ -34,7 +34,7 @@ def _boxed(text: str) -> list[Any]:
     """What math-verify reads in a box of this content; `4.5e33` counts as a number, not as a product with Euler's."""
     from math_verify import LatexExtractionConfig, parse
 
-    plain = re.sub(r"(?<!\\)\$", "", text).strip()
+    plain = re.sub(r"(?<=[\w})\]])\.$", "", re.sub(r"(?<!\\)\$", "", text).strip())
     plain = re.sub(r"(?<=\d)[eE]([+-]?\d{1,3})(?![\w.])", r"\\times 10^{\1}", plain)
     return parse(f"\\boxed{{{plain}}}", extraction_config=(LatexExtractionConfig(boxed_match_priority=0),), parsing_timeout=SECONDS) if plain else []
 
