@@ -20,6 +20,11 @@ def source(name: str) -> Source:
 
 
 def accuracy(name: str, temperature: float, samples: int, problems: int = 500) -> Interval:
+    return average(answered(name, temperature, samples, problems))
+
+
+def answered(name: str, temperature: float, samples: int, problems: int) -> list[list[int]]:
+    """[problems][samples] of 0 and 1."""
     benchmark, files = TinyChain(), source(name)
     model, tokenizer = load(files), load_tokenizer(files.base)
     asked = benchmark.problems("test", problems)
@@ -31,7 +36,7 @@ def accuracy(name: str, temperature: float, samples: int, problems: int = 500) -
             row, column = divmod(c.index, samples)
             text = str(tokenizer.decode(c.tokens, skip_special_tokens=True))
             table[row][column] = int(benchmark.grades([Completion(asked[row], text, c.finished)])[0].strict)
-    return average(table)
+    return table
 
 
 def main() -> None:

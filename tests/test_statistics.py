@@ -34,12 +34,15 @@ def scores(*counts: int, samples: int = 4) -> numpy.ndarray:
 # Golden cases
 
 
-def test_average_is_a_t_interval_over_problem_means():
-    # Means 0, .5, 1, .5: mean .5, sd sqrt(1/6), SE = .2041241; t(3) = 3.1824463 -> reach .6496 -> cut at the edges.
-    assert statistics.average(scores(0, 2, 4, 2)) == statistics.Interval(0.5, 0.0, 1.0)
-    # Means .5, .5, .75, .25: sd sqrt(.125/3) = .2041241, SE .1020621, reach .3248071.
+def test_average_is_wilson_for_the_effective_number_of_problems():
+    # Means .5, .5, .75, .25: variance .125/3, so n_e = .25 / (.125/3/4) = 24; t(3) = 3.1824463 -> reach t sqrt(.25/24 + t2/4/24^2) / (1 + t2/24).
+    t = 3.1824463
+    reach = t * math.sqrt(0.25 / 24 + t * t / 4 / 576) / (1 + t * t / 24)
     result = statistics.average(scores(2, 2, 3, 1))
-    assert (result.value, result.low, result.high) == pytest.approx((0.5, 0.5 - 0.3248071, 0.5 + 0.3248071), abs=1e-6)
+    assert (result.value, result.low, result.high) == pytest.approx((0.5, 0.5 - reach, 0.5 + reach), abs=1e-6)
+    # Means 0, .5, 1, .5: n_e = .25 / (1/6/4) = 6.
+    reach = t * math.sqrt(0.25 / 6 + t * t / 4 / 36) / (1 + t * t / 6)
+    assert statistics.average(scores(0, 2, 4, 2)).half_width == pytest.approx(reach, abs=1e-6)
 
 
 def test_average_of_single_samples_is_wilson():
@@ -103,6 +106,24 @@ def test_one_sided_by_hand():
 def test_holm_by_hand():
     assert statistics.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert statistics.holm([]) == []
+
+
+def test_non_inferiority_by_hand():
+    base, source, adapter = scores(0, 0, 0, 0), scores(4, 4, 4, 4), scores(4, 4, 3, 4)
+    # u = 1, 1, .75, 1 and w = 1: u - .5 w has mean .4375, sd .125, SE .0625, t(3) = 3.1824463 -> low .2385971.
+    half = statistics.non_inferior(adapter, base, source, 0.5)
+    assert half.low == pytest.approx(0.4375 - 3.1824463 * 0.0625, abs=1e-6) and half.holds
+    # u - .97 w has mean -.0325: not shown.
+    assert not statistics.non_inferior(adapter, base, source).holds
+    assert statistics.non_inferior(source, base, source).holds and not statistics.non_inferior(base, source, base).holds
+
+
+def test_non_inferiority_says_what_fieller_says():
+    for seed in range(20):
+        arms = gaining_arms(60, seed)
+        _, low, _ = known(statistics.retained(*arms))
+        for fraction in (0.5, 0.75, 0.97):
+            assert statistics.non_inferior(*arms, fraction).holds == (low > fraction)
 
 
 def test_pass_at_k_by_enumeration():

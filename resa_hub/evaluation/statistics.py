@@ -50,22 +50,34 @@ class Retained(msgspec.Struct, frozen=True):
     """Why not; empty when identifiable."""
 
 
-def average(scores: Any, level: float = 0.95) -> Interval:
-    """avg@K: the mean over problems with a t interval over problem means, n - 1 degrees of freedom.
+class NonInferior(msgspec.Struct, frozen=True):
+    """Whether a share of the source's gain is kept."""
 
-    Wilson's interval over problems when K == 1, and when all problem means are equal: there a t interval would have no width.
+    fraction: float
+    low: float
+    """Lower bound of gain - fraction * gain of the source, a share of answers."""
+    holds: bool
+
+
+def average(scores: Any, level: float = 0.95) -> Interval:
+    """avg@K: the mean over problems, standard error sd / sqrt(n) of the problem means, interval of Wilson (1927) for the effective number of problems.
+
+    The effective number n_e = mean (1 - mean) / SE^2 is how many independent single answers would have this standard error (Kish 1965, Survey Sampling); the
+    quantile is that of t with n - 1 degrees. A plain t interval covers 90% in place of 95% at n = 30 where most problems are solved or most are not; this one
+    93% to 96% on every population of `python -m bench coverage`. For K == 1, and for equal problem means, n_e = n: Wilson's own interval.
     """
     import numpy
+    from scipy import stats
     from statsmodels.stats.proportion import proportion_confint
 
     (scores,) = checked(scores)
     means = scores.mean(axis=1)
-    value = float(scores.mean())
-    if scores.shape[1] == 1 or numpy.ptp(means) == 0:
-        wilson: Any = proportion_confint(value * len(means), len(means), alpha=1 - level, method="wilson")
-        low, high = wilson
-    else:
-        low, high = _t_interval(means, level)
+    value, effective, alpha = float(scores.mean()), float(len(means)), 1 - level
+    if scores.shape[1] > 1 and numpy.ptp(means) > 0:
+        effective = value * (1 - value) / float(means.var(ddof=1)) * len(means)
+        alpha = float(2 * stats.norm.sf(stats.t.ppf((1 + level) / 2, len(means) - 1)))
+    wilson: Any = proportion_confint(value * effective, effective, alpha=alpha, method="wilson")
+    low, high = wilson
     return Interval(value, max(0.0, min(float(low), value)), min(1.0, max(float(high), value)))
 
 
@@ -165,6 +177,16 @@ def retained(adapter: Any, base: Any, source: Any, level: float = 0.95) -> Retai
     root = math.sqrt(max(0.0, linear**2 - squared * constant))
     value = um / wm
     return Retained(value, min(value, (linear - root) / squared), max(value, (linear + root) / squared), True, "")
+
+
+def non_inferior(adapter: Any, base: Any, source: Any, fraction: float = 0.97, level: float = 0.95) -> NonInferior:
+    """Is at least `fraction` of the source's gain kept? The lower bound of the mean of u - fraction * w over problems, t with n - 1 degrees, against 0.
+
+    Per problem u = adapter - base, w = source - base: the linear form of the ratio, defined for every gain of the source (Fieller 1954 inverts it).
+    """
+    u, w = _problem_differences(adapter, base), _problem_differences(source, base)
+    low, _ = _t_interval(u - fraction * w, level)
+    return NonInferior(fraction, low, low > 0 and float(w.mean()) > 0)
 
 
 def pass_at_k(scores: Any, k: int) -> float:

@@ -20,7 +20,7 @@ import msgspec
 
 from ..errors import Usage
 from . import statistics
-from .statistics import Difference, Interval, Retained
+from .statistics import Difference, Interval, NonInferior, Retained
 
 Word = Literal["identical to base", "harmful", "source gain not identifiable", "transferred", "underpowered", "not distinguishable from controls"]
 BASE = "base"
@@ -36,6 +36,8 @@ class Settings(msgspec.Struct, frozen=True):
     """Smallest difference that counts, as a share of answers."""
     margin_fraction: float = 0.10
     """Of the source's gain, where that is larger than the floor."""
+    retained_fraction: float = 0.97
+    """Of the source's gain, tested for non-inferiority beside the word; it decides none."""
 
     @property
     def alpha(self) -> float:
@@ -89,6 +91,8 @@ class Verdict(msgspec.Struct, frozen=True):
     base_over_source: float | None
     adapter_over_source: float | None
     """Ratios of scores, to be read together: a high adapter/source means little beside a high base/source. None when the source scores 0."""
+    non_inferior: NonInferior | None = None
+    """Whether 97% of the source's gain is kept, the share that is claimed of the published adapters; None without an identifiable gain of the source."""
 
 
 def judge(base: Any, source: Any | None, arm: AdapterArm, settings: Settings = RULE) -> Verdict:
@@ -147,10 +151,12 @@ def _verdict(
     kept = None if source is None else statistics.retained(arm.scores, base, source, settings.level)
     base_score, adapter_score = statistics.average(base, settings.level), statistics.average(arm.scores, settings.level)
     source_score = None if source is None else statistics.average(source, settings.level)
+    known = source is not None and kept is not None and kept.identifiable
+    whole = statistics.non_inferior(arm.scores, base, source, settings.retained_fraction, settings.level) if known else None
     word = _word(arm, gain, kept, comparisons, margin, settings.alpha)
     return Verdict(
         word=word,
-        sentence=_sentence(word, gain, source_gain, kept, comparisons, margin, len(arm.scores)),
+        sentence=_sentence(word, gain, source_gain, kept, whole, comparisons, margin, len(arm.scores)),
         margin=margin,
         gain=gain,
         source_gain=source_gain,
@@ -161,6 +167,7 @@ def _verdict(
         source=source_score,
         base_over_source=_ratio(base_score, source_score),
         adapter_over_source=_ratio(adapter_score, source_score),
+        non_inferior=whole,
     )
 
 
@@ -184,7 +191,14 @@ def _word(arm: AdapterArm, gain: Difference, kept: Retained | None, comparisons:
 
 
 def _sentence(
-    word: Word, gain: Difference, source_gain: Difference | None, kept: Retained | None, comparisons: tuple[Comparison, ...], margin: float, problems: int
+    word: Word,
+    gain: Difference,
+    source_gain: Difference | None,
+    kept: Retained | None,
+    whole: NonInferior | None,
+    comparisons: tuple[Comparison, ...],
+    margin: float,
+    problems: int,
 ) -> str:
     """Plain English, numbers in points; brackets hold 95% intervals on new problems unless settings say another level."""
     change = f"{_points(gain.value)} points over base {_bracket(gain)}"
@@ -197,7 +211,7 @@ def _sentence(
     if word == "source gain not identifiable" and kept is not None and source_gain is not None:
         return f"No gain to transfer was seen: {kept.reason} ({_points(source_gain.value)} points {_bracket(source_gain)}). The adapter: {change}."
     if word == "transferred":
-        return f"{change}: better than {others} by more than the margin of {margin * 100:.1f} points.{_kept(kept)}"
+        return f"{change}: better than {others} by more than the margin of {margin * 100:.1f} points.{_kept(kept, whole)}"
     if word == "underpowered" and problems < FEWEST_PROBLEMS:
         return f"{change}: {problems} problems are too few to judge, ask for {FEWEST_PROBLEMS} or many more."
     if word == "underpowered":
@@ -220,10 +234,11 @@ def _controls(count: int) -> str:
     return "its control" if count == 1 else f"each of {count} controls"
 
 
-def _kept(kept: Retained | None) -> str:
-    if kept is None or kept.value is None or kept.low is None or kept.high is None:
+def _kept(kept: Retained | None, whole: NonInferior | None) -> str:
+    if kept is None or whole is None or kept.value is None or kept.low is None or kept.high is None:
         return ""
-    return f" It retains {kept.value:.0%} [{kept.low:.0%}, {kept.high:.0%}] of the source's gain."
+    shown = "shown" if whole.holds else "not shown"
+    return f" It retains {kept.value:.0%} [{kept.low:.0%}, {kept.high:.0%}] of the source's gain; that it keeps {whole.fraction:.0%} of it is {shown}."
 
 
 def _bracket(gain: Difference) -> str:
