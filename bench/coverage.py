@@ -75,8 +75,8 @@ def said(rates: Rates, mean: float, scene: str, problems: int, samples: int, run
         p = draw.choice(rates, (problems, 1))
         noise = draw.random((problems, samples))
         shares = [0.06 if share is None else share for share in SCENES[scene]]
-        moved = [p + (1 - p) * share if share >= 0 else p * (1 + share) for share in (numpy.clip(2 * draw.random((problems, 1)) * m, -1, 1) for m in shares)] \
-            if any(shares) else [p] * 3  # fmt: skip
+        gained = [numpy.clip(2 * draw.random((problems, 1)) * share, -1, 1) for share in shares]
+        moved = [numpy.where(z >= 0, p + (1 - p) * z, p * (1 + z)) for z in gained]
         base, source, adapter, one, other = ((noise < rate).astype(float) for rate in (p, p + (1 - p) * 0.6, *moved))
         if not any(shares):  # answers of their own, or adapter and base would be equal
             adapter, one, other = ((draw.random((problems, samples)) < p).astype(float) for _ in range(3))

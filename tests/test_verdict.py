@@ -159,6 +159,23 @@ def test_without_controls_nothing_is_transferred():
     assert "no control arm was run" in verdict.sentence
 
 
+def test_few_problems_that_carry_everything_are_told():
+    base = numpy.zeros((40, 4))
+    adapter, source = base.copy(), base.copy()
+    adapter[:3], source[:20] = 1, 1
+    verdict = whole(judge(base, source, AdapterArm(adapter, {"random": base})))
+    assert "About 3 problems carry the difference" in verdict.sentence
+    assert "carry" not in whole(judge(*arms(0.8, 0.98, 0.0))).sentence
+
+
+def test_non_inferiority_is_said_and_decides_nothing():
+    base, source, arm = arms(0.98, 0.9, 0.0)
+    verdict, less = whole(judge(base, source, arm)), whole(judge(*arms(0.7, 0.9, 0.0)))
+    assert verdict.non_inferior and verdict.non_inferior.holds and "keeps 97% of it is shown" in verdict.sentence
+    assert less.non_inferior and not less.non_inferior.holds and less.word == "transferred" and "is not shown" in less.sentence
+    assert judge(base, None, arm).non_inferior is None
+
+
 # Holm, over the whole run
 
 

@@ -56,6 +56,7 @@ MAY: dict[str, set[str]] = {
     "collect": BELOW_VERBS | {"failures"},
     "workers": BELOW_VERBS | {"collect"},
     "evaluate": BELOW_VERBS | {"attach", "adapters", "collect"},
+    "sizing": BELOW_VERBS | {"evaluate", "record"},
     "executors": {"errors"},
     "sweep": BELOW_VERBS | {"plan", "extract", "evaluate", "executors"},
     "share": BELOW_VERBS | {"adapters", "signing"},
@@ -75,7 +76,7 @@ INSIDE_FUNCTIONS: dict[str, set[str]] = {
     "adapters": {"attach", "engine"},
     "imports": {"engine"},
     "reproduce": {"evaluate"},
-    "cli": {"extract", "attach", "evaluate", "collect", "share", "record", "report", "sweep", "adapters", "compare", "imports", "reproduce"}
+    "cli": {"extract", "attach", "evaluate", "collect", "sizing", "share", "record", "report", "sweep", "adapters", "compare", "imports", "reproduce"}
     | BELOW_VERBS
     | {"plan", "estimate", "lineage", "pins", "published"},
 }

@@ -27,6 +27,8 @@ def evaluate(
     tensor_parallel: Annotated[int, Option("--tensor-parallel", help="GPUs for one model (vLLM).", min=1)] = 1,
     lora: Annotated[str, Option("--lora", help="Adapters merged into the weights, beside them in one batch, or auto: what is faster.")] = "auto",
     page: Annotated[Path | None, Option("--page", help="Also write the report: page.html, page.md or page.json.")] = None,
+    plan: Annotated[bool, Option("--plan", help="Only say which size shows a difference and what it costs.")] = False,
+    detect: Annotated[float, Option("--detect", help="Points that --plan is made for.")] = 3.0,
     force: options.Force = False,
     workspace: options.Workspace = None,
     dry_run: options.DryRun = False,
@@ -51,11 +53,16 @@ def evaluate(
         benchmark, problems, samples, controls, split, seed, greedy, draw, tuple(arms.split(",")), Engines(engine, dtype, tensor_parallel, workers, lora),
         new_tokens,
     )  # fmt: skip
+    if plan:
+        from . import sizes
+
+        sizes.show(out, names, target, settings, detect, Workspace.find(workspace), force)
+        return
     if dry_run:
-        plan = resolve(names, target, settings, Workspace.find(workspace), force)
-        completions = len(plan.problems) * (samples + greedy)
-        rows = [[arm.name, arm.role, arm.base.id, str(completions)] for arm in plan.arms]
-        if not out.data({"arms": [arm.name for arm in plan.arms], "completions_per_arm": completions}, str(len(rows))):
+        made = resolve(names, target, settings, Workspace.find(workspace), force)
+        completions = len(made.problems) * (samples + greedy)
+        rows = [[arm.name, arm.role, arm.base.id, str(completions)] for arm in made.arms]
+        if not out.data({"arms": [arm.name for arm in made.arms], "completions_per_arm": completions}, str(len(rows))):
             out.table(["arm", "role", "model", "completions"], rows)
         return
     results = verb(names, target=target, settings=settings, workspace=workspace, force=force, progress=Progress(quiet=quiet or as_json))

@@ -12,6 +12,7 @@ import msgspec
 from ..errors import Usage
 
 RESAMPLES = 9_999
+FEW_CARRY = 10
 
 
 class Interval(msgspec.Struct, frozen=True):
@@ -129,6 +130,18 @@ def sign_flip_p(a: Any, b: Any) -> float:
         return 1.0
     test = stats.permutation_test((counts,), numpy.sum, permutation_type="samples", vectorized=True, n_resamples=RESAMPLES, batch=1_000, rng=0)
     return min(1.0, float(test.pvalue))
+
+
+def carrying(a: Any, b: Any) -> float:
+    """About how many problems carry the mean of a - b: (sum |d|)^2 / sum d^2, n for equal differences, 1 for a single one; n where nothing differs.
+
+    Below `FEW_CARRY` an interval of 95% covers 89% to 92% at n = 30 (`python -m bench coverage`), and where it misses, the true difference is larger than it says.
+    """
+    import numpy
+
+    d = _problem_differences(a, b)
+    squares = float((d**2).sum())
+    return float(numpy.abs(d).sum() ** 2 / squares) if squares else float(len(d))
 
 
 def one_sided(a: Any, b: Any, margin: float, side: Literal["greater", "less"]) -> float:

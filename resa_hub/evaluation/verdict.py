@@ -156,7 +156,7 @@ def _verdict(
     word = _word(arm, gain, kept, comparisons, margin, settings.alpha)
     return Verdict(
         word=word,
-        sentence=_sentence(word, gain, source_gain, kept, whole, comparisons, margin, len(arm.scores)),
+        sentence=_sentence(word, gain, source_gain, kept, whole, comparisons, margin, len(arm.scores)) + _few(word, statistics.carrying(arm.scores, base)),
         margin=margin,
         gain=gain,
         source_gain=source_gain,
@@ -239,6 +239,12 @@ def _kept(kept: Retained | None, whole: NonInferior | None) -> str:
         return ""
     shown = "shown" if whole.holds else "not shown"
     return f" It retains {kept.value:.0%} [{kept.low:.0%}, {kept.high:.0%}] of the source's gain; that it keeps {whole.fraction:.0%} of it is {shown}."
+
+
+def _few(word: Word, carrying: float) -> str:
+    if word == "identical to base" or carrying >= statistics.FEW_CARRY:
+        return ""
+    return f" About {max(1, round(carrying))} problems carry the difference: at so few the interval covers about 90%, and misses to the side of no difference."
 
 
 def _bracket(gain: Difference) -> str:
