@@ -135,7 +135,7 @@ def sign_flip_p(a: Any, b: Any) -> float:
 def carrying(a: Any, b: Any) -> float:
     """About how many problems carry the mean of a - b: (sum |d|)^2 / sum d^2, n for equal differences, 1 for a single one; n where nothing differs.
 
-    Below `FEW_CARRY` an interval of 95% covers 89% to 92% at n = 30 (`python -m bench coverage`), and where it misses, the true difference is larger than it says.
+    Below `FEW_CARRY` an interval of 95% covers 89% to 92% at n = 30 (`python -m bench coverage`), and misses lie on the side of 0.
     """
     import numpy
 
