@@ -11,7 +11,9 @@ from torch.nn import functional
 
 from resa_hub.engine.kl import chunked_kl
 
-VOCABULARY, POSITIONS, WIDTH = 151_936, 2_048, 1_536
+VOCABULARY = 151_936
+CASES = ((2_048, 64), (512, 1_536), (2_048, 1_536))
+"""(positions, width): memory beyond the matrix does not depend on the width, which a small one shows quickly; the last takes half an hour of CPU."""
 
 
 def peak_of(work: Callable[[], Tensor]) -> tuple[Tensor, float, float]:
@@ -26,12 +28,12 @@ def _status(field: str) -> float:
     return int(re.findall(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())[0]) / 1e6
 
 
-def compare(dtype: torch.dtype) -> None:
+def compare(dtype: torch.dtype, positions: int, width: int) -> None:
     generator = torch.Generator().manual_seed(0)
-    matrix = (0.03 * torch.randn(VOCABULARY, WIDTH, generator=generator)).to(dtype)
-    student = torch.randn(POSITIONS, WIDTH, generator=generator).to(dtype)
-    teacher = (student.float() + 0.3 * torch.randn(POSITIONS, WIDTH, generator=generator)).to(dtype)
-    weight = torch.full((POSITIONS,), 1 / POSITIONS)
+    matrix = (1.2 / width**0.5 * torch.randn(VOCABULARY, width, generator=generator)).to(dtype)
+    student = torch.randn(positions, width, generator=generator).to(dtype)
+    teacher = (student.float() + 0.3 * torch.randn(positions, width, generator=generator)).to(dtype)
+    weight = torch.full((positions,), 1 / positions)
 
     def head(state: Tensor) -> Tensor:
         return functional.linear(state, matrix).float()
@@ -39,7 +41,7 @@ def compare(dtype: torch.dtype) -> None:
     def plain(state: Tensor) -> Tensor:
         with torch.no_grad():
             wanted = head(teacher).log_softmax(-1)
-        return functional.kl_div(head(state).log_softmax(-1), wanted, log_target=True, reduction="sum") / POSITIONS
+        return functional.kl_div(head(state).log_softmax(-1), wanted, log_target=True, reduction="sum") / positions
 
     def gradient(loss: Callable[[Tensor], Tensor], found: list[float]) -> Tensor:
         state = student.clone().requires_grad_(True)
@@ -54,8 +56,8 @@ def compare(dtype: torch.dtype) -> None:
     theirs, seconds, memory = peak_of(lambda: gradient(plain, values))
     apart = float((ours - theirs).norm() / theirs.norm())
     print(
-        f"  {str(dtype).removeprefix('torch.')}: extra memory {own_memory:.2f} GB, plain {memory:.2f} GB (1/{memory / own_memory:.1f}); "
-        f"time {own_seconds / seconds:.2f} x plain ({own_seconds:.0f} and {seconds:.0f} CPU s); "
+        f"  {positions:,} x {width:,}, {str(dtype).removeprefix('torch.')}: extra memory {own_memory:.2f} GB, plain {memory:.2f} GB "
+        f"(1/{memory / own_memory:.1f}); time {own_seconds / seconds:.2f} x plain ({own_seconds:.0f} and {seconds:.0f} CPU s); "
         f"loss apart {abs(values[0] - values[1]) / values[1]:.1e}, gradient {apart:.1e}",
         flush=True,
     )
@@ -63,6 +65,7 @@ def compare(dtype: torch.dtype) -> None:
 
 def main() -> None:
     torch.set_num_threads(1)
-    print(f"  {POSITIONS:,} positions x {VOCABULARY:,} tokens, width {WIDTH:,}", flush=True)
-    for dtype in (torch.float32, torch.bfloat16):
-        compare(dtype)
+    print(f"  positions x width, vocabulary {VOCABULARY:,}", flush=True)
+    for case in CASES:
+        for dtype in (torch.float32, torch.bfloat16):
+            compare(dtype, *case)

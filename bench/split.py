@@ -1,60 +1,105 @@
-"""Stage II with the network split at the hookpoint, beside the plain algorithm (hook, two full forward passes), on tiny-r1."""
+"""Stage II of SAE-Tuning as `extract` runs it (prefix and the teacher's final states kept for the second epoch) beside the plain algorithm of tests/plain.py:
+a random Qwen2 of 28 layers whose head has the share of the work that it has in Qwen2-1.5B, 2 epochs, one chunk a step, CPU seconds of one thread."""
 
+import json
+import tempfile
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import torch
-from peft import PeftModel
-from torch.nn import functional
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from resa_hub.engine.kl import chunked_kl
-from resa_hub.engine.lora import new_lora
+from resa_hub.adapter.store import Adapter
+from resa_hub.engine.lora import new_lora, state_of
 from resa_hub.engine.models import load_base
-from resa_hub.engine.split import final_state, head, prefix, spliced, suffix
-from resa_hub.recipe import LoraSettings
+from resa_hub.engine.sae.codes import reconstruct
+from resa_hub.engine.sae.files import load
+from resa_hub.engine.tune import sae_tuning
+from resa_hub.engine.tune.examples import Examples
+from resa_hub.extract import Means, extract
+from resa_hub.progress import Progress
 from resa_hub.refs import Repo
 from resa_hub.sources import locate
+from tests.models import byte_tokenizer
+from tests.plain import plain_tuning
 
-ROWS, POSITIONS, BATCHES, EPOCHS = 32, 64, 8, 2
+LAYERS, WIDTH, INNER, VOCABULARY = 28, 128, 768, 13_312
+CHUNKS, POSITIONS, REPEATS = 4, 256, 2
+SETTINGS = [
+    "sae.mode=scratch", "sae.origin=null", "sae.latents=256", "sae.k=8", "sae.steps=2", "sae.batch_tokens=64", "lora.rank=8", "lora.dropout=0", "dtype=float32",
+    f"training.chunk_tokens={POSITIONS}", "training.batch_rows=1", "training.epochs=2", "training.learning_rate=1e-4",
+]  # fmt: skip
 
 
-def damage(state: torch.Tensor) -> torch.Tensor:
-    """Stands for the SAE: what it costs is the same on both sides."""
-    return state * 0.9
+def world(home: Path) -> None:
+    """A random base and a registry that names it as its own source."""
+    sizes: dict[str, Any] = {"hidden_size": WIDTH, "intermediate_size": INNER, "num_hidden_layers": LAYERS, "vocab_size": VOCABULARY}
+    torch.manual_seed(0)
+    config = Qwen2Config(**sizes, num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=True, bos_token_id=0, eos_token_id=1, pad_token_id=1)
+    Qwen2ForCausalLM(config).save_pretrained(str(home / "base"))
+    byte_tokenizer().save_pretrained(home / "base")
+    rows = [json.dumps({"question": "x" * (POSITIONS - 60), "answer": f"{number:04d}"}) for number in range(CHUNKS)]
+    (home / "data.jsonl").write_text("\n".join(rows) + "\n")
+    (home / "registry.yaml").write_text(
+        f"models:\n  base: {{id: {home}/base, recipes: {{sae-tuning: mine}}}}\n"
+        f"datasets:\n  mine: {{id: {home}/data.jsonl, question: question, answer: answer}}\n"
+        "recipes:\n  mine: {like: reference-code, source: base, target: base, trigger: {name: mine}, elicit: {name: mine}}\n"
+    )
 
 
-def tune(layer: int, split: bool) -> float:
-    files = locate(Repo("resa-hub/tiny-r1"))
-    teacher, base = load_base(files), load_base(files)
-    student: PeftModel = new_lora(base, LoraSettings(dropout=0.0), range(layer + 1, 4), seed=0)
-    inner = student.get_base_model()
-    data = torch.randint(7, 20, (BATCHES, ROWS, POSITIONS), generator=torch.Generator().manual_seed(0))
-    parameters = [p for p in student.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=1e-3)
-    weight, cache = torch.ones(ROWS, POSITIONS) / ROWS, []
-    began = time.perf_counter()
-    for epoch in range(EPOCHS):
-        for number, ids in enumerate(data):
-            if split:
-                if epoch == 0:
-                    with torch.no_grad():
-                        state = prefix(teacher, ids, f"layers.{layer}")
-                        cache.append((damage(state), suffix(teacher, ids, state, layer)))
-                start, target = cache[number]
-                loss = chunked_kl(suffix(inner, ids, start, layer), target, weight, head(inner), head(teacher))  # pyright: ignore[reportArgumentType]
-            else:
-                with torch.no_grad():
-                    target = teacher(ids, use_cache=False).logits.log_softmax(-1)
-                with spliced(inner, f"layers.{layer}", damage):  # pyright: ignore[reportArgumentType]
-                    logits = head(inner)(final_state(inner, ids))  # pyright: ignore[reportArgumentType]
-                loss = functional.kl_div(logits.log_softmax(-1), target, reduction="batchmean", log_target=True)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-    return time.perf_counter() - began
+def ours(home: Path, layer: int, means: Means) -> tuple[float, Adapter, list[Tensor]]:
+    """(CPU seconds of the tuning, the adapter, the chunks it was trained on)."""
+    fit, found = sae_tuning.fit, {}
+
+    def timed(*arguments: Any, **named: Any) -> Any:
+        examples = next(a for a in arguments if isinstance(a, Examples))
+        began = time.process_time()
+        result = fit(*arguments, **named)
+        found.update(seconds=time.process_time() - began, chunks=[batch.ids for batch in examples.batches])
+        return result
+
+    sae_tuning.fit = timed
+    try:
+        adapter, _ = extract(
+            "base", method="sae-tuning", layer=layer, settings=SETTINGS, workspace=home, again=True, means=means, progress=Progress(quiet=True)
+        )
+    finally:
+        sae_tuning.fit = fit
+    return found["seconds"], adapter, found["chunks"]
+
+
+def plain(home: Path, adapter: Adapter, chunks: list[Tensor]) -> tuple[float, float]:
+    """(CPU seconds, largest difference of a weight from the adapter)."""
+    recipe, base = adapter.manifest.recipe, locate(Repo(str(home / "base")))
+    sae = load(adapter.folder / "sae" / recipe.hookpoint, WIDTH, recipe.hookpoint)
+    teacher, student = load_base(base), new_lora(load_base(base), recipe.lora, None, recipe.seed)
+    damage: Callable[[Tensor], Tensor] = lambda state: torch.cat([state[:, :1], reconstruct(sae, state)[:, 1:]], 1)  # noqa: E731
+    began = time.process_time()
+    plain_tuning(teacher, student, recipe.hookpoint, damage, chunks, recipe.training)
+    seconds = time.process_time() - began
+    made, theirs = load_file(adapter.folder / "adapter_model.safetensors"), state_of(student)
+    return seconds, max(float((theirs[name] - made[name]).abs().max()) for name in made if ".lora_B." in name)
 
 
 def main() -> None:
-    for layer in (0, 1, 2):
-        tune(layer, True)
-        plain, ours = (min(tune(layer, split) for _ in range(3)) for split in (False, True))
-        print(f"  hookpoint layers.{layer} of 4, {EPOCHS} epochs: {plain / ours:.2f} x the plain algorithm")
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        world(home)
+        for layer in (12, 20):
+            best, apart = {"plain": float("inf"), "memory": float("inf"), "disk": float("inf")}, 0.0
+            for _ in range(REPEATS):
+                seconds, adapter, chunks = ours(home, layer, Means())
+                best["memory"] = min(best["memory"], seconds)
+                best["disk"] = min(best["disk"], ours(home, layer, Means(memory=0))[0])
+                seconds, apart = plain(home, adapter, chunks)
+                best["plain"] = min(best["plain"], seconds)
+            print(
+                f"  layers.{layer} of {LAYERS}, 2 epochs of {len(chunks)} x {POSITIONS} tokens: kept in memory {best['plain'] / best['memory']:.2f} x the "
+                f"plain algorithm, on disk {best['plain'] / best['disk']:.2f} x ({best['plain']:.1f} CPU s); largest difference of a B {apart:.1e}",
+                flush=True,
+            )

@@ -1,5 +1,7 @@
 """`extract`: plan -> stage I -> stage II -> artifact. The plan is made without anything heavy and can be shown alone."""
 
+import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -7,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from . import architectures, datasets, refs, saes
+from . import architectures, datasets, ranks, refs, saes
 from .adapter import card, compat, kinship
 from .adapter.files import CARD, MANIFEST, WEIGHTS, content_hash, identity_of, scan
 from .adapter.manifest import DataRecord, Manifest, Run
@@ -23,8 +25,10 @@ from .work import Work, hold, seconds_between_states
 from .workspace import Workspace
 
 if TYPE_CHECKING:
+    from .engine.crew import Crew
     from .engine.tune.session import Session
 
+WITH_SAE = ("sae-tuning", "gaussian", "feature-diff", "random-features", "outside-features")
 LIBRARIES = ("torch", "transformers", "peft", "sae-lens", "safetensors", "numpy")
 
 
@@ -89,8 +93,18 @@ def extract(
     chosen = made or plan(source, registry=home.registry, **choices)
     with explained("; nothing was begun"):
         inputs = _inputs(chosen, home)
-    digest, name = inputs.digest, chosen.name
-    present = None if again else home.store.with_recipe(digest, name)
+    if ranks.world() == 1:
+        return _extract(inputs, home, again, resume, means, progress)
+    from .engine.crew import assembled
+
+    with assembled() as crew:
+        return _extract(inputs, home, again, resume, means, progress, crew) if crew.first else _assist(inputs, home, means, crew)
+
+
+def _extract(inputs: _Inputs, home: Workspace, again: bool, resume: bool, means: Means, progress: Progress, crew: "Crew | None" = None) -> tuple[Adapter, bool]:
+    """What the only process does, or the first of several: it decides, writes and tells the others."""
+    digest, name, agree = inputs.digest, inputs.plan.name, crew.agree if crew else lambda value: value
+    present = agree(None if again else home.store.with_recipe(digest, name))
     if present:
         return present, False
     _check_kinship(inputs)
@@ -102,10 +116,11 @@ def extract(
         present = None if again else home.store.with_recipe(digest, name)
         if present:  # finished meanwhile, or killed on its very last step
             work.discard()
-            return present, False
+            return agree(present), False
         if resume and not work.begun:
             raise NotFound(f"no interrupted extraction of {name} with this recipe is here", "leave out --resume to begin one")
-        manifest = _run(inputs, digest, folder, home, work, means, progress)
+        agree(None)  # nothing stands in the way: all begin
+        manifest = _run(inputs, digest, folder, home, work, means, progress, crew)
 
         def finish(version: str) -> None:
             numbered = msgspec.structs.replace(manifest, version=version)
@@ -114,7 +129,22 @@ def extract(
 
         adapter = home.store.add_next(folder, name, finish)
         work.discard()
-    return adapter, True
+    return agree(adapter), True
+
+
+def _assist(inputs: _Inputs, home: Workspace, means: Means, crew: "Crew") -> tuple[Adapter, bool]:
+    """What the other processes do: they compute with the first one and write nothing."""
+    from .engine.extraction import assist
+
+    present = crew.agree()
+    if present is None:
+        _check_kinship(inputs)
+        present = crew.agree()
+    if present is not None:
+        return present, False
+    with explained(": what was done is kept"):
+        assist(_session(inputs, home, None, means, Progress(quiet=True), crew))
+    return crew.agree(), True
 
 
 def screen(made: Plan, *, workspace: str | Path | None = None, means: Means = Means(), progress: Progress | None = None) -> list[dict[str, Any]]:
@@ -129,6 +159,39 @@ def screen(made: Plan, *, workspace: str | Path | None = None, means: Means = Me
         from .engine import extraction
 
         return extraction.screen(_session(inputs, home, work, means, progress))
+
+
+def prepare(plans: Sequence[Plan], *, workspace: str | Path | None = None, means: Means = Means(), progress: Progress | None = None) -> int:
+    """Train the SAEs of several extractions that differ in the hookpoint alone from one pass of the model; `extract` of each plan takes over from there.
+
+    Returns how many were trained now: none where the method has no SAE to train, and none that is finished. Raises as `extract`.
+    """
+    home, progress = Workspace.find(workspace), progress or Progress()
+    recipe = plans[0].recipe
+    if recipe.method not in WITH_SAE or recipe.sae.mode == "pretrained" or any(len(p.recipe.at) != 1 or p.recipe.hookpoint == AUTO for p in plans):
+        return 0
+    with explained("; nothing was begun"):
+        first = _inputs(plans[0], home)
+    every = [first._replace(plan=p, saes=saes.starts(p.recipe, home.registry)) for p in plans]
+    waiting = [i for i in every if not home.store.with_recipe(i.digest, i.plan.name)]
+    if not waiting:
+        return 0
+    with explained(": what was done is kept"), contextlib.ExitStack() as stack:
+        from .engine.tune.layers import train_layers
+        from .engine.tune.session import FINISHED
+
+        places, starts = {}, {}
+        lead: Session | None = None
+        for inputs in waiting:
+            at = inputs.plan.recipe.hookpoint
+            _check_kinship(inputs)
+            work = stack.enter_context(hold(home.cache / "work", _key(inputs.plan.name, inputs.digest)))
+            if not (work.folder / f"{FINISHED}{at}.pt").is_file():
+                session = _session(inputs, home, work, means, progress)
+                places[at], starts[at], lead = session.ledger, session.sae_starts.get(at), lead or session
+        if lead:
+            train_layers(lead, places, starts)
+        return len(places)
 
 
 def _inputs(chosen: Plan, home: Workspace) -> _Inputs:
@@ -158,7 +221,7 @@ def _key(name: str, digest: str) -> str:
     return f"{name}-{canonical_digest([digest, version('resa-hub')])[7:23]}"
 
 
-def _run(inputs: _Inputs, digest: str, folder: Path, home: Workspace, work: Work, means: Means, progress: Progress) -> Manifest:
+def _run(inputs: _Inputs, digest: str, folder: Path, home: Workspace, work: Work, means: Means, progress: Progress, crew: "Crew | None" = None) -> Manifest:
     from importlib.metadata import version
 
     from .engine.cost import TOTAL
@@ -166,7 +229,7 @@ def _run(inputs: _Inputs, digest: str, folder: Path, home: Workspace, work: Work
     from .engine.models import Source
 
     chosen, recipe, source, target = inputs.plan, inputs.plan.recipe, inputs.source, inputs.target
-    session = _session(inputs, home, work, means, progress)
+    session = _session(inputs, home, work, means, progress, crew)
     ledger = session.ledger
     with ledger.stage(TOTAL):
         made = make(session, target[0], folder)
@@ -208,15 +271,16 @@ def _run(inputs: _Inputs, digest: str, folder: Path, home: Workspace, work: Work
     )
 
 
-def _session(inputs: _Inputs, home: Workspace, work: Work, means: Means, progress: Progress) -> "Session":
+def _session(inputs: _Inputs, home: Workspace, work: Work | None, means: Means, progress: Progress, crew: "Crew | None" = None) -> "Session":
     from .engine.cost import Ledger
+    from .engine.crew import ALONE
     from .engine.models import Source
     from .engine.tune.session import Session
 
     recipe = inputs.plan.recipe
     return Session(
         recipe, Source(*inputs.source), Source(*inputs.target), inputs.plan.template, inputs.trigger, inputs.elicit, inputs.saes, progress,
-        ledger=Ledger(work.folder, seconds_between_states()), rollouts_folder=home.cache / "rollouts", memory=means.memory, disk=means.disk,
+        ledger=Ledger(work.folder if work else None, seconds_between_states(), crew or ALONE), rollouts_folder=home.cache / "rollouts", memory=means.memory, disk=means.disk,
         siblings={name: Source(*files) for name, files in inputs.siblings.items()}, reference=inputs.reference,
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ import msgspec
 from .errors import Usage
 from .evaluate import Evaluation, Settings, answers, evaluate
 from .executors import run
-from .extract import extract
+from .extract import extract, prepare
 from .plan import plan
 from .progress import Progress
 from .recipe import canonical_digest, told
@@ -90,7 +90,10 @@ def sweep(
     grid = [(layer, first + number) for layer in layers for number in range(seeds)]
     plans = {(layer, seed): plan(source, layer=layer, seed=seed, registry=home.registry, **choices) for layer, seed in grid}
     target = next(iter(plans.values())).recipe.target
-    tasks = [functools.partial(_extract, source, home.folder, layer, seed, progress.quiet or executor != "local", choices) for layer, seed in grid]
+    quiet = progress.quiet or executor != "local"
+    every = [functools.partial(_prepare, source, home.folder, layers, first + number, quiet, choices) for number in range(seeds)]
+    list(run(every, executor))
+    tasks = [functools.partial(_extract, source, home.folder, layer, seed, quiet, choices) for layer, seed in grid]
     names: dict[tuple[int, int], str] = {}
     with progress.stage("sweep", len(tasks), "adapters") as advance:
         for place, name in run(tasks, executor):
@@ -99,6 +102,13 @@ def sweep(
     ordered = [names[at] for at in grid]
     judged = dict(zip(grid, evaluate(ordered, target=target, settings=judging, workspace=home.folder, progress=progress), strict=True))
     return _report(plans, names, judged, ordered, target, judging, home)
+
+
+def _prepare(source: str | None, folder: Path, layers: Sequence[int], seed: int, quiet: bool, choices: dict[str, Any]) -> int:
+    """One task a seed: the SAEs of all layers from one pass of the model."""
+    registry = Workspace.find(folder).registry
+    plans = [plan(source, layer=layer, seed=seed, registry=registry, **choices) for layer in layers]
+    return prepare(plans, workspace=folder, progress=Progress(quiet=quiet))
 
 
 def _extract(source: str | None, folder: Path, layer: int, seed: int, quiet: bool, choices: dict[str, Any]) -> str:

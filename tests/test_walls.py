@@ -38,7 +38,9 @@ MAY: dict[str, set[str]] = {
     "evaluation": ARTIFACT | {"sources"},
     "workspace": {"errors", "registry", "adapter"},
     "architectures": {"errors"},
-    "engine": {"errors", "refs", "recipe", "operations", "templates", "progress", "adapter", "sources", "evaluation"},
+    "ranks": set(),
+    "__main__": {"cli"},
+    "engine": {"ranks", "errors", "refs", "recipe", "operations", "templates", "progress", "adapter", "sources", "evaluation"},
     "plan": {"errors", "refs", "recipe", "registry"},
     "templates": {"errors"},
     "estimate": {"datasets", "operations", "plan", "recipe", "refs", "registry", "sources", "templates", "tiny"},
@@ -46,7 +48,7 @@ MAY: dict[str, set[str]] = {
     "published": {"recipe", "registry"},
     "pins": {"errors", "refs", "registry", "remotes", "tiny", "workspace"},
     "saes": {"errors", "refs", "recipe", "registry", "sources"},
-    "extract": BELOW_VERBS | {"architectures", "plan", "work", "failures", "saes"},
+    "extract": BELOW_VERBS | {"ranks", "architectures", "plan", "work", "failures", "saes"},
     "signing": BELOW_VERBS,
     "adapters": BELOW_VERBS | {"signing"},
     "compare": ARTIFACT | {"record"},
@@ -62,7 +64,7 @@ MAY: dict[str, set[str]] = {
     "share": BELOW_VERBS | {"adapters", "signing"},
     "report": BELOW_VERBS | {"adapters", "published"},
     "record": ARTIFACT,
-    "cli": {"errors"},
+    "cli": {"errors", "ranks"},
 }
 """Part of the house -> the parts that it may import when it is imported itself; a file of its own goes before its folder. Its own part is always free."""
 

@@ -1,12 +1,15 @@
 """`resa-hub`: the table of commands and the single `try` around them."""
 
+import contextlib
 import os
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
 import click
 
+from .. import ranks
 from ..errors import HubError
 from . import attach, demo, evaluate, exchange, extract, recipe, registry, report, share, store, sweep, versions
 from .command import command
@@ -37,6 +40,10 @@ COMMANDS: dict[str, Callable[..., Any] | dict[str, Callable[..., Any]]] = {
     "registry": {"list": registry.registry, "pin": registry.pin},
 }
 """A noun has verbs of its own; the first is meant where none is named."""
+
+
+SPEAKING = 2.0
+"""Seconds that the first process has to say what went wrong: torchrun ends all when one has ended."""
 
 
 class Commands(click.Group):
@@ -76,7 +83,24 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """The exit code of one command line; errors become one or two lines on stderr."""
+    """The exit code of one command line; errors become one or two lines on stderr. Of several processes under torchrun the first one speaks."""
+    if ranks.world() == 1:
+        return _run(arguments)
+    if ranks.rank() == 0:
+        return _run(arguments) if arguments[:1] == ["extract"] else _alone_only(arguments)
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+        code = _run(arguments) if arguments[:1] == ["extract"] else 2
+    if code:
+        time.sleep(SPEAKING)
+    return code
+
+
+def _alone_only(arguments: list[str]) -> int:
+    fail("usage", f"torchrun runs `extract`, not `{' '.join(arguments[:1])}`", "leave torchrun out; a sweep has --executor ray", as_json="--json" in arguments)
+    return 2
+
+
+def _run(arguments: list[str]) -> int:
     debug, as_json = "--debug" in arguments, "--json" in arguments
     try:
         result = app.main(arguments or ["--help"], prog_name="resa-hub", standalone_mode=False)

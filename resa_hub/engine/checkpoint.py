@@ -9,21 +9,28 @@ from typing import Any
 import torch
 
 from ..errors import RunFailed
+from .crew import ALONE, Crew
 
 SHARE = 20
 """A state is written so rarely that writing takes at most one part in this many of the time."""
 
 
 class Checkpoint:
-    """Named states in one folder. Without a folder nothing is written, and the work starts anew each time."""
+    """Named states in one folder. Without a folder nothing is written, and the work starts anew each time.
 
-    def __init__(self, folder: Path | None = None, every: float = 30.0) -> None:
+    Of several processes the first one has the folder, and all go on from what it finds there.
+    """
+
+    def __init__(self, folder: Path | None = None, every: float = 30.0, crew: Crew = ALONE) -> None:
         """every: seconds between two states of running work, more where writing one takes long; 0 writes one at each step."""
-        self.folder, self.every, self._pause = folder, every, every
+        self.folder, self.every, self._pause, self.crew = folder if crew.first else None, every, every, crew
         self._last = time.monotonic()
 
     def load(self, name: str) -> dict[str, Any] | None:
-        """The state last saved under this name, None where there is none that can be read whole."""
+        """The state last saved under this name, None where there is none that can be read whole. All processes of a crew call it together."""
+        return self.crew.agree(self._read(name))
+
+    def _read(self, name: str) -> dict[str, Any] | None:
         path = self._path(name)
         if path is None or not path.is_file():
             return None

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from ..adapter.manifest import Cost
 from ..operations import Sizes
 from .checkpoint import Checkpoint
+from .crew import ALONE, Crew
 from .split import decoder_layers
 
 STATE = "cost"
@@ -36,9 +37,9 @@ def _count(module: nn.Module | None) -> int:
 class Ledger(Checkpoint):
     """A checkpoint that writes, beside each state, what the stages took so far: a resumed run goes on counting."""
 
-    def __init__(self, folder: Path | None = None, every: float = 30.0) -> None:
-        super().__init__(folder, every)
-        self.costs: dict[str, Cost] = msgspec.convert(self.load(STATE) or {}, dict[str, Cost])
+    def __init__(self, folder: Path | None = None, every: float = 30.0, crew: Crew = ALONE) -> None:
+        super().__init__(folder, every, crew)
+        self.costs: dict[str, Cost] = msgspec.convert(self._read(STATE) or {}, dict[str, Cost])
         self._open: dict[str, tuple[float, float | None]] = {}
 
     @contextlib.contextmanager
@@ -58,6 +59,12 @@ class Ledger(Checkpoint):
         for each in (name, TOTAL):
             cost = self._cost(each)
             self.costs[each] = msgspec.structs.replace(cost, tokens=cost.tokens + tokens, operations=cost.operations + operations)
+
+    def share(self, name: str, seconds: float) -> None:
+        """Count a part of the time of work that was done for several runs at once."""
+        for each in (name, TOTAL):
+            cost = self._cost(each)
+            self.costs[each] = msgspec.structs.replace(cost, seconds=cost.seconds + seconds, memory=max(cost.memory, peak_memory()))
 
     def save(self, name: str, state: dict[str, Any]) -> None:
         super().save(name, state)

@@ -25,6 +25,11 @@ class Made(NamedTuple):
     """The shallowest one, settled where the recipe left it open."""
 
 
+def assist(session: Session) -> None:
+    """What the other processes of a crew do: they compute, the first one writes."""
+    method(session.recipe.method)(session)
+
+
 def make(session: Session, target: Files, folder: Path) -> Made:
     """Run the method, write adapter and SAE into `folder`, and measure the effect of the written bytes on the target itself.
 

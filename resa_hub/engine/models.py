@@ -7,6 +7,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import logging
 
+from .. import ranks
 from ..adapter.files import read_json
 from ..errors import DoesNotFit, RunFailed
 from ..sources import Files
@@ -33,7 +34,7 @@ class Source(NamedTuple):
 
 
 def device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device("cuda", ranks.local_rank()) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def load_base(files: Files, dtype: str = "float32") -> PreTrainedModel:

@@ -5,7 +5,7 @@ the prefix stops it early, the suffix lets the layers up to N pass the given sta
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -84,6 +84,27 @@ def prefix(model: PreTrainedModel, ids: Int[Tensor, "rows positions"], hookpoint
     finally:
         handle.remove()
     return found[0]
+
+
+@torch.no_grad()
+def prefixes(model: PreTrainedModel, ids: Int[Tensor, "rows positions"], hookpoints: Sequence[str]) -> dict[str, Hidden]:
+    """The states at several hookpoints from one pass, which ends at the deepest; each is what `prefix` gives."""
+    found: dict[str, Tensor] = {}
+
+    def taken(at: str) -> Callable[[nn.Module, tuple, Tensor | tuple], None]:
+        def hook(module: nn.Module, args: tuple, output: Tensor | tuple) -> None:
+            found[at] = _tensor(output)
+            if len(found) == len(hookpoints):
+                raise _Stop
+
+        return hook
+
+    with contextlib.ExitStack() as stack:
+        for at in hookpoints:
+            stack.callback(hook_module(model, at).register_forward_hook(taken(at)).remove)
+        with contextlib.suppress(_Stop):
+            body(model)(input_ids=ids, use_cache=False)
+    return found
 
 
 def suffix(model: PreTrainedModel, ids: Int[Tensor, "rows positions"], state: Hidden, layer: int) -> Hidden:

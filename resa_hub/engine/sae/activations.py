@@ -1,15 +1,16 @@
 """Activations at a hookpoint as an endless stream of shuffled batches for the SAE trainer, the first position left out."""
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ...errors import RunFailed
-from ..split import prefix
+from ...errors import RunFailed, Usage
+from ..crew import ALONE, Crew
+from ..split import prefix, prefixes
 from ..text import Batch
 from .shards import Shards
 
@@ -51,19 +52,59 @@ def states(pieces: Sequence[Piece], hookpoint: str, skip_first: bool = True) -> 
     return buffer
 
 
+Read = Callable[[Sequence[Piece], str, bool], Float[Tensor, "n d_in"]]
+"""How the states of a buffer are had."""
+
+
+class OnePass:
+    """`states` for several hookpoints at once: one pass gives a buffer of each, and each is handed out once. Trainings that go in step cost one model."""
+
+    def __init__(self, hookpoints: Sequence[str]) -> None:
+        self.hookpoints = hookpoints
+        self.passes = 0
+        """Tokens that went through the model."""
+        self._held: dict[tuple[int, ...], dict[str, Tensor]] = {}
+
+    def __call__(self, pieces: Sequence[Piece], hookpoint: str, skip_first: bool = True) -> Float[Tensor, "n d_in"]:
+        key = tuple(id(batch.ids) for _, batch in pieces)
+        if hookpoint not in self._held.get(key, {}):
+            parts: dict[str, list[Tensor]] = {at: [] for at in self.hookpoints}
+            for model, batch in pieces:
+                self.passes += batch.tokens
+                for at, state in prefixes(model, batch.ids.to(model.device), self.hookpoints).items():
+                    parts[at].append(state[:, int(skip_first) :].flatten(0, 1).cpu())
+            self._held[key] = {at: torch.cat(own) for at, own in parts.items()}
+        found = self._held[key].pop(hookpoint)
+        if not self._held[key]:
+            del self._held[key]
+        return found
+
+
 def stream(
-    sources: Sources, hookpoint: str, width: int, size: int, seed: int, *, skip_first: bool = True, start: int = 0, shards: Shards | None = None
+    sources: Sources,
+    hookpoint: str,
+    width: int,
+    size: int,
+    seed: int,
+    *,
+    skip_first: bool = True,
+    start: int = 0,
+    shards: Shards | None = None,
+    crew: Crew = ALONE,
+    read: Read | None = None,
 ) -> Iterator[Float[Tensor, "size d_in"]]:
     """Endless batches, shuffled inside a buffer; each pass is in another order, which the seed decides.
 
     start: batches to leave out, as if they had been taken; no state is computed for a buffer that is left out wholly. shards: where buffers are kept
-    when there are several; one alone stays in memory.
-    Raises `RunFailed` when there is no state at all.
+    when there are several; one alone stays in memory. crew: every process computes the states of its own texts and has, of each batch, the rows that are
+    its own. read: how the states are had, `states` where nothing is said. Raises `RunFailed` when there is no state at all.
     """
     generator = torch.Generator().manual_seed(seed)
     parts = [(pieces, count) for pieces in buffers(sources, width, skip_first) if (count := sum(rows(batch, skip_first) for _, batch in pieces))]
     if not parts:
         raise RunFailed("the texts hold no token behind the first: there is nothing to train an SAE on", "use more rows or longer texts")
+    if min(len(pieces) for pieces, _ in parts) < crew.world:
+        raise Usage(f"{crew.world} processes share {len(parts[-1][0])} batches of text", "start fewer, or lower training.batch_rows")
     only: Tensor | None = None
     while True:
         for place, (pieces, count) in enumerate(parts):
@@ -74,15 +115,25 @@ def stream(
             if start >= batches:
                 start -= batches
                 continue
-            make = functools.partial(states, pieces, hookpoint, skip_first)
+            make = functools.partial(read or states, pieces[crew.rows], hookpoint, skip_first)
             if len(parts) == 1:
                 buffer = only = make() if only is None else only
             else:
                 buffer = shards.get(place, make) if shards else make()
+            if not crew.alone:
+                order = places(pieces, skip_first, crew)[order]
             for number in range(start, batches):
-                yield buffer[order[number * size : (number + 1) * size]].float()
+                chosen = order[number * size : (number + 1) * size]
+                yield buffer[chosen if crew.alone else chosen[chosen >= 0]].float()
             del buffer  # before the next one is made
             start = 0
+
+
+def places(pieces: Sequence[Piece], skip_first: bool, crew: Crew) -> Int[Tensor, " n"]:
+    """Of every state of a buffer, where it stands among those of this process; -1 for those of others."""
+    lengths = [rows(batch, skip_first) for _, batch in pieces]
+    own = torch.cat([torch.full((length,), i % crew.world == crew.rank) for i, length in enumerate(lengths)])
+    return torch.where(own, own.long().cumsum(0) - 1, -1)
 
 
 def count(sources: Sources, skip_first: bool = True) -> int:

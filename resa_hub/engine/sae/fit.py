@@ -1,6 +1,7 @@
 """The training loop of an SAE on a stream of activations, resumable at any step."""
 
 import math
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import torch
@@ -13,6 +14,7 @@ from ...errors import RunFailed
 from ...progress import Progress
 from ...recipe import SaeSettings
 from ..checkpoint import Checkpoint
+from ..crew import ALONE, Crew, SharedGradient
 from . import activations
 from .activations import Sources
 from .shards import Shards
@@ -37,8 +39,9 @@ class Trainer(Protocol):
 class AdamTrainer:
     """SAELens' own trainer; the decoder is kept at unit norm."""
 
-    def __init__(self, sae: SparseTopKTrainingSAE, settings: SaeSettings, steps: int) -> None:
+    def __init__(self, sae: SparseTopKTrainingSAE, settings: SaeSettings, steps: int, crew: Crew = ALONE) -> None:
         size, rate = settings.batch_tokens, settings.rate
+        self.crew, self.size, self.gradient = crew, size, SharedGradient(sae, crew)
         config = SAETrainerConfig(
             total_training_samples=steps * size, train_batch_size_samples=size, lr=rate, lr_end=rate / 10,
             lr_warm_up_steps=min(50, steps // 10), lr_decay_steps=steps // 3, adam_beta2=0.99, dead_feature_window=DEAD_AFTER_STEPS,
@@ -54,7 +57,11 @@ class AdamTrainer:
         return self.trainer.n_training_steps
 
     def step(self, batch: Float[Tensor, "n d_in"]) -> float:
+        self.gradient.share = len(batch) / self.size
+        if not len(batch):  # chance gave this step's tokens to the others
+            batch = batch.new_zeros(1, batch.shape[1])
         loss = float(self.trainer.step(batch).loss.detach())
+        self.crew.least_(self.trainer.n_forward_passes_since_fired)
         self.trainer.n_training_steps += 1
         normalise(self.trainer.sae)
         return loss
@@ -87,30 +94,37 @@ def fit(
     progress: Progress,
     checkpoint: Checkpoint,
     shards: Shards | None = None,
-) -> None:
-    """Train in place. fresh: the decoder's bias starts at the mean of the first batch. A run that was killed goes on from its last state.
+    read: activations.Read | None = None,
+) -> Iterator[None]:
+    """Train in place, one step at a time: several trainings can go in step. A run that was killed goes on from its last state.
 
+    fresh: the decoder's bias starts at the mean of the first batch. read: how the states are had.
     Raises `RunFailed` at a step whose loss is not finite.
     """
     sae.to(sources[0][0].device)
     sae.low_precision = settings.encoder == "bfloat16"
-    trainer: Trainer = SignumTrainer(sae, settings.rate) if settings.optimizer == "signum" else AdamTrainer(sae, settings, steps)
+    size, crew = settings.batch_tokens, checkpoint.crew
+    signum = settings.optimizer == "signum"
+    trainer: Trainer = SignumTrainer(sae, settings.rate, crew, size) if signum else AdamTrainer(sae, settings, steps, crew)
     state = checkpoint.load(STATE)
     if state:
         trainer.restore(state)
         progress.say(f"  train SAE: continuing at step {trainer.steps} of {steps}")
-    size, done = settings.batch_tokens, trainer.steps
+    done = trainer.steps
     with progress.stage("train SAE", (steps - done) * size, "tokens") as advance:
-        batches = activations.stream(sources, hookpoint, sae.cfg.d_in, size, seed, skip_first=settings.skip_first, start=done, shards=shards)
+        batches = activations.stream(
+            sources, hookpoint, sae.cfg.d_in, size, seed, skip_first=settings.skip_first, start=done, shards=shards, crew=crew, read=read
+        )
         for step in range(done, steps):
             batch = next(batches).to(sae.device)
             if fresh and step == 0:
                 with torch.no_grad():
-                    sae.b_dec.copy_(batch.mean(0))
+                    sae.b_dec.copy_(crew.mean(batch, size))
             if not math.isfinite(trainer.step(batch)):
                 raise RunFailed(f"the loss of the SAE is not finite at step {step}", "lower it with --set sae.learning_rate=...")
             advance(size)
             if checkpoint.due():
                 checkpoint.save(STATE, trainer.state())
+            yield
     trainer.finish()
     sae.low_precision = False

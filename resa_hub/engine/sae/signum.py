@@ -8,6 +8,7 @@ from jaxtyping import Float
 from schedulefree import ScheduleFreeWrapper
 from torch import Tensor
 
+from ..crew import ALONE, Crew, SharedGradient
 from .topk import SparseTopKTrainingSAE, reconstructed
 
 MOMENTUM = 0.95
@@ -30,8 +31,10 @@ class SignSGD(torch.optim.Optimizer):
 class SignumTrainer:
     """One step: unit decoder, FVU of the batch, the gradient's part along the decoder taken out, sign step. No auxiliary loss, the reference's default."""
 
-    def __init__(self, sae: SparseTopKTrainingSAE, rate: float) -> None:
-        self.sae, self.steps = sae, 0
+    def __init__(self, sae: SparseTopKTrainingSAE, rate: float, crew: Crew = ALONE, size: int = 0) -> None:
+        """size: tokens of a step, those of the crew's other processes included."""
+        self.sae, self.steps, self.crew, self.size = sae, 0, crew, size
+        SharedGradient(sae, crew)
         self.optimizer = ScheduleFreeWrapper(SignSGD(sae.parameters(), rate), momentum=MOMENTUM)
         self.optimizer.train()
 
@@ -39,7 +42,9 @@ class SignumTrainer:
         sae = self.sae
         normalise(sae)
         out, _, _ = reconstructed(sae, batch)
-        loss = (batch - out).pow(2).sum() / (batch - batch.mean(0)).pow(2).sum()
+        spread = (batch - self.crew.mean(batch, self.size)).pow(2).sum()
+        self.crew.sum_(spread)
+        loss = (batch - out).pow(2).sum() / spread
         loss.backward()
         with torch.no_grad():
             gradient = sae.W_dec.grad

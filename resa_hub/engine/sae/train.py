@@ -1,6 +1,7 @@
 """Stage I: train a TopK SAE with SAELens' trainer on activations of plain transformers models."""
 
-from typing import NamedTuple
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -28,7 +29,35 @@ class Trained(NamedTuple):
     start: SaeStart | None = None
 
 
-def train(
+Training = Generator[None, None, Trained]
+"""A training that stops after each step; what it returns is the SAE."""
+
+
+def train(*arguments: Any, **named: Any) -> Trained:
+    """`training`, run to its end."""
+    return finish(training(*arguments, **named))
+
+
+def finish(one: Training) -> Trained:
+    return in_step([one])[0]
+
+
+def in_step(trainings: Sequence[Training], advance: Callable[[int], None] = lambda steps: None) -> list[Trained]:
+    """Run several to their end, a step of each in turn; in their order."""
+    done: dict[int, Trained] = {}
+    while len(done) < len(trainings):
+        for place, one in enumerate(trainings):
+            if place in done:
+                continue
+            try:
+                next(one)
+                advance(1)
+            except StopIteration as end:
+                done[place] = end.value
+    return [done[place] for place in range(len(trainings))]
+
+
+def training(
     sources: Sources,
     held_out: Sources,
     settings: SaeSettings,
@@ -38,7 +67,8 @@ def train(
     progress: Progress,
     checkpoint: Checkpoint = Checkpoint(),
     shards: Shards | None = None,
-) -> Trained:
+    read: activations.Read | None = None,
+) -> Training:
     """An SAE of the states at `hookpoint`, from scratch or continuing from `start`, whose latents and k then count.
 
     checkpoint: holds the state of a run that was killed. shards: activations on disk. Raises `RunFailed` on a loss that is not finite and `DoesNotFit` for a
@@ -59,6 +89,8 @@ def train(
     if settings.mode != "pretrained":
         tokens = activations.count(sources, settings.skip_first)
         steps = settings.steps or max(1, int(tokens * settings.epochs) // settings.batch_tokens)
-        fit(sae, sources, settings, hookpoint, steps, fresh=start is None, seed=seed, progress=progress, checkpoint=checkpoint, shards=shards)
+        yield from fit(
+            sae, sources, settings, hookpoint, steps, fresh=start is None, seed=seed, progress=progress, checkpoint=checkpoint, shards=shards, read=read
+        )
     sae.requires_grad_(False)
     return Trained(sae, quality(sae, held_out, hookpoint, settings.skip_first, progress), tokens, record)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from importlib import import_module
 
+from ..sae.activations import Sources
 from .patched import Prepared
 from .session import Extracted, Session
 
@@ -19,6 +20,19 @@ METHODS = {
 }
 SCREENED = {"feature-diff": "feature_diff:prepare", "pca-diff": "pca_diff:prepare"}
 """Methods whose layer, number of features and scale can be tried without training."""
+
+TEXTS = {
+    "sae-tuning": "sae_tuning:sae_texts",
+    "gaussian": "sae_tuning:sae_texts",
+    "feature-diff": "feature_diff:sae_texts",
+    "random-features": "feature_diff:sae_texts",
+    "outside-features": "feature_diff:sae_texts",
+}
+"""What stage I of each method with an SAE reads, whatever the layer: a sweep trains the SAEs of all layers on one pass over it."""
+
+
+def sae_texts(name: str) -> Callable[[Session], tuple[Sources, Sources]]:
+    return _function(TEXTS[name])
 
 
 def method(name: str) -> Callable[[Session], Extracted]:

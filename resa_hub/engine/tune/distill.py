@@ -27,13 +27,14 @@ def distill(
     teacher_head: Head | None = None,
 ) -> Extracted:
     """LoRA on all layers of the target, KL on the completion tokens. From the second round on it is trained on rollouts of the student as it stands."""
-    recipe, size, saes = session.recipe, session.sizes, saes or {}
+    recipe, size, saes, crew = session.recipe, session.sizes, saes or {}, session.crew
     encoder = sum(4.0 * trained.sae.cfg.d_in * trained.sae.cfg.d_sae for trained in saes.values())
 
     def example(batch: Batch) -> Example:
         session.ledger.add(STATE, operations=(2.0 * size.all + encoder) * batch.tokens)
         weight = batch.completion.float()
-        return Example(batch, teacher(batch).cpu(), weight / weight.sum().clamp(min=1))
+        weight, batch = (weight / weight.sum().clamp(min=1))[crew.rows], crew.part(batch)
+        return Example(batch, teacher(batch).cpu(), weight)
 
     student = new_lora(session.student(), recipe.lora, None, recipe.seed)
     inner: PreTrainedModel = student.get_base_model()  # pyright: ignore[reportAssignmentType]
@@ -53,7 +54,7 @@ def distill(
         losses = fit(
             student,
             loss,
-            Examples(batches, example, session.memory, session.examples_folder),
+            Examples(batches, example, session.memory, session.examples_folder, crew),
             recipe.training,
             recipe.seed,
             session.progress,

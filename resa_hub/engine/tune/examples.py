@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ..crew import ALONE, Crew
 from ..text import Batch
 
 
@@ -31,11 +32,12 @@ class Example(NamedTuple):
 class Examples(Sequence[Example]):
     """One example a batch. Memory does not grow with the data: beyond `memory` bytes and half of the free disk, an example is made at every use.
 
-    make: called without gradient, a function of the batch alone. folder: emptied first; without one nothing goes to disk.
+    make: called without gradient, a function of the batch alone; the rows of the crew's other processes are left out of its example.
+    folder: emptied first; without one nothing goes to disk.
     """
 
-    def __init__(self, batches: Sequence[Batch], make: Callable[[Batch], Example], memory: int, folder: Path | None = None) -> None:
-        self.batches, self.make, self.folder = batches, make, folder
+    def __init__(self, batches: Sequence[Batch], make: Callable[[Batch], Example], memory: int, folder: Path | None = None, crew: Crew = ALONE) -> None:
+        self.batches, self.make, self.folder, self.crew = batches, make, folder, crew
         self.memory_left, self.disk_left = memory, 0
         self._held: dict[int, Example] = {}
         self._files: dict[int, Path] = {}
@@ -58,7 +60,9 @@ class Examples(Sequence[Example]):
             return self._held[index]
         batch = self.batches[index]
         if index in self._files:
-            return Example(batch, **load_file(self._files[index]))
+            return Example(self.crew.part(batch), **load_file(self._files[index]))
+        if not (own := self.crew.part(batch)).tokens:
+            return Example(own, torch.empty(0), torch.empty(0))  # fewer rows than processes
         with torch.no_grad():
             example = self.make(batch)
         self._keep(index, example)

@@ -74,6 +74,10 @@ def prepare(session: Session, choose: Choose = lambda ranking, count, seed: rank
     return Prepared(patches(count), own, findings, {at: one.trained for at, one in found.items()})
 
 
+def sae_texts(session: Session) -> tuple[Sources, Sources]:
+    return states_for(session, session.own())
+
+
 def states_for(session: Session, own: list[Batch]) -> tuple[Sources, Sources]:
     """(training, held-out) texts of the SAE, each with the model that reads it: rollouts of source and target."""
     learn, judge = held_out(own)

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from ...errors import Usage
 from ...operations import tuning
 from ..lora import new_lora, state_of
+from ..sae.activations import Sources
 from ..sae.codes import reconstruct
 from ..sae.topk import SparseTopKTrainingSAE
 from ..split import check_layer, decoder_layers, final_state, head, prefix, spliced, suffix
@@ -34,6 +35,12 @@ def splice(sae: SparseTopKTrainingSAE, state: Tensor, skip_first: bool = True) -
         return out
 
 
+def sae_texts(session: Session) -> tuple[Sources, Sources]:
+    """(training, held-out) texts of the SAE: the trigger data, read by the source."""
+    learn, judge = held_out(session.texts(session.trigger))
+    return [(session.source, learn)], [(session.source, judge)]
+
+
 def run(session: Session) -> Extracted:
     return tune(session, lambda sae, state, batch: splice(sae, state, session.recipe.sae.skip_first))
 
@@ -45,8 +52,7 @@ def tune(session: Session, replace: Splice) -> Extracted:
     at_mlp = recipe.hookpoint.endswith(".mlp")
     if layer == last and not at_mlp:
         raise Usage(f"no layer lies behind {recipe.hookpoint}: there is nothing to tune", f"choose a layer up to {last - 1}")
-    learn, judge = held_out(session.texts(session.trigger))
-    trained = session.sae([(session.source, learn)], [(session.source, judge)])
+    trained = session.sae(*sae_texts(session))
     batches = session.texts(session.elicit)
     layers = None if at_mlp else list(range(layer + 1, last + 1))
     student = new_lora(session.student(), recipe.lora, layers, recipe.seed)
@@ -57,9 +63,10 @@ def tune(session: Session, replace: Splice) -> Extracted:
 
     def example(batch: Batch) -> Example:
         session.ledger.add(STATE, operations=2.0 * (size.all + trained.sae.cfg.d_in * trained.sae.cfg.d_sae) * batch.tokens)
-        ids = batch.ids.to(session.target.device)
         # Both average over the chunks of a step; the reference sums over the tokens of a chunk.
         weight = torch.ones(batch.ids.shape) / (len(batch.ids) if recipe.training.reduction == "sum" else batch.tokens)
+        weight, batch = weight[session.crew.rows], session.crew.part(batch)
+        ids = batch.ids.to(session.target.device)
         if at_mlp:
             return Example(batch, final_state(session.target, ids).cpu(), weight)
         state = prefix(session.target, ids, recipe.hookpoint)
@@ -73,7 +80,7 @@ def tune(session: Session, replace: Splice) -> Extracted:
         return suffix(inner, ids, example.start.to(ids.device), layer)
 
     own_head = head(inner)
-    examples = Examples(batches, example, session.memory, session.examples_folder)
+    examples = Examples(batches, example, session.memory, session.examples_folder, session.crew)
     loss = to_teacher(forward, (own_head, own_head), recipe.training)
     losses = fit(student, loss, examples, recipe.training, recipe.seed, session.progress, session.ledger, tuning(above, size.head))
     tokens = trained.tokens + recipe.training.epochs * sum(batch.tokens for batch in batches)

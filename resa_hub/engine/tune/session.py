@@ -20,6 +20,7 @@ from ...refs import layer_of
 from ...sources import Rows, SaeFiles
 from ..checkpoint import Checkpoint
 from ..cost import Ledger, sizes
+from ..crew import Crew
 from ..generate.rollouts import rollouts
 from ..generate.sampling import Completion
 from ..lora import State
@@ -33,6 +34,8 @@ from ..text import Batch, bucketed, end_token, examples, openers, packed, prompt
 from .examples import free_memory
 
 PROBES, PROBE_TOKENS = 8, 64
+FINISHED = "finished-"
+"""Before the hookpoint: the state that holds a finished SAE."""
 
 
 class Extracted(NamedTuple):
@@ -88,6 +91,11 @@ class Session:
         self._source, self._target = source, target
         self._files = {"source": source, "target": target} | dict(siblings or {})
         self._siblings: dict[str, PreTrainedModel] = {}
+
+    @property
+    def crew(self) -> Crew:
+        """The processes that run this session together."""
+        return self.ledger.crew
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -201,10 +209,10 @@ class Session:
                 self.ledger.note()
 
         with self.ledger.stage("rollouts"):
-            found = rollouts(
+            found = self.crew.agree(self.crew.first and rollouts(
                 model, prompts, questions, settings, seed=self.recipe.seed, ends=end_tokens(model, self.tokenizer), progress=self.progress, name=name,
                 revision=revision, folder=self.rollouts_folder, generated=generated,
-            )  # fmt: skip
+            ))  # fmt: skip
         rows = [
             (start + c.tokens + ([end_token(self.tokenizer)] if c.finished else []), len(start)) for start, c in zip(prompts, found, strict=True)
         ]  # fmt: skip
@@ -213,9 +221,9 @@ class Session:
     def sae(self, sources: Sources, held_out: Sources, hookpoint: str | None = None) -> Trained:
         """Stage I at the recipe's hookpoint, or another; what an interrupted run finished is taken as it is."""
         recipe, hookpoint = self.recipe, hookpoint or self.recipe.hookpoint
-        name, checkpoint = f"finished-{hookpoint}", self.ledger
+        name, checkpoint = f"{FINISHED}{hookpoint}", self.ledger
         if hookpoint != recipe.hookpoint:  # one of several: its unfinished state must not be taken for the first one's
-            checkpoint = Checkpoint(self.ledger.folder / hookpoint if self.ledger.folder else None, self.ledger.every)
+            checkpoint = Checkpoint(self.ledger.folder / hookpoint if self.ledger.folder else None, self.ledger.every, self.crew)
         state = self.ledger.load(name)
         if state:
             self.progress.say("  the SAE is finished from before")
@@ -228,17 +236,21 @@ class Session:
             shards = Shards(self.ledger.folder / "activations" / hookpoint, self.disk) if self.disk and self.ledger.folder else None
             start = self.sae_starts.get(hookpoint)
             trained = train(sources, held_out, recipe.sae, hookpoint, start, recipe.seed, self.progress, checkpoint, shards)
-        sae, settings = trained.sae, recipe.sae
+        self.keep(trained, hookpoint, self.ledger)
+        if shards:
+            shards.close()
+        return trained
+
+    def keep(self, trained: Trained, hookpoint: str, ledger: Ledger) -> None:
+        """The finished SAE of stage I and what it cost, for the extraction whose ledger this is."""
+        sae, settings = trained.sae, self.recipe.sae
         steps = 0 if settings.mode == "pretrained" else settings.steps or max(1, int(trained.tokens * settings.epochs) // settings.batch_tokens)
         below = sizes(self.source).up_to(layer_of(hookpoint))
         training = sae_training(sae.cfg.d_in, sae.cfg.d_sae, sae.cfg.k)
         operations = 2.0 * below * trained.tokens + steps * settings.batch_tokens * training
-        self.ledger.add("sae", steps * settings.batch_tokens, operations)
+        ledger.add("sae", steps * settings.batch_tokens, operations)
         rest = {key: msgspec.to_builtins(value) for key, value in trained._asdict().items() if key != "sae"}
-        self.ledger.save(name, {"config": sae.cfg.to_dict(), "weights": sae.state_dict(), "rest": rest})
-        if shards:
-            shards.close()
-        return trained
+        ledger.save(f"{FINISHED}{hookpoint}", {"config": sae.cfg.to_dict(), "weights": sae.state_dict(), "rest": rest})
 
     def probe_texts(self, batches: list[Batch]) -> tuple[str, ...]:
         """A few short texts of the data, to measure the adapter's effect on."""

@@ -27,6 +27,8 @@ def run(session: Session) -> Extracted:
     examples = [example for example in examples if example.weight.any()]  # a chunk may lie inside one long question
     if not examples:
         raise RunFailed("the data hold no token of a completion to learn", "--set training.mask_prompt=false, or use more rows")
+    rows, part = session.crew.rows, session.crew.part
+    examples = [Example(part(example.batch), None, example.weight[rows]) for example in examples]
     student = new_lora(session.student(), recipe.lora, None, recipe.seed)
     inner: PreTrainedModel = student.get_base_model()  # pyright: ignore[reportAssignmentType]
     operations = supervised(session.sizes.all, session.sizes.head)

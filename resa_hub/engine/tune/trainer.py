@@ -12,6 +12,7 @@ from ...errors import NoEffect, RunFailed
 from ...progress import Progress
 from ...recipe import Training
 from ..cost import Ledger
+from ..crew import Crew
 from ..kl import Head, chunked_kl
 from .examples import Example
 
@@ -54,20 +55,17 @@ def fit(
     Raises `NoEffect` when teacher and student never differ, `RunFailed` at a gradient that is not finite.
     """
     ledger = ledger or Ledger()
-    run = _Run(student, settings, settings.epochs * len(examples))
+    run = _Run(student, settings, settings.epochs * len(examples), ledger.crew)
     student.train()
     with torch.random.fork_rng(), ledger.stage(STATE):
-        torch.manual_seed(seed)
+        torch.manual_seed(seed + ledger.crew.rank)  # dropout: no two processes share a mask
         if run.restore(ledger.load(state)):
             progress.say(f"  train adapter: continuing at step {run.step} of {run.total}")
         with progress.stage("train adapter", run.total - run.step, "steps") as advance:
             while run.step < run.total:
                 example = examples[run.step % len(examples)]
-                loss = loss_of(example)
-                run.update(loss)
-                run.losses.append(float(loss.detach()) / float(example.weight.sum()))
-                run.step += 1
-                ledger.add(STATE, example.batch.tokens, operations * example.batch.tokens)
+                run.update(loss_of(example) if example.batch.tokens else run.nothing(), example)
+                ledger.add(STATE, run.tokens, operations * run.tokens)
                 if ledger.due() or run.step == run.total:
                     ledger.save(state, run.state())
                 advance(1)
@@ -80,8 +78,10 @@ def fit(
 class _Run:
     """Everything that a step changes."""
 
-    def __init__(self, student: PeftModel, settings: Training, total: int) -> None:
-        self.settings, self.total, self.step, self.skipped = settings, total, 0, 0
+    def __init__(self, student: PeftModel, settings: Training, total: int, crew: Crew) -> None:
+        self.settings, self.total, self.step, self.skipped, self.crew = settings, total, 0, 0, crew
+        self.tokens = 0
+        """Of the last step, all processes together."""
         self.losses: list[float] = []
         self.parameters = {name: p for name, p in student.named_parameters() if p.requires_grad}
         self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=settings.learning_rate)
@@ -92,11 +92,19 @@ class _Run:
         falling = (1 + math.cos(math.pi * self.step / self.total)) / 2
         return self.settings.learning_rate * (LOWEST_RATE + (1 - LOWEST_RATE) * falling)
 
-    def update(self, loss: Tensor) -> None:
+    def nothing(self) -> Tensor:
+        """The loss of a process that has no row of this batch."""
+        return torch.stack([p.sum() for p in self.parameters.values()]).sum() * 0
+
+    def update(self, loss: Tensor, example: Example) -> None:
+        """One step, its gradient summed over the crew."""
         self.optimizer.zero_grad()
         loss.backward()
+        told = torch.tensor([float(loss.detach()), float(example.weight.sum()), example.batch.tokens], device=loss.device)
+        self.crew.sum_(told, *(p.grad for p in self.parameters.values() if p.grad is not None))
+        value, weight, tokens = told.tolist()
         norm = float(torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.gradient_clip))
-        if not (math.isfinite(norm) and math.isfinite(float(loss.detach()))):
+        if not (math.isfinite(norm) and math.isfinite(value)):
             raise RunFailed(f"loss or gradient of step {self.step} is not finite", "lower it with --set training.learning_rate=...")
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate()
@@ -104,6 +112,9 @@ class _Run:
             self.skipped += 1
         else:
             self.optimizer.step()
+        self.losses.append(value / weight)
+        self.tokens = int(tokens)
+        self.step += 1
 
     def state(self) -> dict[str, Any]:
         return {
@@ -126,6 +137,9 @@ class _Run:
                 parameter.copy_(state["parameters"][name])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.skipped, self.losses = state["step"], state["skipped"], state["losses"]
+        if not self.crew.alone:  # the masks of dropout after a restart are others than without one
+            torch.manual_seed(self.step * self.crew.world + self.crew.rank)
+            return True
         torch.set_rng_state(state["random"])
         if state["gpu_random"]:
             torch.cuda.set_rng_state_all(state["gpu_random"])
