@@ -20,9 +20,9 @@ from resa_hub.progress import Progress
 from tests.commands import ROOT, environment
 from tests.models import random_model
 
-SETTINGS = ["sae.steps=20", "sae.latents=256", "rollouts.count=80", "training.epochs=1", "training.batch_rows=4", "training.learning_rate=1e-4",
+SETTINGS = ["sae.steps=20", "sae.latents=256", "rollouts.count=80", "training.epochs=1", "training.batch_rows=4", "training.learning_rate=2e-5",
             "features=16", "trigger.rows=128", "elicit.rows=80"]  # fmt: skip
-"""20 steps of both stages, and batches of fewer rows than processes among them."""
+"""20 steps of the SAE and a few more of the adapter, batches of fewer rows than processes among them."""
 
 
 def torchrun(workspace: Path, method: str, *more: str, **changes: str) -> subprocess.CompletedProcess[str]:
