@@ -280,7 +280,8 @@ def _session(inputs: _Inputs, home: Workspace, work: Work | None, means: Means, 
     recipe = inputs.plan.recipe
     return Session(
         recipe, Source(*inputs.source), Source(*inputs.target), inputs.plan.template, inputs.trigger, inputs.elicit, inputs.saes, progress,
-        ledger=Ledger(work.folder if work else None, seconds_between_states(), crew or ALONE), rollouts_folder=home.cache / "rollouts", memory=means.memory, disk=means.disk,
+        ledger=Ledger(work.folder if work else None, seconds_between_states(), crew or ALONE), rollouts_folder=home.cache / "rollouts",
+        memory=means.memory, disk=means.disk,
         siblings={name: Source(*files) for name, files in inputs.siblings.items()}, reference=inputs.reference,
     )  # fmt: skip
 

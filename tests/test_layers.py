@@ -46,9 +46,9 @@ def test_saes_trained_in_step_are_those_trained_alone(tmp_path: Path, monkeypatc
     assert not read._held
     dying = [Dying(folder, 7 + number) for number, folder in enumerate(kept)]  # each dies at another step
     with pytest.raises(Killed):
-        in_step([training(sources, judge, settings, at, None, 5, QUIET, c, OnePass(HOOKPOINTS)) for at, c in zip(HOOKPOINTS, dying, strict=True)])
+        in_step([training(sources, judge, settings, at, None, 5, QUIET, c, read=OnePass(HOOKPOINTS)) for at, c in zip(HOOKPOINTS, dying, strict=True)])
     read = OnePass(HOOKPOINTS)
-    again = [training(sources, judge, settings, at, None, 5, QUIET, Checkpoint(folder), read) for at, folder in zip(HOOKPOINTS, kept, strict=True)]
+    again = [training(sources, judge, settings, at, None, 5, QUIET, Checkpoint(folder), read=read) for at, folder in zip(HOOKPOINTS, kept, strict=True)]
     assert all(equal(made.sae.state_dict(), wanted) for made, wanted in zip(in_step(again), alone, strict=True))
 
 
