@@ -2,8 +2,10 @@
 
 `python -m bench features`: the tables of docs/feature-diff.md, printed anew after every seed. About four minutes of one core a seed; what is done lies in
 .resa-hub/bench, so a second call goes on. Seeds are those of SAE, rollouts and training; an interval is over problems, the seeds' own numbers stand beside it.
+RESA_BENCH_SEEDS and RESA_BENCH_PROBLEMS make it shorter; a longer run later takes over what is there.
 """
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,9 +16,9 @@ from resa_hub.extract import extract
 from resa_hub.progress import Progress
 from resa_hub.workspace import Workspace
 
-SEEDS = (0, 1, 2)
+SEEDS = tuple(range(int(os.environ.get("RESA_BENCH_SEEDS", "3"))))
 TARGETS = ("tiny-r1", "tiny-r1b")
-JUDGING = Settings(problems=250, samples=4, seeds=0, split="test", greedy=False, draw=7)
+JUDGING = Settings(problems=int(os.environ.get("RESA_BENCH_PROBLEMS", "250")), samples=4, seeds=0, split="test", greedy=False, draw=7)
 FOLDER = Path(".resa-hub/bench")
 WITH_SAE = ("feature-diff", "random-features", "outside-features")
 

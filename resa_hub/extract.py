@@ -152,7 +152,8 @@ def screen(made: Plan, *, workspace: str | Path | None = None, means: Means = Me
     home, progress = Workspace.find(workspace), progress or Progress()
     with explained("; nothing was begun"):
         inputs = _inputs(made, home)
-    if made.recipe.screen is None and made.recipe.hookpoint != AUTO:
+    tried = made.recipe.screen
+    if made.recipe.hookpoint != AUTO and not (tried and (tried.features or tried.scales)):
         raise Usage("this recipe leaves nothing open that a screen could choose", "--layer auto, --features auto, --scale auto, or --set screen.scales=[1,2]")
     _check_kinship(inputs)
     with explained(": what was done is kept"), hold(home.cache / "work", _key(made.name, inputs.digest)) as work:

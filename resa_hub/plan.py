@@ -124,7 +124,8 @@ def _chosen(layer: int | str | None, features: int | str | None, scale: float | 
     said: dict[str, Any] = {}
     tried: dict[str, Any] = {}
     known = values.get("screen") or {}
-    if screen and not known:
+    named = any(known.get(part) for part in ("layers", "features", "scales"))
+    if screen and not named:
         layer, features, scale = (AUTO if layer is None else layer), (AUTO if features is None else features), (AUTO if scale is None else scale)
     if layer is not None:
         said["hookpoint"] = AUTO if layer == AUTO else f"layers.{_number('--layer', layer, int)}"
@@ -134,7 +135,7 @@ def _chosen(layer: int | str | None, features: int | str | None, scale: float | 
             tried[part] = known.get(part) or some
         elif value is not None:
             said[key] = _number(f"--{key}", value, kind)
-    return said | ({"screen": tried} if tried or (screen and not known) else {})
+    return said | ({"screen": tried} if tried else {})
 
 
 def _number(option: str, value: Any, kind: type) -> Any:

@@ -315,6 +315,8 @@ def test_auto_leaves_open_what_it_names_and_nothing_more() -> None:
     every = planned(screen=True).recipe
     assert every.hookpoint == "auto" and every.screen and every.screen.features == (4, 16, 64)
     assert planned(screen=True, layer="2", features=8).recipe.hookpoint == "layers.2"
+    with pytest.raises(Usage, match="leaves nothing open"):
+        screening(planned("screen.rollouts=8"), progress=QUIET)
 
 
 @pytest.mark.slow
