@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from . import signing
-from .adapter import compat
+from .adapter import compat, hostile
 from .adapter.manifest import Manifest, read_manifest
 from .adapter.store import Adapter, lacks_sae, verify
 from .errors import Integrity
@@ -42,11 +42,12 @@ def fetch(ref: RemoteRef, home: Workspace, *, sae: bool = True) -> Pulled:
     """
     keys = signing.required(ref, home)
     with home.store.staging() as staged:
-        location = open_remote(ref).pull(staged, sae=sae)
+        location, checked = open_remote(ref).pull(staged, sae=sae)
+        hostile.inspect(staged)
         _check_asked(read_manifest(staged), ref, location)
         if keys:
             signing.check(staged, keys, location)
-        adapter, new = home.store.add(staged)
+        adapter, new = home.store.add(staged, checked)
     return Pulled(adapter, location, new)
 
 

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from .adapter import card, compat, kinship
+from .adapter import card, compat, hostile, kinship
 from .adapter.files import CARD, CONFIG, MANIFEST, SAE, WEIGHTS, content_hash, identity_of, read_bounded, read_json, scan
 from .adapter.manifest import PROBE_TEXTS, Base, Manifest, Probe, Run, Sketch
 from .adapter.store import Adapter, verify
@@ -34,6 +34,7 @@ def import_adapter(origin: str, *, name: str | None = None, base: str | None = N
     files = locate(repo, "adapter")
     with home.store.staging() as folder:
         _take(files, folder)
+        hostile.inspect(folder)
         lora, config = compat.read_lora(folder), read_json(folder / CONFIG)
         model, missing = _base(base, config, home)
         if model:

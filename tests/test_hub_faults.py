@@ -110,7 +110,7 @@ def test_answers_to_a_download(hub: HubServer, pushed: share.Pushed, there: Path
 @pytest.mark.parametrize(
     ("method", "path", "status", "error"),
     [("POST", "/api/repos/create", 401, Network), ("POST", "/api/repos/create", 403, Network), ("POST", "/preupload/", 403, Network),
-     ("PUT", "/_lfs/put/", 403, Network), ("POST", "/commit/", 400, Network), ("POST", "/commit/", 412, Conflict), ("POST", "/commit/", 429, Network),
+     ("PUT", "/_lfs/put/", 403, Network), ("POST", "/commit/", 400, Network), ("POST", "/commit/", 429, Network),
      ("POST", "/commit/", 503, Network), ("POST", "/commit/", NO_ANSWER, Network), ("POST", "/tag/", 503, Network)],
 )  # fmt: skip
 def test_failed_push_can_be_repeated(hub: HubServer, here: Path, there: Path, method: str, path: str, status: int, error: type[HubError]) -> None:
@@ -120,6 +120,15 @@ def test_failed_push_can_be_repeated(hub: HubServer, here: Path, there: Path, me
     assert type(raised.value) is error and raised.value.hint
     share.push("demo", REMOTE, workspace=here)
     assert share.pull(f"{REMOTE}@0.1.0", workspace=there).new
+
+
+def test_a_commit_refused_at_every_try_conflicts(hub: HubServer, here: Path, there: Path) -> None:
+    hub.fail("POST", "/commit/", 412, times=3)
+    with pytest.raises(Conflict, match="3 times") as raised:
+        share.push("demo", REMOTE, workspace=here)
+    assert raised.value.hint and len(hub.sent("POST", "/commit/")) == 3
+    share.push("demo", REMOTE, workspace=here)
+    assert share.pull(REMOTE, workspace=there).new
 
 
 def test_commit_on_a_moved_head_conflicts(hub: HubServer, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,11 +154,15 @@ def test_card_that_the_hub_refuses(hub: HubServer, here: Path) -> None:
 
 
 def test_gated_and_private(hub: HubServer, pushed: share.Pushed, there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    hub.storage.repos[REPO].gated = True
+    repo = hub.storage.repos[REPO]
+    repo.gated, repo.private = True, False
     monkeypatch.setenv("HF_TOKEN", OTHER_TOKEN)
     assert "restricted" in refused(Network, there).message
     monkeypatch.setenv("HF_TOKEN", "hf_unknown")
     assert "401" in refused(Network, there).message
+    repo.private = True
+    monkeypatch.setenv("HF_TOKEN", OTHER_TOKEN)
+    assert "private" in refused(NotFound, there).message
     monkeypatch.delenv("HF_TOKEN")
     assert "401" in refused(Network, there).message
 

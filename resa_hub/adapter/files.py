@@ -6,7 +6,7 @@ import math
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,13 +17,14 @@ WEIGHTS, CONFIG, MANIFEST, CARD = "adapter_model.safetensors", "adapter_config.j
 SIGNATURE = "signature.json"
 SAE = "sae/"
 HOOKPOINT_FOLDER = SAE + r"layers\.\d{1,4}(\.mlp)?"
-EVALUATION = re.compile(r"evals/[A-Za-z0-9][\w.-]{0,120}\.json")
-PLOT = re.compile(r"evals/[A-Za-z0-9][\w.-]{0,120}\.png")
+EVALUATION = re.compile(r"evals/[A-Za-z0-9][\w.-]{0,120}\.json", re.ASCII)
+PLOT = re.compile(r"evals/[A-Za-z0-9][\w.-]{0,120}\.png", re.ASCII)
 ALLOWED = re.compile(
     rf"{re.escape(WEIGHTS)}|{CONFIG}|{re.escape(MANIFEST)}|{CARD}|{re.escape(SIGNATURE)}|{HOOKPOINT_FOLDER}/(cfg\.json|sae_weights\.safetensors)|"
-    rf"{EVALUATION.pattern}|{PLOT.pattern}"
+    rf"{EVALUATION.pattern}|{PLOT.pattern}",
+    re.ASCII,
 )
-IDENTITY = re.compile(rf"{re.escape(WEIGHTS)}|{CONFIG}|{HOOKPOINT_FOLDER}/.+")
+IDENTITY = re.compile(rf"{re.escape(WEIGHTS)}|{CONFIG}|{HOOKPOINT_FOLDER}/.+", re.ASCII)
 """The files whose bytes are the adapter; the manifest, the card and evaluations may change around them."""
 
 MAX_TEXT = 8 << 20
@@ -112,14 +113,21 @@ def walk(folder: Path) -> Iterator[str]:
             yield (Path(root) / name).relative_to(folder).as_posix()
 
 
-def scan(folder: Path) -> tuple[FileEntry, ...]:
-    """Every file of an adapter folder with size and hash, sorted; raises `Integrity` for a name off the allow-list."""
-    entries = []
+def scan(folder: Path, known: Iterable[FileEntry] = ()) -> tuple[FileEntry, ...]:
+    """Every file of an adapter folder with size and hash, sorted; raises `Integrity` for a name off the allow-list.
+
+    known: files whose bytes were hashed before; of them only the size is looked at.
+    """
+    entries, hashed = [], {entry.path: entry for entry in known}
     for path in sorted(walk(folder)):
         if not ALLOWED.fullmatch(path):
             raise Integrity(f"{path!r} does not belong into an adapter", "adapters hold safetensors, JSON, plots of evaluations and a README only")
         if PLOT.fullmatch(path) and not read_bounded(folder / path, MAX_PLOT).startswith(PNG):
             raise Integrity(f"{path!r} is no picture", "remove it, or pull the adapter again")
+        before = hashed.get(path)
+        if before and (folder / path).stat(follow_symlinks=False).st_size == before.size:
+            entries.append(before)
+            continue
         size, digest = hash_file(folder / path)
         entries.append(FileEntry(path=path, size=size, sha256=digest))
     return tuple(entries)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from ..errors import Conflict, HubError, Integrity, NotFound, RunFailed, Usage, did_you_mean
 from ..refs import LABEL, NAME, VERSION, AdapterRef, ContentRef, check_label, check_name
 from .blobs import Blobs
-from .files import SAE, identity_of, read_json, safetensors_header, scan
+from .files import SAE, FileEntry, identity_of, read_json, safetensors_header, scan
 from .manifest import Manifest, read_manifest
 
 STAGING, LABELS = ".staging", "labels.json"
@@ -202,16 +202,16 @@ class Store:
             finish(self.next_version(name))
             return self._add(staged)[0]
 
-    def add(self, staged: Path) -> tuple[Adapter, bool]:
+    def add(self, staged: Path, checked: tuple[FileEntry, ...] = ()) -> tuple[Adapter, bool]:
         """Move a checked adapter folder into the store. Returns it and whether it is new.
 
         A version that exists with the same content is left as it is, but for an SAE that it lacked; with other bytes it is a `Conflict`.
         """
         with self.lock():
-            return self._add(staged)
+            return self._add(staged, checked)
 
-    def _add(self, staged: Path) -> tuple[Adapter, bool]:
-        manifest = verify(staged)
+    def _add(self, staged: Path, checked: tuple[FileEntry, ...] = ()) -> tuple[Adapter, bool]:
+        manifest = verify(staged, checked)
         target = self.root / check_name(manifest.name) / manifest.version
         if target.exists():
             present = self.get(AdapterRef(manifest.name, manifest.version))
@@ -230,10 +230,13 @@ class Store:
         return Adapter(manifest, target), True
 
 
-def verify(folder: Path) -> Manifest:
-    """Check every byte that the manifest vouches for; raises `Integrity` naming the first file that differs. The SAE may be left out, wholly."""
+def verify(folder: Path, checked: tuple[FileEntry, ...] = ()) -> Manifest:
+    """Check every byte that the manifest vouches for; raises `Integrity` naming the first file that differs. The SAE may be left out, wholly.
+
+    checked: files that were hashed as they were written a moment ago.
+    """
     manifest = read_manifest(folder)
-    found = {entry.path: entry for entry in identity_of(scan(folder))}
+    found = {entry.path: entry for entry in identity_of(scan(folder, checked))}
     without_sae = not (folder / SAE).exists()
     for entry in manifest.files:
         present = found.pop(entry.path, None)

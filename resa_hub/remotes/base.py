@@ -36,15 +36,25 @@ class Found(NamedTuple):
     updated: str
 
 
+class Arrived(NamedTuple):
+    location: str
+    """Exactly where it came from."""
+    checked: tuple[FileEntry, ...]
+    """Files whose sha256 was taken while they were written: nobody has to read them again to know their bytes."""
+
+
 class Remote(Protocol):
     """One place, opened by a reference."""
+
+    hashes: bool
+    """Whether a push takes the sha256 of what it sends and holds it against the manifest: then nobody has to do so before."""
 
     def push(self, adapter: Adapter, *, public: bool, dry_run: bool, sae: bool = True) -> Pushed:
         """Send what the remote lacks, without the SAE where `sae` is false; raises `Conflict` when the version exists there with other bytes."""
         ...
 
-    def pull(self, staging: Path, *, sae: bool = True) -> str:
-        """Fill the empty folder `staging`, without the SAE where none is wanted, and return the exact location.
+    def pull(self, staging: Path, *, sae: bool = True) -> Arrived:
+        """Fill the empty folder `staging`, without the SAE where none is wanted.
 
         Raises `NotFound`, and `Integrity` for bytes that differ.
         """

@@ -23,7 +23,7 @@ from ..adapter.store import Adapter, sync_folder, version_key
 from ..errors import Conflict, HubError, Integrity, NotFound, RunFailed, Usage, did_you_mean
 from ..recipe import Strict
 from ..refs import NAME, VERSION, AdapterRef, RemoteRef
-from .base import Found, Pushed
+from .base import Arrived, Found, Pushed
 from .transfer import SHA256, check_listed, copy_verified, disk_errors, matches, sha256_of
 
 SHOWN = {"verdict", "target", "benchmark"}
@@ -40,6 +40,8 @@ class Reference(Strict, frozen=True, kw_only=True):
 
 
 class FolderRemote:
+    hashes = True
+
     def __init__(self, ref: RemoteRef) -> None:
         self.ref = ref
         self.root = Path(ref.location).expanduser()
@@ -60,12 +62,14 @@ class FolderRemote:
 
         Raises `Conflict` when the version exists with another content hash, `RunFailed` when the folder cannot be written.
         """
-        manifest, entries = adapter.manifest, scan(adapter.folder)
+        manifest = adapter.manifest
+        # Weights are hashed while they are copied, and were just verified: once is enough.
+        entries = scan(adapter.folder, known=manifest.files)
         ours = Reference(name=manifest.name, version=manifest.version, content_hash=manifest.content_hash, files=entries)
         with disk_errors(f"cannot use {self.root}"):
             changed = self._merged(ours) != self._present(ours)
             # A blob that was damaged is sent again, so each is hashed rather than looked up by its name.
-            sent = tuple(entry for entry in entries if not matches(self._blob(entry), entry.size, sha256_of(entry)))
+            sent = tuple(entry for entry in entries if not self._blob(entry).exists() or not matches(self._blob(entry), entry.size, sha256_of(entry)))
             if (changed or sent) and not dry_run:
                 for entry in sent:
                     self._write_blob(adapter.folder / entry.path, entry)
@@ -73,19 +77,18 @@ class FolderRemote:
                     self._write_reference(self._merged(ours))
         return Pushed(self._uri(manifest.name, manifest.version), sent, bool(changed or sent))
 
-    def pull(self, staging: Path, *, sae: bool = True) -> str:
-        """Copy one version into an empty folder and return its exact reference.
+    def pull(self, staging: Path, *, sae: bool = True) -> Arrived:
+        """Copy one version into an empty folder.
 
         Raises `NotFound`, `Usage` when several adapters are there and none is named, `Integrity` for anything that is not as it was pushed.
         """
         with disk_errors(f"cannot read {self.root}"):
             name, version = self._choose()
             reference = self._read(name, version)
-        for entry in reference.files:
-            if entry.path.startswith(SAE) and not sae:
-                continue
+        wanted = tuple(entry for entry in reference.files if sae or not entry.path.startswith(SAE))
+        for entry in wanted:
             copy_verified(self._blob(entry), staging / entry.path, entry.size, sha256_of(entry), f"{entry.path} of {name}@{version}")
-        return self._uri(name, version)
+        return Arrived(self._uri(name, version), wanted)
 
     def search(self, *, base: str | None = None, text: str = "") -> list[Found]:
         """The newest version of every adapter; one that cannot be read is left out."""

@@ -11,7 +11,7 @@ from ..adapter.store import Adapter, version_key
 from ..errors import Conflict, HubError, NotFound, RunFailed
 from ..recipe import METHODS
 from ..refs import VERSION, RemoteRef
-from .base import Found, Pushed
+from .base import Arrived, Found, Pushed
 from .hub_client import RemoteFile, fetch, hub_client, list_tree, resolve
 from .transfer import matches
 
@@ -25,11 +25,13 @@ VERDICT = re.compile(r"avg@\S+ on (?P<target>.+), percent; verdict: (?P<verdict>
 """As `adapter.card` writes it."""
 
 
-class _Moved(Conflict):
+class _Moved(Exception):
     """The commit's parent is not the head any more."""
 
 
 class HubRemote:
+    hashes = False
+
     def __init__(self, ref: RemoteRef) -> None:
         self.ref = ref
         self.repo = ref.location
@@ -40,10 +42,10 @@ class HubRemote:
         Somebody else's commit meanwhile is no harm: the head is read again and everything is decided anew. Raises `Conflict` before anything is sent when
         the version's tag, a later version or another adapter stands in the way, and when main has moved at each of three tries.
         """
-        for _ in range(TRIES - 1):
+        for _ in range(TRIES):
             with contextlib.suppress(_Moved):
                 return self._push(adapter, public, dry_run, sae)
-        return self._push(adapter, public, dry_run, sae)
+        raise Conflict(f"{self.repo}: main moved {TRIES} times while this was pushed", "push again: it starts from the new state")
 
     def _push(self, adapter: Adapter, public: bool, dry_run: bool, sae: bool) -> Pushed:
         entries, tag = scan(adapter.folder), f"v{adapter.manifest.version}"
@@ -78,8 +80,8 @@ class HubRemote:
                 self._check_tag(api, tag, adapter, entries)
         return Pushed(self._uri(commit), sent, changed)
 
-    def pull(self, staging: Path, *, sae: bool = True) -> str:
-        """Fetch the files of one commit into an empty folder and return `hf:owner/name@commit`.
+    def pull(self, staging: Path, *, sae: bool = True) -> Arrived:
+        """Fetch the files of one commit into an empty folder; the location is `hf:owner/name@commit`.
 
         Main unless a revision is named; `0.1.0` means the tag `v0.1.0`. Raises `NotFound`, `Integrity`, `Network`.
         """
@@ -89,11 +91,11 @@ class HubRemote:
             files = list_tree(api, self.repo, commit)
             if MANIFEST not in files:
                 raise NotFound(f"{self.ref} holds no adapter: there is no {MANIFEST}", "only adapters that resa-hub pushed can be pulled")
-            for path, file in files.items():
-                if path.startswith(SAE) and not sae:
-                    continue
+            wanted = {path: file for path, file in files.items() if sae or not path.startswith(SAE)}
+            for path, file in wanted.items():
                 fetch(api, self.repo, commit, path, file, staging / path)
-        return self._uri(commit)
+        large = tuple(FileEntry(path=path, size=file.size, sha256=file.digest.value) for path, file in wanted.items() if file.digest.kind == "sha256")
+        return Arrived(self._uri(commit), large)
 
     def search(self, *, base: str | None = None, text: str = "") -> list[Found]:
         """Repositories that say they hold such an adapter: this one, or all of the Hub where none is named. Nothing is fetched."""
@@ -157,7 +159,7 @@ class HubRemote:
             return api.create_commit(self.repo, operations, commit_message=adapter.manifest.reference, revision="main", parent_commit=head).oid
         except errors.HfHubHTTPError as error:
             if getattr(error.response, "status_code", 0) in (409, 412):
-                raise _Moved(f"{self.repo}: main moved while this was pushed", "push again: it starts from the new state") from None
+                raise _Moved from None
             raise
         except ValueError as error:
             # A refused model card or LFS batch comes as a plain ValueError.

@@ -17,7 +17,7 @@ from ..adapter.files import CARD, MANIFEST, SAE, FileEntry, content_hash, parse_
 from ..adapter.store import Adapter, version_key
 from ..errors import Conflict, HubError, Integrity, MissingExtra, Network, NotFound
 from ..refs import VERSION, RemoteRef
-from .base import Found, Pushed
+from .base import Arrived, Found, Pushed
 from .hub_client import is_hostile, is_loopback
 from .transfer import SHA256, check_listed, copy_verified, sha256_of
 
@@ -37,6 +37,8 @@ class _Image(NamedTuple):
 
 
 class OciRemote:
+    hashes = False
+
     def __init__(self, ref: RemoteRef) -> None:
         self.ref = ref
         self.host, _, self.repository = ref.location.partition("/")
@@ -62,22 +64,21 @@ class OciRemote:
                 raise Conflict(f"{tag} of {self.ref} was set by somebody else meanwhile", "push again")
         return Pushed(self._uri(landed.digest), sent, True)
 
-    def pull(self, staging: Path, *, sae: bool = True) -> str:
-        """Fetch the layers of one manifest into an empty folder and return `oci://host/name@sha256:...`; the newest version where no tag is named."""
+    def pull(self, staging: Path, *, sae: bool = True) -> Arrived:
+        """Fetch the layers of one manifest into an empty folder, the newest version where no tag is named; the location is `oci://host/name@sha256:...`."""
         with self._client() as client:
             image = self._image(client, self._reference(client))
             assert image is not None
             if MANIFEST not in {entry.path for entry in image.files}:
                 raise NotFound(f"{self.ref} holds no adapter: there is no {MANIFEST}", "only adapters that resa-hub pushed can be pulled")
             with tempfile.TemporaryDirectory() as folder:
-                for entry in image.files:
-                    if entry.path.startswith(SAE) and not sae:
-                        continue
+                wanted = tuple(entry for entry in image.files if sae or not entry.path.startswith(SAE))
+                for entry in wanted:
                     copy = Path(folder) / entry.sha256
                     client.download_blob(self._container(client, image.digest), f"sha256:{entry.sha256}", str(copy))
                     copy_verified(copy, staging / entry.path, entry.size, sha256_of(entry), f"{entry.path} of {self.ref}")
                     copy.unlink()
-        return self._uri(image.digest)
+        return Arrived(self._uri(image.digest), wanted)
 
     def search(self, *, base: str | None = None, text: str = "") -> list[Found]:
         """The versions of this one repository, newest first."""

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -64,13 +65,15 @@ def copy_verified(source: Path, target: Path, size: int, digest: Digest, what: s
             raise Integrity(f"{what} is missing from the remote", "its author has to push it again") from None
         with origin, _new_file(target) as copy:
             left, hasher = size, digest.hasher(size)
-            # One byte more than promised is read, so that a longer file is noticed and never copied whole.
-            while chunk := origin.read(min(CHUNK, left + 1)):
-                left -= len(chunk)
-                if left < 0:
-                    break
-                hasher.update(chunk)
-                copy.write(chunk)
+            with ThreadPoolExecutor(1) as other:  # hashes a chunk while it is written
+                # One byte more than promised is read, so that a longer file is noticed and never copied whole.
+                while chunk := origin.read(min(CHUNK, left + 1)):
+                    left -= len(chunk)
+                    if left < 0:
+                        break
+                    hashed = other.submit(hasher.update, chunk)
+                    copy.write(chunk)
+                    hashed.result()
             if left or hasher.hexdigest() != digest.value:
                 raise Integrity(
                     f"{what} differs from its {digest.kind} digest {digest.value[:16]}", "pull it again; if it stays, its author has to push it again"
