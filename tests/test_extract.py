@@ -39,7 +39,9 @@ def quick(workspace: Path, source: str | None = "tina-tiny", settings: list[str]
 
 def left_in(workspace: Path) -> list[str]:
     """What lies in the store, the lock aside."""
-    return sorted(path for path in walk(workspace / "adapters") if path != ".lock" and not path.startswith(".blobs/")) if (workspace / "adapters").is_dir() else []
+    return (
+        sorted(path for path in walk(workspace / "adapters") if path != ".lock" and not path.startswith(".blobs/")) if (workspace / "adapters").is_dir() else []
+    )
 
 
 def start(workspace: Path, methods: str, *settings: str, hash_seed: str = "0") -> subprocess.Popen[str]:
