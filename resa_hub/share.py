@@ -30,13 +30,12 @@ def push(
     here = Workspace.find(workspace)
     ref = _destination(to, here)
     adapter = find(name, here)
-    remote = open_remote(ref)
-    verify(adapter.folder, adapter.manifest.files if remote.hashes else ())
+    verify(adapter.folder)
     if sae and lacks_sae(adapter):
         raise Usage(f"{adapter.manifest.reference} is here without its SAE", "pull it whole first, or push with --no-sae")
     if sign and not dry_run:
         signing.sign(adapter.folder, Path(sign))
-    return remote.push(adapter, public=public, dry_run=dry_run, sae=sae)
+    return open_remote(ref).push(adapter, public=public, dry_run=dry_run, sae=sae)
 
 
 def pull(ref: str, *, workspace: str | os.PathLike[str] | None = None, sae: bool = True) -> Pulled:

@@ -46,9 +46,6 @@ class Arrived(NamedTuple):
 class Remote(Protocol):
     """One place, opened by a reference."""
 
-    hashes: bool
-    """Whether a push takes the sha256 of what it sends and holds it against the manifest: then nobody has to do so before."""
-
     def push(self, adapter: Adapter, *, public: bool, dry_run: bool, sae: bool = True) -> Pushed:
         """Send what the remote lacks, without the SAE where `sae` is false; raises `Conflict` when the version exists there with other bytes."""
         ...

@@ -40,8 +40,6 @@ class Reference(Strict, frozen=True, kw_only=True):
 
 
 class FolderRemote:
-    hashes = True
-
     def __init__(self, ref: RemoteRef) -> None:
         self.ref = ref
         self.root = Path(ref.location).expanduser()

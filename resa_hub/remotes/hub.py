@@ -30,8 +30,6 @@ class _Moved(Exception):
 
 
 class HubRemote:
-    hashes = False
-
     def __init__(self, ref: RemoteRef) -> None:
         self.ref = ref
         self.repo = ref.location

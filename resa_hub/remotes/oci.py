@@ -37,8 +37,6 @@ class _Image(NamedTuple):
 
 
 class OciRemote:
-    hashes = False
-
     def __init__(self, ref: RemoteRef) -> None:
         self.ref = ref
         self.host, _, self.repository = ref.location.partition("/")
