@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from .attach import attach as attach
     from .evaluate import evaluate as evaluate
     from .extract import extract as extract
+    from .matrix import matrix as matrix
     from .share import pull as pull
     from .share import push as push
     from .sweep import sweep as sweep
 
-__all__ = ["attach", "evaluate", "extract", "pull", "push", "sweep"]
-VERBS = {"attach": "attach", "evaluate": "evaluate", "extract": "extract", "pull": "share", "push": "share", "sweep": "sweep"}
+__all__ = ["attach", "evaluate", "extract", "matrix", "pull", "push", "sweep"]
+VERBS = {"attach": "attach", "evaluate": "evaluate", "extract": "extract", "matrix": "matrix", "pull": "share", "push": "share", "sweep": "sweep"}
 """Function -> the module that defines it."""
 
 

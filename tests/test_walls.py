@@ -61,6 +61,7 @@ MAY: dict[str, set[str]] = {
     "sizing": BELOW_VERBS | {"evaluate", "record"},
     "executors": {"errors"},
     "sweep": BELOW_VERBS | {"plan", "extract", "evaluate", "executors"},
+    "matrix": BELOW_VERBS | {"attach", "adapters", "evaluate", "executors"},
     "share": BELOW_VERBS | {"adapters", "signing"},
     "report": BELOW_VERBS | {"adapters", "published"},
     "record": ARTIFACT,
@@ -69,7 +70,7 @@ MAY: dict[str, set[str]] = {
 """Part of the house -> the parts that it may import when it is imported itself; a file of its own goes before its folder. Its own part is always free."""
 
 INSIDE_FUNCTIONS: dict[str, set[str]] = {
-    "__init__": {"extract", "attach", "evaluate", "share", "sweep"},
+    "__init__": {"extract", "attach", "evaluate", "matrix", "share", "sweep"},
     "extract": {"engine"},
     "attach": {"engine"},
     "collect": {"engine", "workers"},
@@ -78,8 +79,9 @@ INSIDE_FUNCTIONS: dict[str, set[str]] = {
     "adapters": {"attach", "engine"},
     "imports": {"engine"},
     "reproduce": {"evaluate"},
-    "cli": {"extract", "attach", "evaluate", "collect", "sizing", "share", "record", "report", "sweep", "adapters", "compare", "imports", "reproduce"}
+    "cli": {"extract", "attach", "evaluate", "collect", "matrix", "sizing", "share", "record", "report", "sweep", "adapters", "compare"}
     | BELOW_VERBS
+    | {"imports", "reproduce"}
     | {"plan", "estimate", "lineage", "pins", "published"},
 }
 """What each may import besides, once something is done (inside functions, or for the types alone)."""

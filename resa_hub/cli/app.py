@@ -11,7 +11,7 @@ import click
 
 from .. import ranks
 from ..errors import HubError
-from . import attach, demo, evaluate, exchange, extract, recipe, registry, report, share, store, sweep, versions
+from . import attach, demo, evaluate, exchange, extract, matrix, recipe, registry, report, share, store, sweep, versions
 from .command import command
 from .output import fail
 
@@ -21,6 +21,7 @@ COMMANDS: dict[str, Callable[..., Any] | dict[str, Callable[..., Any]]] = {
     "attach": attach.attach,
     "eval": evaluate.evaluate,
     "report": report.report,
+    "matrix": matrix.matrix,
     "sweep": sweep.sweep,
     "push": share.push,
     "pull": share.pull,

@@ -17,6 +17,7 @@ def evaluate(
     seed: Annotated[int, Option("--seed", help="Of the common random numbers.")] = 0,
     draw: Annotated[int, Option("--draw", help="Other problems of a generated benchmark.", min=0)] = 0,
     greedy: Annotated[bool, Option("--greedy/--no-greedy", help="Also show greedy answers; the verdict never uses them.")] = True,
+    quick: Annotated[bool, Option("--quick", help="Small and fixed: 100 problems of math500 (tiny models: 200 of tiny-chain), 2 samples, 1 control.")] = False,
     arms: Annotated[
         str, Option("--arms", help="Beside base and the adapters: some of source,random,sft,pca-diff (usual),negated,prompt-only; all; none.")
     ] = "usual",
@@ -41,6 +42,7 @@ def evaluate(
     from ..evaluate import Settings
     from ..evaluate import evaluate as verb
     from ..evaluate import plan as resolve
+    from ..evaluate import quick as in_minutes
     from ..progress import Progress
     from ..report import Wish, check, of, write
     from ..workspace import Workspace
@@ -53,6 +55,8 @@ def evaluate(
         benchmark, problems, samples, controls, split, seed, greedy, draw, tuple(arms.split(",")), Engines(engine, dtype, tensor_parallel, workers, lora),
         new_tokens,
     )  # fmt: skip
+    if quick:
+        settings = in_minutes(settings, target, Workspace.find(workspace))
     if plan:
         from . import sizes
 
@@ -60,7 +64,7 @@ def evaluate(
         return
     if dry_run:
         made = resolve(names, target, settings, Workspace.find(workspace), force)
-        completions = len(made.problems) * (samples + greedy)
+        completions = len(made.problems) * (settings.samples + settings.greedy)
         rows = [[arm.name, arm.role, arm.base.id, str(completions)] for arm in made.arms]
         if not out.data({"arms": [arm.name for arm in made.arms], "completions_per_arm": completions}, str(len(rows))):
             out.table(["arm", "role", "model", "completions"], rows)

@@ -33,7 +33,8 @@ def choose(logits: Float[Tensor, "rows vocab"], temperature: float, uniform: Flo
         beyond = falling.cumsum(-1) - falling >= top_p  # the first token always stays
         shares = shares.masked_fill(torch.zeros_like(beyond).scatter(-1, order, beyond), 0.0)
     cumulative = shares.cumsum(-1)
-    return (cumulative < uniform[:, None] * cumulative[:, -1:]).sum(-1).clamp(max=logits.shape[-1] - 1)
+    # A uniform of exactly 0, one in 2^24, would pick the first token even where it has no probability.
+    return (cumulative < uniform.clamp(min=2.0**-26)[:, None] * cumulative[:, -1:]).sum(-1).clamp(max=logits.shape[-1] - 1)
 
 
 def generate(

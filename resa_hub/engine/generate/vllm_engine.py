@@ -51,14 +51,14 @@ class VllmEngine:
         self.requests = {arm: LoRARequest(f"arm{number}", number, str(folder)) for number, (arm, folder) in enumerate(self.folders.items(), 1)}
         self.tokenizer, self.dtype = load_tokenizer(base), means.dtype
         self.ends = _ends(base, self.tokenizer.eos_token_id)
-        lora: dict[str, Any] = {}
+        told: dict[str, Any] = {"dtype": means.dtype}
         if self.folders:
             slots = len(self.folders) + 1  # one for base: see above
-            lora = {"enable_lora": True, "max_loras": slots, "max_cpu_loras": slots, "max_lora_rank": rank_for(self.folders.values())}
+            told |= {"enable_lora": True, "max_loras": slots, "max_cpu_loras": slots, "max_lora_rank": rank_for(self.folders.values())}
         try:
             self.llm: Any = vllm.LLM(
-                str(base.folder), dtype=means.dtype, max_model_len=max(means.longest, 16), enforce_eager=self.cpu, disable_log_stats=True,
-                max_num_seqs=MOST_ROWS, tensor_parallel_size=means.tensor_parallel, skip_tokenizer_init=True, trust_remote_code=False, **lora,
+                str(base.folder), max_model_len=max(means.longest, 16), enforce_eager=self.cpu, disable_log_stats=True,
+                max_num_seqs=MOST_ROWS, tensor_parallel_size=means.tensor_parallel, skip_tokenizer_init=True, trust_remote_code=False, **told,
             )  # fmt: skip
         except Exception as error:  # vLLM raises whatever its parts raise
             raise RunFailed(f"vLLM cannot load {base.id}: {_first_line(error)}", "--engine transformers runs everything that transformers knows") from error

@@ -1,0 +1,59 @@
+from typing import Annotated
+
+from . import options
+from .command import Option
+from .output import Output
+
+
+def matrix(
+    sources: Annotated[str, Option("--sources", help="The rows: adapters of the store, or models whose adapters are meant; with commas.")],
+    targets: Annotated[str, Option("--targets", help="The columns: models, with commas.")],
+    benchmarks: Annotated[str, Option("--benchmarks", help="With commas.")] = "tiny-chain",
+    problems: Annotated[int | None, Option("--problems", min=2)] = None,
+    samples: Annotated[int, Option("--samples", help="Samples a problem.", min=1)] = 4,
+    controls: Annotated[int, Option("--controls", help="Random adapters of the same norm, for each adapter.", min=0)] = 3,
+    split: Annotated[str | None, Option("--split")] = None,
+    draw: Annotated[int, Option("--draw", help="Other problems of a generated benchmark.", min=0)] = 0,
+    engine: Annotated[str, Option("--engine", help="transformers, vllm or auto.")] = "auto",
+    executor: Annotated[str, Option("--executor", help="local, or ray: cells side by side on a Ray cluster.")] = "local",
+    markdown: Annotated[bool, Option("--markdown", help="Tables for a README.")] = False,
+    workspace: options.Workspace = None,
+    dry_run: options.DryRun = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Which adapter helps which model: every cell with its verdict; goes on where it was stopped."""
+    import msgspec
+
+    from ..collect import Engines
+    from ..evaluate import Settings
+    from ..matrix import markdown as tables
+    from ..matrix import matrix as verb
+    from ..matrix import rows as adapters
+    from ..matrix import worded
+    from ..progress import Progress
+    from ..workspace import Workspace
+
+    out, columns, names = Output(as_json=as_json, quiet=quiet), targets.split(","), benchmarks.split(",")
+    if dry_run:
+        rows = [adapter.manifest.reference for adapter in adapters(sources.split(","), Workspace.find(workspace))]
+        cells = [[row, target, name] for row in rows for target in columns for name in names]
+        if not out.data({"cells": cells}, str(len(cells))):
+            out.table(["adapter", "target", "benchmark"], cells)
+        return
+    settings = Settings(problems=problems, samples=samples, seeds=controls, split=split, draw=draw, greedy=False, engines=Engines(engine))
+    made = verb(
+        sources.split(","), targets=columns, benchmarks=names, settings=settings, executor=executor, workspace=workspace,
+        progress=Progress(quiet=quiet or as_json),
+    )  # fmt: skip
+    if out.data(msgspec.to_builtins(made), "\n".join(cell.verdict for cell in made.cells)):
+        return
+    if markdown:
+        out.text(tables(made))
+        return
+    cells = {(c.adapter, c.target, c.benchmark): worded(c) for c in made.cells}
+    for name in made.benchmarks:
+        out.table([name, *made.targets], [[a, *(cells[a, target, name] for target in made.targets)] for a in made.adapters])
+    out.text("gain over base in points; * p < 0.05 for any difference from base, corrected by Holm over all cells")
+    out.hint(f"kept in {made.file}")
