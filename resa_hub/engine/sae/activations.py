@@ -103,8 +103,8 @@ def stream(
     parts = [(pieces, count) for pieces in buffers(sources, width, skip_first) if (count := sum(rows(batch, skip_first) for _, batch in pieces))]
     if not parts:
         raise RunFailed("the texts hold no token behind the first: there is nothing to train an SAE on", "use more rows or longer texts")
-    if min(len(pieces) for pieces, _ in parts) < crew.world:
-        raise Usage(f"{crew.world} processes share {len(parts[-1][0])} batches of text", "start fewer, or lower training.batch_rows")
+    if (texts := sum(len(pieces) for pieces, _ in parts)) < crew.world:
+        raise Usage(f"{crew.world} processes share {texts} batches of text", "start fewer, or lower training.batch_rows")
     only: Tensor | None = None
     while True:
         for place, (pieces, count) in enumerate(parts):
@@ -115,7 +115,8 @@ def stream(
             if start >= batches:
                 start -= batches
                 continue
-            make = functools.partial(read or states, pieces[crew.rows], hookpoint, skip_first)
+            own = pieces[crew.rows]
+            make = functools.partial(read or states, own, hookpoint, skip_first) if own else functools.partial(torch.empty, 0, width)  # a last, short buffer
             if len(parts) == 1:
                 buffer = only = make() if only is None else only
             else:
