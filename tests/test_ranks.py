@@ -88,7 +88,7 @@ def test_the_rows_of_all_processes_are_each_batch_once(monkeypatch: pytest.Monke
     parts = [activations.stream(sources, "layers.1", 32, 16, 3, crew=Crew(rank, 2)) for rank in range(2)]
     for _ in range(20):
         batch, shares = next(whole), [next(part) for part in parts]
-        assert min(map(len, shares)) > 0 and sorted(torch.cat(shares).tolist()) == sorted(batch.tolist())
+        assert sorted(torch.cat(shares).tolist()) == sorted(batch.tolist())
 
 
 def test_more_processes_than_texts_are_refused() -> None:
