@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -209,8 +209,9 @@ def evaluate(
     with contextlib.closing(SampleStore(home.cache, progress.say)) as store:
         collected = collect(made.asked, made.arms, store, progress)
     arms = {arm.name: arm for arm in made.arms if arm.name not in collected.left_out}
-    scores = {name: _grades(made, collected.samples[name], settings.samples) for name in arms}
-    rows = [_row(made, arm, collected, scores[arm.name]) for arm in arms.values()]
+    graded = {name: _grades(made, collected.samples[name], settings.samples) for name in arms}
+    scores = {name: table.strict for name, table in graded.items()}
+    rows = [_row(made, arm, collected, graded[arm.name]) for arm in arms.values()]
     tests = {
         label: AdapterArm(
             scores[label],
@@ -259,7 +260,7 @@ def answers(names: Sequence[str], target: str, settings: Settings, home: Workspa
     arms = [arm for arm in made.arms if arm.role in roles]
     kept = {arm.name: kept_samples(made, arm, home) for arm in arms}
     return {
-        name: _grades(made, {(p.id, n): s for p, row in zip(made.problems, rows, strict=True) for n, s in enumerate(row)}, settings.samples)
+        name: _grades(made, {(p.id, n): s for p, row in zip(made.problems, rows, strict=True) for n, s in enumerate(row)}, settings.samples).strict
         for name, rows in kept.items()
     }
 
@@ -271,25 +272,30 @@ def _contrasts(label: str, arms: dict[str, Arm], scores: dict[str, list[list[int
     return [Contrast(arm.name, arm.role, 100 * d.value, 100 * d.low, 100 * d.high, d.p) for arm, d in found]
 
 
-def _grades(made: Plan, samples: dict[Key, Sample], count: int, lenient: bool = False) -> list[list[int]]:
-    """[problems][samples] of 0 and 1."""
+class _Graded(NamedTuple):
+    """[problems][samples] of 0 and 1, by either reading."""
+
+    strict: list[list[int]]
+    lenient: list[list[int]]
+
+
+def _grades(made: Plan, samples: dict[Key, Sample], count: int) -> _Graded:
     asked = [(problem, samples[problem.id, number]) for problem in made.problems for number in range(count)]
     grades = made.benchmark.grades([Completion(problem, sample.text, sample.finished) for problem, sample in asked])
-    flat = [int(grade.lenient if lenient else grade.strict) for grade in grades]
-    return [flat[start : start + count] for start in range(0, len(flat), count)]
+    rows = [grades[start : start + count] for start in range(0, len(grades), count)]
+    return _Graded([[int(grade.strict) for grade in row] for row in rows], [[int(grade.lenient) for grade in row] for row in rows])
 
 
-def _row(made: Plan, arm: Arm, collected: Collected, scores: list[list[int]]) -> ArmResult:
-    score, samples, greedy = average(scores), collected.samples[arm.name], collected.greedy.get(arm.name)
-    lenient = _grades(made, samples, made.settings.samples, lenient=True)
-    single = average(_grades(made, greedy, 1)) if greedy else None
+def _row(made: Plan, arm: Arm, collected: Collected, graded: _Graded) -> ArmResult:
+    score, samples, greedy = average(graded.strict), collected.samples[arm.name], collected.greedy.get(arm.name)
+    single = average(_grades(made, greedy, 1).strict) if greedy else None
     count = len(samples)
     return ArmResult(
         name=arm.name,
         role=arm.role,
         score=100 * score.value,
         score_ci=(100 * score.low, 100 * score.high),
-        lenient=100 * sum(map(sum, lenient)) / count,
+        lenient=100 * sum(map(sum, graded.lenient)) / count,
         greedy=100 * single.value if single else None,
         greedy_ci=(100 * single.low, 100 * single.high) if single else None,
         tokens=sum(s.tokens for s in samples.values()) / count,
