@@ -34,7 +34,7 @@ def populations(tiny: Rates) -> dict[str, tuple[Rates, float]]:
     return {name: (rates, float(rates.mean())) for name, rates in found.items()}
 
 
-def drawn(rates: Rates, problems: int, samples: int, seed: int) -> tuple[Rates, Rates, Any, Any, Any]:
+def drawn(rates: Rates, problems: int, samples: int, seed: int) -> Any:
     """True rates of base and adapter, and the answers of adapter, base and a source that gains 0.6 of the distance."""
     draw = numpy.random.default_rng(seed)
     p = draw.choice(rates, (problems, 1))

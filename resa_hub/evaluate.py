@@ -19,6 +19,7 @@ from .collect import Asked, Collected, Engines, collect, sample_set
 from .errors import NotFound, Usage
 from .evaluation import arms as planning
 from .evaluation.arms import BASE, MADE, PROMPT, SOURCE, USUAL, Arm
+from .evaluation.overlap import Overlap
 from .evaluation.samples import Key, Sample, SampleStore
 from .evaluation.statistics import average, difference
 from .evaluation.verdict import AdapterArm, Verdict, judge_all
@@ -102,6 +103,10 @@ class Evaluation(msgspec.Struct, frozen=True):
     detectable: float | None = None
     """The difference from base that a run of this size shows with 80% power, points, on new problems: 2.80 standard errors of the gain."""
     contrasts: list[Contrast] = []
+    purpose: str = "judging"
+    """choosing: layers, checkpoints or settings were compared on these problems, so that this adapter's gain on them is too high."""
+    overlaps: list[Overlap] = []
+    """Of each data set of the extraction with the problems."""
     notes: list[str] = []
     """What has to be known besides: arms that were left out, weaker pairing, damaged samples."""
 
@@ -125,6 +130,8 @@ class Settings:
     engines: Engines = field(default_factory=Engines)
     new_tokens: int | None = None
     """Budget of an answer; None: the benchmark's."""
+    purpose: str = "judging"
+    """Or choosing, which stays with the adapter."""
 
     def check(self) -> None:
         if self.samples < 1 or self.seeds < 0 or (self.new_tokens is not None and self.new_tokens < 1):
@@ -223,6 +230,7 @@ def evaluate(
     verdicts = judge_all(scores[BASE], scores.get(SOURCE), tests)
     seconds = time.monotonic() - began
     results = [_evaluation(made, label, verdicts[label], rows, _contrasts(label, arms, scores), collected, seconds) for label in made.adapters]
+    results = [_apart(made, result, home) for result in results]
     if record:
         from .record import keep
 
@@ -239,6 +247,17 @@ def quick(settings: Settings, target: str, home: Workspace) -> Settings:
     small = choose(None, target, home.registry).target.base.id.startswith(tiny.PREFIX)
     benchmark, problems, budget = ("tiny-chain", 200, None) if small else ("math500", 100, 4096)
     return replace(settings, benchmark=benchmark, problems=problems, samples=2, seeds=1, split=None, draw=0, greedy=False, new_tokens=budget)
+
+
+def _apart(made: Plan, result: Evaluation, home: Workspace) -> Evaluation:
+    """With what is known of choosing on these problems, and of the problems in the adapter's data."""
+    from . import apart
+
+    adapter, split = made.adapters[result.adapter][0], made.settings.split or ""
+    told, same = apart.chosen_on(adapter, made.benchmark.name, split, made.benchmark.splits)
+    shared = apart.overlaps(adapter, made.problems, home.registry)
+    purpose = apart.CHOOSING if same else made.settings.purpose  # once chosen on, these problems stay marked
+    return msgspec.structs.replace(result, purpose=purpose, overlaps=shared, notes=[*result.notes, *([told] if told else []), *(o.sentence for o in shared)])
 
 
 def kept_samples(made: Plan, arm: Arm, home: Workspace) -> list[list[Sample]]:

@@ -87,9 +87,9 @@ def _known(made, home: Workspace) -> tuple[Spread, float, str]:
         for found in reversed(kept(adapter)):
             told = {"problems", "samples", "gain_ci", "gain_ci_same_problems", "gain", "arms"}
             if found.get("benchmark") == made.benchmark.name and found.get("target") == made.target_name and found.keys() >= told and found["samples"] > 1:
-                halves = [(found[ci][1] - found[ci][0]) / 200 for ci in ("gain_ci", "gain_ci_same_problems")]
+                new, same = ((found[ci][1] - found[ci][0]) / 200 for ci in ("gain_ci", "gain_ci_same_problems"))
                 tokens = max(arm["tokens"] for arm in found["arms"])
-                return Spread.measured(*halves, found["problems"], found["samples"]), tokens, f"{tokens:.0f} a completion, measured"
+                return Spread.measured(new, same, found["problems"], found["samples"]), tokens, f"{tokens:.0f} a completion, measured"
     published = home.registry.entries["published"]
     for name in (f"{made.target_name}-10-seeds", made.target_name):
         score = published[name].value.scores.get(made.benchmark.name) if name in published else None

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ def sweep(
     choices: those of `plan`, `layer` and `seed` aside. The problems are those of the development split unless `judging` says otherwise, for a layer that was
     picked on test problems would be judged on them too. Raises the errors of `extract` and `evaluate`.
     """
-    home, progress = Workspace.find(workspace), progress or Progress()
+    home, progress, judging = Workspace.find(workspace), progress or Progress(), replace(judging, purpose="choosing")
     if not layers or seeds < 1:
         raise Usage("a sweep needs at least one layer and one seed", "--layers 0-3 --seeds 1")
     first = choices.pop("seed", None) or 0

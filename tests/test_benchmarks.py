@@ -59,12 +59,12 @@ def test_every_registered_benchmark_is_read_over_http_at_a_commit(served: Any) -
         assert len(full) == len(rows) == len({p[0] for p in full})
         ids = [{p[0] for p in part} for part in (dev, test)]
         assert len(dev) >= 2 and not ids[0] & ids[1] and ids[0] | ids[1] == {p[0] for p in full}
-        assert all("\\boxed{}" in question and question.count("\\boxed") == 1 for _, question, _ in full)
+        assert all("\\boxed{}" in question and question.count("\\boxed") == 1 for _, question, *_ in full)
     assert hub.sent("GET", r"/datasets/HuggingFaceH4/MATH-500/resolve/" + commits["math500"])
 
 
 def test_golds_are_taken_from_where_each_data_set_has_them(served: Any) -> None:
-    found = {name: {question.partition("\n")[0]: gold for _, question, gold in read_[2]["full"]} for name, read_ in served[1].items()}
+    found = {name: {question.partition("\n")[0]: gold for _, question, gold, _ in read_[2]["full"]} for name, read_ in served[1].items()}
     assert found["aime24"]["Find the sum of $3$ and $17$."] == "020"
     assert found["minerva"]["A mass of 3 kg, in grams?"] == "3e3"
     assert found["gsm8k"]["Ann has 3 thousand coins and gets one more. How many?"] == "3,001"
@@ -74,7 +74,7 @@ def test_golds_are_taken_from_where_each_data_set_has_them(served: Any) -> None:
 
 def test_choices_are_ordered_by_a_hash_and_the_letter_is_the_right_one(served: Any) -> None:
     letters = []
-    for _, question, gold in served[1]["gpqa-diamond"][2]["full"]:
+    for _, question, gold, _ in served[1]["gpqa-diamond"][2]["full"]:
         asked, *listed = [line for line in question.splitlines() if line]
         number = int(asked.split()[-1].rstrip("?"))
         choices = {line[0]: line[3:] for line in listed[:4]}

@@ -66,6 +66,9 @@ MAY: dict[str, set[str]] = {
     "report": BELOW_VERBS | {"adapters", "published"},
     "record": ARTIFACT,
     "cli": {"errors", "ranks"},
+    "apart": BELOW_VERBS | {"record"},
+    "logs": {"errors"},
+    "bridge": {"errors", "evaluation", "logs"},
 }
 """Part of the house -> the parts that it may import when it is imported itself; a file of its own goes before its folder. Its own part is always free."""
 
@@ -74,12 +77,12 @@ INSIDE_FUNCTIONS: dict[str, set[str]] = {
     "extract": {"engine"},
     "attach": {"engine"},
     "collect": {"engine", "workers"},
-    "evaluate": {"record"},
+    "evaluate": {"record", "apart"},
     "record": {"evaluate", "evaluation"},
     "adapters": {"attach", "engine"},
     "imports": {"engine"},
     "reproduce": {"evaluate"},
-    "cli": {"extract", "attach", "evaluate", "collect", "matrix", "sizing", "share", "record", "report", "sweep", "adapters", "compare"}
+    "cli": {"extract", "attach", "evaluate", "collect", "matrix", "sizing", "bridge", "share", "record", "report", "sweep", "adapters", "compare"}
     | BELOW_VERBS
     | {"imports", "reproduce"}
     | {"plan", "estimate", "lineage", "pins", "published"},

@@ -11,6 +11,8 @@ class Problem(NamedTuple):
     """The user's turn as the model is asked it, instruction and choices included; the chat template is the model's own."""
     answer: str
     """Gold."""
+    said: str = ""
+    """The question as it is published, without instruction and choices; empty where that is `question` itself."""
 
 
 class Grade(NamedTuple):

@@ -82,7 +82,7 @@ class Table:
             choices.sort(key=lambda choice: digest(f"{said}\0{choice}"))
             gold = "ABCDEFGHIJ"[choices.index(gold)]
         asked = prompts.render(self.prompt, said, choices)
-        return said, Problem(digest(asked)[:16], asked, gold)
+        return said, Problem(digest(asked)[:16], asked, gold, said)
 
     def _gold(self, row: dict[str, Any]) -> str:
         text = self._text(row, self.entry.answer)

@@ -1,14 +1,15 @@
 from pathlib import Path
 from typing import Annotated
 
+from ..errors import Usage
 from . import options
 from .command import Argument, Option
 from .output import Output
 
 
 def evaluate(
-    names: Annotated[list[str], Argument(help="NAME or NAME@VERSION, one or more of one source.")],
-    target: Annotated[str, Option("--target", help="Model to put the adapters on.")],
+    names: Annotated[list[str] | None, Argument(help="NAME or NAME@VERSION, one or more of one source.")] = None,
+    target: Annotated[str | None, Option("--target", help="Model to put the adapters on.")] = None,
     benchmark: Annotated[str, Option("--benchmark", help="NAME, FILE or NAME=FILE.")] = "tiny-chain",
     problems: Annotated[int | None, Option("--problems", help="All of a fixed benchmark when not given.", min=2)] = None,
     samples: Annotated[int, Option("--samples", help="Samples a problem at the benchmark's temperature.", min=1)] = 4,
@@ -30,6 +31,10 @@ def evaluate(
     page: Annotated[Path | None, Option("--page", help="Also write the report: page.html, page.md or page.json.")] = None,
     plan: Annotated[bool, Option("--plan", help="Only say which size shows a difference and what it costs.")] = False,
     detect: Annotated[float, Option("--detect", help="Points that --plan is made for.")] = 3.0,
+    logs: Annotated[
+        list[str] | None, Option("--import", help="ARM=FILE, once an arm (base, adapter, source, controls): judge logs of lm-eval, inspect or lighteval.")
+    ] = None,
+    metric: Annotated[str | None, Option("--metric", help="Of imported logs.")] = None,
     force: options.Force = False,
     workspace: options.Workspace = None,
     dry_run: options.DryRun = False,
@@ -49,6 +54,12 @@ def evaluate(
     from . import verdicts
 
     out = Output(as_json=as_json, quiet=quiet)
+    if logs:
+        from . import imported
+
+        return imported.show(out, logs, metric)
+    if not names or not target:
+        raise Usage("no adapter or no target is named", "resa-hub eval NAME --target TARGET, or --import ARM=FILE for logs of other tools")
     if page:
         check(page)
     settings = Settings(

@@ -1,0 +1,46 @@
+"""Choosing and judging kept apart: was an adapter chosen on the problems it is judged on, and did its data hold them?"""
+
+from collections.abc import Sequence
+
+from . import datasets
+from .adapter.store import Adapter
+from .benchmarks.base import Problem
+from .errors import HubError
+from .evaluation.overlap import Overlap, measure
+from .recipe import Data
+from .record import kept
+from .registry import Registry
+
+CHOOSING = "choosing"
+"""Purpose of an evaluation that compared layers, checkpoints or settings."""
+
+
+def chosen_on(adapter: Adapter, benchmark: str, split: str, splits: Sequence[str]) -> tuple[str, bool]:
+    """(what was chosen on problems of this evaluation, as a sentence; whether it was this very split). Empty when nothing was.
+
+    Evaluations that were made for choosing lie beside the adapter with that purpose. Splits `dev` and `test` share no problem, `full` holds both.
+    """
+    for found in kept(adapter):
+        if found.get("purpose") != CHOOSING or found.get("benchmark") != benchmark:
+            continue
+        before = str(found.get("split"))
+        if before == split:
+            free = next((name for name in splits if name not in (split, "full")), None)
+            return f"{adapter.manifest.reference} was chosen on these very problems ({benchmark}, {split}): judge it on --split {free or 'another'}", True
+        if "full" in (before, split):
+            return f"{adapter.manifest.reference} was chosen on a part of these problems ({benchmark}, {before}): --split test has none of them", False
+    return "", False
+
+
+def overlaps(adapter: Adapter, problems: Sequence[Problem], names: Registry) -> list[Overlap]:
+    """Of each data set that the adapter was made with, read again; one that cannot be read any more is named with the reason."""
+    recipe, found = adapter.manifest.recipe, []
+    asked = [(problem.id, problem.said or problem.question) for problem in problems]
+    wanted: dict[str, Data] = {str(data): data for data in (recipe.trigger, recipe.elicit)} if recipe else {}
+    for data in wanted.values():
+        try:
+            rows = datasets.load(data, names.dataset(data.name))
+            found.append(measure(data.name, asked, (question for question, _ in rows.pairs)))
+        except HubError as error:
+            found.append(Overlap(data.name, 0, len(asked), [], [], error.message))
+    return found
