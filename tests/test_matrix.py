@@ -55,14 +55,6 @@ def test_every_cell_has_its_verdict_or_says_that_it_does_not_fit(workspace: Path
     assert "| tiny-r1 | tiny-r1b |" in capsys.readouterr().out
 
 
-@pytest.mark.slow
-def test_cells_side_by_side_on_ray_are_the_same(workspace: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    other = tmp_path_factory.mktemp("other")
-    shutil.copytree(workspace / "adapters", other / "adapters")
-    assert made(workspace, [NAME], ["tiny-r1", "tiny-r1b"], "ray").cells == made(other, [NAME], ["tiny-r1", "tiny-r1b"]).cells
-
-
 def test_a_star_stands_where_the_matrix_is_sure() -> None:
     cells = [
         Cell("a@0.1.0", "t", "b", "exact", "transferred", "", 12.34, (10.0, 14.0), 0.9, 0.001, 0.002),
