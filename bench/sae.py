@@ -75,7 +75,7 @@ def measure(d_in: int, d_sae: int, size: int) -> dict[str, float]:
         "ours, fp32": ours(d_in, d_sae, size, "float32"),
         "ours, bf16 encoder": ours(d_in, d_sae, size, "bfloat16"),
         "encoder alone, fp32": encoder(d_in, d_sae, torch.float32),
-        "encoder alone, bf16": encoder(d_in, d_sae, torch.bfloat16),
+        **({"encoder alone, bf16": encoder(d_in, d_sae, torch.bfloat16)} if torch.ops.mkldnn._is_mkldnn_bf16_supported() else {}),
     }
     batch = torch.randn(size, d_in, generator=torch.Generator().manual_seed(1))
     best = dict.fromkeys(peers, float("inf"))
