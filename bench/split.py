@@ -75,6 +75,7 @@ def ours(home: Path, layer: int, means: Means) -> tuple[float, Adapter, list[Ten
 def plain(home: Path, adapter: Adapter, chunks: list[Tensor]) -> tuple[float, float]:
     """(CPU seconds, largest difference of a weight from the adapter)."""
     recipe, base = adapter.manifest.recipe, locate(Repo(str(home / "base")))
+    assert recipe is not None
     sae = load(adapter.folder / "sae" / recipe.hookpoint, WIDTH, recipe.hookpoint)
     teacher, student = load_base(base), new_lora(load_base(base), recipe.lora, None, recipe.seed)
     damage: Callable[[Tensor], Tensor] = lambda state: torch.cat([state[:, :1], reconstruct(sae, state)[:, 1:]], 1)  # noqa: E731

@@ -20,7 +20,7 @@ def main() -> int:
                 raise MemoryError
             update(self, *arguments)  # pyright: ignore[reportArgumentType]
 
-        trainer._Run.update = fails
+        trainer._Run.update = fails  # pyright: ignore[reportAttributeAccessIssue]
     return run(sys.argv[1:])
 
 

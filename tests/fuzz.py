@@ -9,7 +9,7 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["resa_hub"]):
+with atheris.instrument_imports(include=["resa_hub"]):  # pyright: ignore[reportAttributeAccessIssue]
     from resa_hub.adapter.compat import read_lora
     from resa_hub.adapter.files import CONFIG, WEIGHTS, parse_json, safetensors_header
     from resa_hub.adapter.hostile import check_config

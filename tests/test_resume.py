@@ -65,10 +65,10 @@ def test_interrupted_in_stage_two_it_goes_on_at_that_step(made: Adapter, tmp_pat
     monkeypatch.setenv("RESA_HUB_STATE_SECONDS", "0")
     update = trainer._Run.update
 
-    def stops(run: Any, loss: Any) -> None:
+    def stops(run: Any, *step: Any) -> None:
         if run.step == 5:
             raise KeyboardInterrupt
-        update(run, loss)
+        update(run, *step)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(trainer._Run, "update", stops)

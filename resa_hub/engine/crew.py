@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.distributed import Store  # pyright: ignore[reportPrivateImportUsage]
+from torch.distributed.rendezvous import rendezvous
 
 from .. import ranks
 from ..errors import HubError, RunFailed
@@ -102,7 +104,7 @@ def assembled() -> Iterator[Crew]:
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(ranks.local_rank())
-    store, rank, world = next(iter(distributed.rendezvous("env://", timeout=LONG)))
+    store, rank, world = next(iter(rendezvous("env://", timeout=LONG)))
     distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", store=store, rank=rank, world_size=world, timeout=LONG)
     crew = Crew(rank, world)
     try:
@@ -114,21 +116,21 @@ def assembled() -> Iterator[Crew]:
             distributed.destroy_process_group()
 
 
-def _told(store: distributed.Store, crew: Crew, error: Exception) -> Exception:
+def _told(store: Store, crew: Crew, error: Exception) -> Exception:
     """The error of the process that failed first. The others learn of it when their next message fails; whoever failed waits until the first has heard."""
     lost = isinstance(error, RuntimeError) and not isinstance(error, HubError) and any(word in str(error).lower() for word in ("gloo", "nccl", "connection"))
     if lost:
         time.sleep(1)  # the one that failed has told before it let go
     own = pickle.dumps((crew.rank, error if isinstance(error, HubError) else RunFailed(f"{type(error).__name__}: {str(error).splitlines()[0][:200]}")))
     if not lost:
-        store.set(f"error-{crew.rank}", own)
+        store.set(f"error-{crew.rank}", own)  # pyright: ignore[reportArgumentType]  (bytes are stored as they are)
     with contextlib.suppress(Exception):
         distributed.destroy_process_group()
     if not crew.first and not lost:
         _wait(store, error)
         return error
     known = next((rank for rank in range(crew.world) if store.check([f"error-{rank}"])), None)
-    store.set("heard", b"1")
+    store.set("heard", "1")
     if known is None or known == crew.rank:
         return RunFailed("another process of this run was lost", "run the same command again: what was done is kept") if lost else error
     told: HubError = pickle.loads(store.get(f"error-{known}"))[1]
@@ -136,7 +138,7 @@ def _told(store: distributed.Store, crew: Crew, error: Exception) -> Exception:
     return told
 
 
-def _wait(store: distributed.Store, error: Exception) -> None:
+def _wait(store: Store, error: Exception) -> None:
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
         with contextlib.suppress(Exception):

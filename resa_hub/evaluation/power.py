@@ -38,8 +38,8 @@ class Spread(msgspec.Struct, frozen=True):
         """From the two 95% intervals of an evaluation of n problems and K samples: their half-widths are t SE, and SE^2 = (w^2 + v / K) / n and v / K / n."""
         from scipy import stats
 
-        total = (half_width / stats.t.ppf(0.975, problems - 1)) ** 2 * problems
-        within = (half_width_same / stats.t.ppf(0.975, problems * (samples - 1))) ** 2 * problems
+        total = (half_width / float(stats.t.ppf(0.975, problems - 1))) ** 2 * problems
+        within = (half_width_same / float(stats.t.ppf(0.975, problems * (samples - 1)))) ** 2 * problems
         return cls(math.sqrt(max(0.0, total - within)), within * samples, f"measured on {problems} problems x {samples} samples")
 
 
