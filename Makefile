@@ -11,7 +11,7 @@ setup:
 demo: setup
 	@$(BIN)/resa-hub demo --workspace $(DEMO)
 test: setup
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --dist loadfile
 test-fast: setup
 	@$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile
 lint: setup
