@@ -44,6 +44,8 @@ class Attached:
     fit: Fit
     proof: Proof
     completions: tuple[str, ...]
+    merged: Path | None = None
+    """Where the whole model, adapter included, was written."""
 
 
 class Choice(NamedTuple):
@@ -126,12 +128,16 @@ def attach(
     temperature: float = 0.0,
     new_tokens: int = 256,
     seed: int = 0,
+    merge: str | Path | None = None,
 ) -> Attached:
     """Put an adapter on a target, prove that it took effect, and complete the prompts.
 
+    merge: a new folder for the target with the adapter added to its weights, for programs that know no adapters.
     Nothing heavy is imported before the fit is known. Raises `NotFound`, `Usage`, `DoesNotFit`, `Integrity`, `NoEffect`, `Network`.
     """
     home = Workspace.find(workspace)
+    if merge is not None and Path(merge).exists():
+        raise Usage(f"{merge} exists", "name a new folder for the merged model")
     choice = choose(name, target, home.registry)
     resolve(choice, home)  # a missing adapter is said before the target is fetched
     files = locate(choice.target.base)
@@ -142,7 +148,9 @@ def attach(
     entry = home.registry.model_entry(target)
     session = open_attached(files, adapter.folder, adapter.manifest.dtype, entry.template if entry else None)
     proof = prove(session.effect(adapter.manifest.probe_texts), adapter, fit, target)
-    return Attached(adapter, target, fit, proof, session.complete(prompts, temperature=temperature, new_tokens=new_tokens, seed=seed))
+    completions = session.complete(prompts, temperature=temperature, new_tokens=new_tokens, seed=seed)
+    merged = session.merge(Path(merge)) if merge is not None else None
+    return Attached(adapter, target, fit, proof, completions, merged)
 
 
 def prove(kl: float, adapter: Adapter, fit: Fit, target: str) -> Proof:

@@ -213,3 +213,22 @@ def test_with_a_finished_adapter_the_steps_are_not_skipped(tmp_path: Path) -> No
     done = put(tmp_path, prompts=[PROMPT])
     assert done.completions == ("<think>7*7=9;9-8=1;1+6=7;7-4=3</think><answer>3</answer>",)
     assert kl_of(Store(tmp_path / "adapters").get(AdapterRef(NAME)).manifest) > 0.1
+
+
+def test_a_merged_model_says_what_the_adapter_says(workspace: Path, made: Adapter, tmp_path: Path) -> None:
+    import torch
+
+    from resa_hub.engine.lora import load_lora
+    from resa_hub.engine.models import load_base
+    from resa_hub.refs import Repo
+    from resa_hub.sources import locate
+    from tests.models import tiny
+
+    done = attach(NAME, target="tiny-r1", prompts=["1+1="], workspace=workspace, merge=tmp_path / "whole")
+    assert done.merged == tmp_path / "whole" and not list(tmp_path.glob(".whole*"))
+    ids = torch.tensor([[1, 9, 10, 11, 12]])
+    merged = load_base(locate(Repo(str(tmp_path / "whole"))))
+    assert torch.allclose(merged(input_ids=ids).logits, load_lora(load_base(tiny("tiny-r1")), made.folder)(input_ids=ids).logits, atol=1e-4)
+    assert not torch.allclose(merged(input_ids=ids).logits, load_base(tiny("tiny-r1"))(input_ids=ids).logits, atol=1e-2)
+    with pytest.raises(Usage, match="exists"):
+        attach(NAME, target="tiny-r1", workspace=workspace, merge=tmp_path / "whole")

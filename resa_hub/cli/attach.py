@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Annotated
 
 from . import options
@@ -12,6 +13,7 @@ def attach(
     temperature: Annotated[float, Option("--temperature", min=0.0, max=10.0)] = 0.0,
     new_tokens: Annotated[int, Option("--new-tokens", min=1)] = 256,
     seed: Annotated[int, Option("--seed")] = 0,
+    merge: Annotated[Path | None, Option("--merge", help="Write the whole model, adapter included, into this new folder.")] = None,
     force: options.Force = False,
     workspace: options.Workspace = None,
     dry_run: options.DryRun = False,
@@ -34,7 +36,8 @@ def attach(
         return
     for label, value in plan:
         out.hint(f"  {label:<8} {value}")
-    done = verb(name, target=target, prompts=prompts or (), workspace=workspace, force=force, temperature=temperature, new_tokens=new_tokens, seed=seed)
+    generation = {"temperature": temperature, "new_tokens": new_tokens, "seed": seed}
+    done = verb(name, target=target, prompts=prompts or (), workspace=workspace, force=force, merge=merge, **generation)
     m, proof = done.adapter.manifest, done.proof
     floor = f"above the floor of {proof.floor:.2g}" if proof.floor is not None else f"recorded at extraction: {proof.recorded or 0:.4g}"
     out.hint(f"  fit      {done.fit.level}: {done.fit.reason}")
@@ -42,11 +45,14 @@ def attach(
     document = {
         "adapter": m.reference, "content_hash": m.content_hash, "target": target, "fit": done.fit.level, "correlation": done.fit.correlation,
         "kl": proof.kl, "kl_recorded": proof.recorded, "kl_floor": proof.floor, "completions": list(done.completions),
+        "merged": str(done.merged) if done.merged else None,
     }  # fmt: skip
     if out.data(document):
         if quiet and not as_json:
             for text in done.completions:
                 out.text(text)
         return
+    if done.merged:
+        out.hint(f"  merged   {done.merged}: the whole model, for programs that know no adapters")
     for question, text in zip(prompts or (), done.completions, strict=True):
         out.text(f"{question}{text}")

@@ -1,5 +1,7 @@
 """A target with an adapter on it: its effect, its completions."""
 
+import secrets
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -7,6 +9,7 @@ from typing import NamedTuple
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
+from ..errors import RunFailed
 from ..sources import Files
 from .generate.noise import uniforms
 from .generate.sampling import generate
@@ -34,6 +37,20 @@ class AttachedModel(NamedTuple):
             for completion in done:
                 texts[completion.index] = str(self.tokenizer.decode(completion.tokens, skip_special_tokens=True))
         return tuple(texts)
+
+    def merge(self, folder: Path) -> Path:
+        """Write the target with the adapter in its weights, whole or not at all; the adapter is gone from this session afterwards. Raises `RunFailed`."""
+        staged = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}")
+        try:
+            whole = self.model.merge_and_unload()  # pyright: ignore[reportCallIssue]
+            whole.save_pretrained(staged)  # pyright: ignore[reportCallIssue]
+            self.tokenizer.save_pretrained(staged)
+            staged.rename(folder)
+        except OSError as error:
+            raise RunFailed(f"cannot write {folder}: {error.strerror or error}", "check the permissions and the free space") from None
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+        return folder
 
 
 def open_attached(target: Files, adapter: Path, dtype: str, template: str | None) -> AttachedModel:
