@@ -97,7 +97,7 @@ def collect(asked: Asked, arms: Sequence[Arm], store: SampleStore, progress: Pro
     """Every sample of every arm. Raises `DoesNotFit` where prompts and answers exceed the context, `RunFailed` where the self-check fails or the engine dies;
     what was finished by then is kept."""
     asked = asked._replace(engines=asked.engines.settled(arms[0].base))
-    _make_controls(arms)
+    make_controls(arms)
     prompts = {arm.name: _prompts(asked, arm, store) for arm in arms}
     left_out = {name: found["error"] for name, found in prompts.items() if "error" in found}
     arms = [arm for arm in arms if arm.name not in left_out]
@@ -216,7 +216,8 @@ def _generate(asked: Asked, part: Part, store: SampleStore, progress: Progress) 
             work(asked, part, store, advance)
 
 
-def _make_controls(arms: Sequence[Arm]) -> None:
+def make_controls(arms: Sequence[Arm]) -> None:
+    """The folders of controls that are made on the fly, where they are missing."""
     for arm in arms:
         if arm.origin and arm.folder and not arm.folder.exists():
             from .engine.arms import negated, random_like

@@ -69,6 +69,7 @@ MAY: dict[str, set[str]] = {
     "apart": BELOW_VERBS | {"record"},
     "logs": {"errors"},
     "bridge": {"errors", "evaluation", "logs"},
+    "harness": BELOW_VERBS | {"attach", "collect", "bridge", "logs"},
 }
 """Part of the house -> the parts that it may import when it is imported itself; a file of its own goes before its folder. Its own part is always free."""
 
@@ -82,7 +83,7 @@ INSIDE_FUNCTIONS: dict[str, set[str]] = {
     "adapters": {"attach", "engine"},
     "imports": {"engine"},
     "reproduce": {"evaluate"},
-    "cli": {"extract", "attach", "evaluate", "collect", "matrix", "sizing", "bridge", "share", "record", "report", "sweep", "adapters", "compare"}
+    "cli": {"extract", "attach", "evaluate", "collect", "matrix", "sizing", "bridge", "harness", "share", "record", "report", "sweep", "adapters", "compare"}
     | BELOW_VERBS
     | {"imports", "reproduce"}
     | {"plan", "estimate", "lineage", "pins", "published"},

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..refs import HUB_ID
+from .compat import VLLM_RANKS
 from .manifest import Manifest
 
 BEGIN, END = "<!-- notes: what stands below is yours and is kept -->", "<!-- end of notes -->"
@@ -26,13 +27,9 @@ def render(manifest: Manifest, evaluations: list[dict[str, Any]] | None = None, 
     ) + "\n"  # fmt: skip
 
 
-RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""What vLLM takes for --max-lora-rank."""
-
-
 def _served_rank(manifest: Manifest) -> int:
     rank = manifest.recipe.lora.rank if manifest.recipe else manifest.run.findings.get("rank", 16)
-    return next((allowed for allowed in RANKS if allowed >= rank), rank)
+    return next((allowed for allowed in VLLM_RANKS if allowed >= rank), rank)
 
 
 def front_matter(manifest: Manifest, evaluations: list[dict[str, Any]]) -> str:

@@ -2,16 +2,19 @@
 
 import math
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import DoesNotFit, Integrity, NoEffect
+from ..errors import DoesNotFit, Integrity, NoEffect, RunFailed
 from .files import CONFIG, WEIGHTS, TensorInfo, read_json, read_tensor, safetensors_header
 from .kinship import correlation, shapes
 from .manifest import Base
 
 KIN, DISTANT = 0.98, 0.5
 """Correlations measured on the embedded family: siblings .99 and more, earlier ancestors .9, a permuted copy about 0."""
+VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM takes as max_lora_rank."""
 TENSOR = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<part>[AB])\.weight")
 
 
@@ -66,6 +69,15 @@ def read_lora(folder: Path) -> LoraFile:
             raise Integrity(f"the LoRA of {module} has rank {parts['A'].shape[0]}, {CONFIG} says {rank}", "pull it again, or ask its author")
     check_values(folder / WEIGHTS, modules)
     return LoraFile(rank, scaling, modules)
+
+
+def rank_for(folders: Iterable[Path]) -> int:
+    """The largest rank of the adapters, rounded up to one that vLLM takes; raises `RunFailed` beyond."""
+    rank = max(info.shape[0] for folder in folders for name, info in safetensors_header(folder / WEIGHTS).items() if ".lora_A." in name)
+    for allowed in VLLM_RANKS:
+        if rank <= allowed:
+            return allowed
+    raise RunFailed(f"rank {rank} is more than the {VLLM_RANKS[-1]} that vLLM takes", "--engine transformers takes any rank")
 
 
 def check_values(path: Path, modules: dict[str, dict[str, TensorInfo]]) -> None:

@@ -35,6 +35,8 @@ def evaluate(
         list[str] | None, Option("--import", help="ARM=FILE, once an arm (base, adapter, source, controls): judge logs of lm-eval, inspect or lighteval.")
     ] = None,
     metric: Annotated[str | None, Option("--metric", help="Of imported logs.")] = None,
+    harness: Annotated[str | None, Option("--harness", help="lm-eval or inspect: that tool runs the arms, and its results are judged.")] = None,
+    tasks: Annotated[str | None, Option("--tasks", help="Of the harness, with commas: its names, or files (.yaml, .py@task); --problems is the limit.")] = None,
     force: options.Force = False,
     workspace: options.Workspace = None,
     dry_run: options.DryRun = False,
@@ -60,6 +62,15 @@ def evaluate(
         return imported.show(out, logs, metric)
     if not names or not target:
         raise Usage("no adapter or no target is named", "resa-hub eval NAME --target TARGET, or --import ARM=FILE for logs of other tools")
+    if harness or tasks:
+        if not harness or page or plan or quick or split or draw or benchmark != "tiny-chain":
+            raise Usage("a harness has tasks of its own: no benchmark, split, draw, page, plan or quick", "--harness lm-eval --tasks gsm8k")
+        from . import harnessed
+
+        made = harnessed.planned(
+            names, target, harness, tasks, problems, samples, seed, new_tokens, Engines(engine, dtype, tensor_parallel), arms, controls, force, workspace
+        )
+        return harnessed.show(out, made, target, metric, dry_run, Progress(quiet=quiet or as_json))
     if page:
         check(page)
     settings = Settings(

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ...adapter.files import WEIGHTS, safetensors_header
+from ...adapter.compat import rank_for
 from ...errors import MissingExtra, NoEffect, RunFailed
 from ...evaluation.samples import Sample
 from ...sources import Files
@@ -23,8 +23,6 @@ from ..models import SMALL, load_tokenizer
 from ..text import encode
 from .engines import BASE_CHANGED, Finished, Job, Means, Sampling
 
-RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""What vLLM takes as max_lora_rank."""
 MOST_ROWS = 256
 KEPT_TOGETHER = 64
 """Finished samples are handed on in groups of about this size."""
@@ -140,15 +138,6 @@ class VllmEngine:
         requests = [self.requests.get(arm or "") for _, arm in asked]
         outputs = self.llm.generate(prompts, params, lora_request=requests, use_tqdm=False)
         return [[{token: p.logprob for token, p in place.items()} for place in output.prompt_logprobs[1:]] for output in outputs]
-
-
-def rank_for(folders: Any) -> int:
-    """The largest rank of the adapters, rounded up to one that vLLM takes; raises `RunFailed` beyond."""
-    rank = max(info.shape[0] for folder in folders for name, info in safetensors_header(folder / WEIGHTS).items() if ".lora_A." in name)
-    for allowed in RANKS:
-        if rank <= allowed:
-            return allowed
-    raise RunFailed(f"rank {rank} is more than the {RANKS[-1]} that vLLM takes", "--engine transformers takes any rank")
 
 
 def _settle(base: Files, means: Means, cpu: bool) -> None:
