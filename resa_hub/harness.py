@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -97,7 +97,8 @@ class Plan(NamedTuple):
 
 def lm_eval(asked: Asked, base: Files, adapter: Path | None, rank: int | None, folder: Path) -> list[str]:
     """The arguments behind `python -m`. adapter: a PEFT folder; rank: what vLLM takes for it, since lm-eval's default of 16 refuses larger ones."""
-    engines, told = asked.engines, {"pretrained": str(base.folder), "dtype": asked.engines.dtype}
+    engines = asked.engines
+    told: dict[str, Any] = {"pretrained": str(base.folder), "dtype": engines.dtype}
     if engines.name == "vllm":
         told |= {"tensor_parallel_size": engines.tensor_parallel}
         told |= {"lora_local_path": str(adapter), "max_lora_rank": rank, "enable_lora": True} if adapter else {}
@@ -174,7 +175,7 @@ def evaluate(made: Plan, target: str, progress: Progress, metric: str | None = N
     for step in made.steps:
         if not step.folder.is_dir():
             with progress.stage(f"{made.harness}, {step.name}", 1, "run") as advance:
-                _run(made, step, metric)
+                _run(made, step, metric, progress)
                 advance(1)
         found[step.name] = _logs(made.harness, step.folder)
     results, adapter = [], made.adapter.manifest
@@ -193,7 +194,7 @@ def evaluate(made: Plan, target: str, progress: Progress, metric: str | None = N
     return results
 
 
-def _run(made: Plan, step: Step, metric: str | None) -> None:
+def _run(made: Plan, step: Step, metric: str | None, progress: Progress) -> None:
     """The tool in a process of its own, into a folder that gets its name when its logs can be read. What a failed run said stays beside it."""
     staged, failed = step.folder.with_name(f"{step.folder.name}.{os.getpid()}.new"), step.folder.with_name(f"{step.folder.name}.failed")
     shutil.rmtree(staged, ignore_errors=True)
@@ -201,6 +202,7 @@ def _run(made: Plan, step: Step, metric: str | None) -> None:
     make_controls([step.arm])
     if made.harness == "inspect" and step.arm.folder:
         _with_base(step.arm.folder, step.arm.base, staged / "adapter")
+    progress.say(f"  {made.harness} runs {step.name}: it reports in {staged / 'stderr.txt'}")
     with open(staged / "stdout.txt", "wb") as out, open(staged / "stderr.txt", "wb") as err:
         code = subprocess.run(made.command(step, staged), stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=_environment(), check=False).returncode
     files = _logs(made.harness, staged)
