@@ -1,5 +1,6 @@
 """Independent tasks, one after another here or side by side on a Ray cluster. Each task keeps its own results, so a run that was killed repeats little."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -28,6 +29,7 @@ def _ray(tasks: Sequence[Task]) -> Iterator[tuple[int, Any]]:
 
     begun = not ray.is_initialized()
     if begun:  # RAY_ADDRESS names a cluster; without it one is started on this machine
+        os.environ.setdefault("RAY_worker_niceness", "0")  # its 15 on top of the command's own starve a worker beside any other load
         ray.init(log_to_driver=False, include_dashboard=False, configure_logging=False)
     gpus = 1 if ray.cluster_resources().get("GPU") else 0
     remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=2)(_caught)

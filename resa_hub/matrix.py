@@ -49,6 +49,8 @@ class Matrix(msgspec.Struct, frozen=True):
     cells: list[Cell]
     """Adapter by adapter, target by target, benchmark by benchmark."""
     file: str
+    evaluations: list[Evaluation] = []
+    """Of the cells that fit: what `report` draws."""
 
 
 def matrix(
@@ -79,12 +81,13 @@ def matrix(
                     groups.setdefault((target, benchmark, a.manifest.source), []).append(a.manifest.reference)
     quiet = progress.quiet or executor != "local"
     tasks = [functools.partial(_judge, names, target, replace(settings, benchmark=b), home.folder, quiet) for (target, b, _), names in groups.items()]
-    found: dict[tuple[str, str, str], Evaluation] = {}
+    judged: dict[tuple[str, str, str], Evaluation] = {}
     with progress.stage("matrix", len(tasks), "evaluations") as advance:
         for place, results in run(tasks, executor):
             target, benchmark, _ = list(groups)[place]
-            found.update({(result.adapter, target, benchmark): result for result in results})
+            judged.update({(result.adapter, target, benchmark): result for result in results})
             advance(1)
+    found = {(a, t, b): judged[a, t, b] for (t, b, _), names in groups.items() for a in names}  # in this order, whichever ended first
     return _matrix(adapters, list(dict.fromkeys(targets)), list(dict.fromkeys(benchmarks)), fits, found, settings, home)
 
 
@@ -158,7 +161,7 @@ def _matrix(
     names = [adapter.manifest.reference for adapter in adapters]
     digest = canonical_digest([names, targets, benchmarks, settings.samples, settings.problems, settings.draw]).partition(":")[2][:12]
     path = home.cache / "matrices" / f"{digest}.json"
-    made = Matrix(names, targets, benchmarks, settings.samples, cells, str(path))
+    made = Matrix(names, targets, benchmarks, settings.samples, cells, str(path), list(found.values()))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(msgspec.json.format(msgspec.json.encode(made), indent=2) + b"\n")
     return made

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,34 @@ def test_every_cell_has_its_verdict_or_says_that_it_does_not_fit(workspace: Path
     assert len(json.loads(capsys.readouterr().out)["cells"]) == 4
     assert command([*line, "--workspace", str(workspace), "--markdown"]) == 0
     assert "| tiny-r1 | tiny-r1b |" in capsys.readouterr().out
+    page, again = workspace / "page.html", workspace / "again.json"
+    assert command([*line, "--workspace", str(workspace), "--page", str(page)]) == 0 and str(page) in capsys.readouterr().out
+    assert "<!doctype html>" in page.read_text() and "2 evaluations of 1 adapter on 2 models" in page.read_text()
+    assert command(["report", full.file, "--out", str(again), "--workspace", str(workspace)]) == 0
+    assert [e["document"]["target"] for e in json.loads(again.read_text())["entries"]] == ["tiny-r1", "tiny-r1b"]
+
+
+@pytest.mark.slow
+def test_cells_side_by_side_on_ray_are_the_same(workspace: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes write to one store of samples."""
+    monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    other = tmp_path_factory.mktemp("other")
+    shutil.copytree(workspace / "adapters", other / "adapters")
+    here, there = made(other, [NAME], ["tiny-r1", "tiny-r1b"]), made(workspace, [NAME], ["tiny-r1", "tiny-r1b"], "ray")
+    assert there.cells == here.cells and all(cell.gain is not None for cell in there.cells)
+
+
+def test_a_page_that_cannot_be_written_is_refused_before_anything_is_run(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["resa_hub.matrix"], "matrix", lambda *_, **__: pytest.fail("was run"))
+    line = ["matrix", "--sources", NAME, "--targets", "tiny-r1", "--workspace", str(workspace)]
+    assert command([*line, "--page", str(workspace / "page.pdf")]) == 2 and command([*line, "--page", str(workspace / "nowhere/page.html")]) == 3
+
+
+def test_a_matrix_without_a_cell_that_fits_has_no_page(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stranger(workspace)
+    page = workspace / "page.html"
+    assert command(["matrix", "--sources", "stranger", "--targets", "tiny-r1", "--page", str(page), "--workspace", str(workspace)]) == 0
+    assert "no adapter fits" in capsys.readouterr().out and not page.exists()
 
 
 def test_a_star_stands_where_the_matrix_is_sure() -> None:

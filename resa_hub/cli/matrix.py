@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Annotated
 
 from . import options
@@ -17,6 +18,7 @@ def matrix(
     engine: Annotated[str, Option("--engine", help="transformers, vllm or auto.")] = "auto",
     executor: Annotated[str, Option("--executor", help="local, or ray: cells side by side on a Ray cluster.")] = "local",
     markdown: Annotated[bool, Option("--markdown", help="Tables for a README.")] = False,
+    page: Annotated[Path | None, Option("--page", help="Also write the report: page.html, page.md or page.json.")] = None,
     workspace: options.Workspace = None,
     dry_run: options.DryRun = False,
     as_json: options.Json = False,
@@ -33,9 +35,12 @@ def matrix(
     from ..matrix import rows as adapters
     from ..matrix import worded
     from ..progress import Progress
+    from ..report import Wish, check, of, write
     from ..workspace import Workspace
 
     out, columns, names = Output(as_json=as_json, quiet=quiet), targets.split(","), benchmarks.split(",")
+    if page:
+        check(page)
     if dry_run:
         rows = [adapter.manifest.reference for adapter in adapters(sources.split(","), Workspace.find(workspace))]
         cells = [[row, target, name] for row in rows for target in columns for name in names]
@@ -47,6 +52,8 @@ def matrix(
         sources.split(","), targets=columns, benchmarks=names, settings=settings, executor=executor, workspace=workspace,
         progress=Progress(quiet=quiet or as_json),
     )  # fmt: skip
+    if page and made.evaluations:
+        write(of(made.evaluations, Wish(), Workspace.find(workspace)), page)
     if out.data(msgspec.to_builtins(made), "\n".join(cell.verdict for cell in made.cells)):
         return
     if markdown:
@@ -57,3 +64,5 @@ def matrix(
         out.table([name, *made.targets], [[a, *(cells[a, target, name] for target in made.targets)] for a in made.adapters])
     out.text("gain over base in points; * p < 0.05 for any difference from base, corrected by Holm over all cells")
     out.hint(f"kept in {made.file}")
+    if page:
+        out.text(f"{page}  {page.stat().st_size / 1e3:,.0f} kB" if made.evaluations else f"{page} was not written: no adapter fits a target")
