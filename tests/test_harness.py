@@ -145,7 +145,8 @@ def test_the_command_line_prints_the_verdict_and_what_it_would_run(
 
 
 def test_what_cannot_be_run(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(harness, "find_spec", lambda name: name != "vllm")
+    monkeypatch.setattr(harness, "find_spec", lambda name: True)
+    monkeypatch.setattr(harness, "_installed", lambda package: False)
     home, name = Workspace(workspace), "tina-tiny-feature-diff-l2"
     small = make_adapter(workspace / "adapters")
     wrong: list[tuple[str, str, Asked, type[Exception], str]] = [
