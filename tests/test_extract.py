@@ -142,9 +142,9 @@ def test_a_killed_extraction_leaves_nothing_but_its_staging_folder(tmp_path: Pat
     run = start(tmp_path, "feature-diff", "training.epochs=100000")
     assert run.stderr is not None
     for line in run.stderr:
-        if line.strip().startswith("teacher"):  # the adapter is being trained now, for hours
+        if line.strip().startswith("train SAE"):  # said when it is done: the adapter is being trained now, for hours
             break
-    time.sleep(0.5)
+    time.sleep(1)
     assert run.poll() is None
     run.send_signal(signal.SIGKILL)
     run.wait()
