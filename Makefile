@@ -7,7 +7,7 @@ DEMO ?= demo-workspace
 help:
 	@echo "make demo | test | test-fast | lint | bench | setup | lock | clean"
 setup:
-	@$(PYTHON) scripts/setup_env.py
+	@$(PYTHON) scripts/setup_env.py $(EXTRAS)
 demo: setup
 	@$(BIN)/resa-hub demo --workspace $(DEMO)
 test: setup
