@@ -13,10 +13,10 @@ from .adapter import card, compat, hostile, kinship
 from .adapter.files import CARD, CONFIG, MANIFEST, SAE, WEIGHTS, content_hash, identity_of, read_bounded, read_json, scan
 from .adapter.manifest import PROBE_TEXTS, Base, Manifest, Probe, Run, Sketch
 from .adapter.store import Adapter, verify
-from .errors import HubError, NotFound, RunFailed, Usage
+from .errors import HubError, NotFound, RunFailed, Usage, did_you_mean
 from .refs import Repo, check_name
 from .remotes.transfer import copy_verified, sha256_of
-from .sources import Files, locate
+from .sources import SAE_FORMATS, Files, locate
 from .workspace import Workspace
 
 METHOD = "imported"
@@ -129,12 +129,16 @@ def _same(home: Workspace, name: str, digest: str) -> Adapter | None:
     return found[0] if found else None
 
 
-def export(adapter: Adapter, target: Path, *, base: str | None = None, sae: bool = False) -> Path:
+def export(adapter: Adapter, target: Path, *, base: str | None = None, sae: bool = False, sae_format: str = "saelens") -> Path:
     """A plain PEFT folder at `target`, every byte checked on the way.
 
-    base: what `base_model_name_or_path` shall say, for stacks that compare it as text. sae: its SAE too, in SAELens format.
-    Raises `Usage` unless `target` is free, `Integrity`, `RunFailed` when the disk refuses.
+    base: what `base_model_name_or_path` shall say, for stacks that compare it as text. sae: its SAE too, in `sae_format`
+    (saelens, or sparsify in float32). Raises `Usage` unless `target` is free, `Integrity`, `RunFailed` when the disk refuses.
     """
+    if sae_format not in SAE_FORMATS.values():
+        raise Usage(f"{sae_format!r} is no format of SAEs", did_you_mean(sae_format, list(SAE_FORMATS.values())))
+    if sae_format != "saelens" and not sae:
+        raise Usage("a format of the SAE is named, and no SAE asked for", "add --sae")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise Usage(f"{target} exists and is not an empty folder", "name a new folder")
     manifest = verify(adapter.folder)
@@ -148,6 +152,11 @@ def export(adapter: Adapter, target: Path, *, base: str | None = None, sae: bool
         if base is not None:
             config = read_json(staged / CONFIG) | {"base_model_name_or_path": base, "revision": None}
             (staged / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+        if sae_format == "sparsify":
+            from .engine.sae.convert import to_sparsify
+
+            for folder in (staged / SAE).iterdir():
+                to_sparsify(folder, folder.name)
         if target.exists():
             target.rmdir()
         os.replace(staged, target)

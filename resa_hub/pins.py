@@ -32,9 +32,7 @@ def pin(names: list[str], workspace: Workspace) -> list[Pin]:
     An entry that the Hub does not give is told and left as it is. Raises `NotFound` for an unknown name, `Network` when the Hub cannot be reached,
     `Usage` where the workspace's registry.yaml is the built-in one.
     """
-    path = workspace.folder / "registry.yaml"
-    if path.exists() and path.resolve() == builtin_path().resolve():
-        raise Usage(f"{path} is the registry that everybody starts with", "pin into a workspace of your own: --workspace FOLDER")
+    path = own_file(workspace)
     entries = chosen(names, workspace.registry)
     commits: dict[tuple[str, str], str | HubError] = {}
     pins, fresh = [], {}
@@ -50,12 +48,20 @@ def pin(names: list[str], workspace: Workspace) -> list[Pin]:
             pins.append(Pin(entry.kind, entry.name, repo, None, commit.message))
             continue
         pins.append(Pin(entry.kind, entry.name, repo, commit))
-        fresh.setdefault(entry.kind, {})[entry.name] = _pinned(entry.value, commit)
+        fresh.setdefault(entry.kind, {})[entry.name] = lean(_pinned(entry.value, commit))
     if not pins:
         raise Usage("nothing of this lies on the Hub", "embedded and local entries need no pin")
     if fresh:
-        _write(path, fresh)
+        write(path, fresh)
     return pins
+
+
+def own_file(workspace: Workspace) -> Path:
+    """The registry.yaml of the workspace, which need not exist yet; raises `Usage` where that is the built-in one."""
+    path = workspace.folder / "registry.yaml"
+    if path.exists() and path.resolve() == builtin_path().resolve():
+        raise Usage(f"{path} is the registry that everybody starts with", "write into a workspace of your own: --workspace FOLDER")
+    return path
 
 
 def chosen(names: list[str], registry: Registry) -> list[Entry]:
@@ -97,31 +103,29 @@ def _commit(kind: str, repo: str) -> str | HubError:
     return commit or NotFound(f"{repo}: the Hub names no commit", "try again later")
 
 
-def _pinned(value: Any, commit: str) -> dict[str, Any]:
+def _pinned(value: Any, commit: str) -> Any:
     if isinstance(value, Model) and value.adapter:
-        new = msgspec.structs.replace(value, adapter=msgspec.structs.replace(value.adapter, revision=commit))
-    else:
-        new = msgspec.structs.replace(value, revision=commit)
-    return _lean(new)
+        return msgspec.structs.replace(value, adapter=msgspec.structs.replace(value.adapter, revision=commit))
+    return msgspec.structs.replace(value, revision=commit)
 
 
-def _lean(value: Any) -> Any:
+def lean(value: Any) -> Any:
     """What differs from the defaults: an entry as a person would write it."""
     if not isinstance(value, msgspec.Struct):
         return msgspec.to_builtins(value)
     fields = msgspec.structs.fields(value)
-    return {f.name: _lean(getattr(value, f.name)) for f in fields if getattr(value, f.name) != f.default and getattr(value, f.name) not in ({}, ())}
+    return {f.name: lean(getattr(value, f.name)) for f in fields if getattr(value, f.name) != f.default and getattr(value, f.name) not in ({}, ())}
 
 
-def _write(path: Path, fresh: dict[str, dict[str, Any]]) -> None:
-    """The entries into the file, whole or not at all; a file with comments is kept beside as registry.yaml.before-pin."""
+def write(path: Path, fresh: dict[str, dict[str, Any]], kept: str = "registry.yaml.before-pin") -> None:
+    """The entries (section -> name -> entry) into the file, whole or not at all; a file with comments is kept beside under the name `kept`."""
     content: dict[str, Any] = {}
     if path.exists():
         read_layer(path)  # a mistake in it is told before it is written over
         text = path.read_text(encoding="utf-8")
         content = yaml.safe_load(text) or {}
         if "#" in text:
-            path.with_name("registry.yaml.before-pin").write_text(text, encoding="utf-8")
+            path.with_name(kept).write_text(text, encoding="utf-8")
     for kind, entries in fresh.items():
         content[kind] = (content.get(kind) or {}) | entries
     path.parent.mkdir(parents=True, exist_ok=True)

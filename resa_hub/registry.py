@@ -203,6 +203,10 @@ class Registry:
                     found[kind][name] = Entry(kind=kind, name=name, layer=layer, value=value)
         return found
 
+    def folder_of(self, entry: Entry) -> Path:
+        """The folder of a local id: a relative one is seen from the registry that names it, so that a workspace can move."""
+        return dict(self.layers)[entry.layer].parent / Path(entry.value.id).expanduser()
+
     def get(self, kind: str, name: str) -> Any:
         """The entry's value; raises `NotFound` with the nearest name."""
         section = self.entries[kind]

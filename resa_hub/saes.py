@@ -1,6 +1,7 @@
 """The SAE that stage I starts from: a name of the registry, a Hub repository or a local folder; only the folder of one hookpoint is fetched."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,23 +37,41 @@ def _start(origin: str, hookpoint: str, recipe: Recipe, registry: Registry) -> S
     entry = registry.entries["saes"].get(origin)
     if entry:
         sae = entry.value
-        _check_base(origin, sae.base, recipe, registry)
+        if sae.base:  # of an imported one it may be unknown
+            _check_base(origin, sae.base, recipe, registry)
         said = sae.hookpoints.replace("{N}", str(layer_of(hookpoint)))
-        folder = _fetch(Repo(sae.id, sae.revision), [said], origin)
+        folder = _local(registry.folder_of(entry), [said]) if is_path(sae.id) else _fetch(Repo(sae.id, sae.revision), [said], origin)
     else:
         ref = SaeRef.parse(origin)
         said, places = ref.hookpoint, [ref.hookpoint] if ref.hookpoint else _likely(hookpoint, recipe.sae.any_hookpoint)
-        folder = _local(Path(ref.repo.id).expanduser(), places) if is_path(ref.repo.id) else _fetch(ref.repo, places, origin)
-    kind = next((kind for name, kind in SAE_FORMATS.items() if (folder / name).is_file()), None)
-    if kind is None:
-        raise NotFound(f"{folder} holds no SAE", f"it needs {SAE_CONFIG} and one of {', '.join(SAE_FORMATS)}")
-    found = SaeFiles(origin, folder, kind, None)
+        folder = _folder(ref, places, origin)
     try:
-        found = SaeFiles(origin, folder, kind, _hookpoint(found, said))
+        found = _opened(origin, folder, said)
         _check(found, hookpoint, recipe, registry)
     except Integrity as error:
         raise DoesNotFit(f"the SAE {origin} is damaged: {error.message}", "fetch it again, or name another SAE") from None
     return found
+
+
+def find(origin: str, hookpoint: str | None = None) -> SaeFiles:
+    """The SAE of `./folder` or `owner/name[@revision][:subfolder][#hookpoint]` wherever it is wanted for; only that of `hookpoint` where one is asked.
+
+    Raises `NotFound`, `Network`, `Integrity`, and `DoesNotFit` where several are to choose from or its own hookpoint is another.
+    """
+    ref = SaeRef.parse(origin)
+    said = hookpoint or ref.hookpoint
+    return _opened(origin, _folder(ref, [said] if said else [], origin), said)
+
+
+def _folder(ref: SaeRef, places: list[str], origin: str) -> Path:
+    return _local(Path(ref.repo.id).expanduser(), places) if is_path(ref.repo.id) else _fetch(ref.repo, places, origin)
+
+
+def _opened(origin: str, folder: Path, said: str | None) -> SaeFiles:
+    kind = next((kind for name, kind in SAE_FORMATS.items() if (folder / name).is_file()), None)
+    if kind is None:
+        raise NotFound(f"{folder} holds no SAE", f"it needs {SAE_CONFIG} and one of {', '.join(SAE_FORMATS)}")
+    return replace(SaeFiles(origin, folder, kind, None), hookpoint=_hookpoint(SaeFiles(origin, folder, kind, None), said))
 
 
 def _hookpoint(found: SaeFiles, said: str | None) -> str | None:
@@ -102,7 +121,11 @@ def _choose(present: list[str], places: list[str], origin: str) -> str:
             return found
     if "" in present:
         return ""
+    if not places and len(present) == 1:
+        return present[0]
     there = f"{', '.join(present[:6])}{', ...' if len(present) > 6 else ''}"
+    if not places:
+        raise DoesNotFit(f"{origin} holds the SAEs of {there}", "name one with --hookpoint layers.N")
     raise DoesNotFit(f"{origin} has no SAE of {places[0]}, only of {there}", "choose another --layer, or --set hookpoint=layers.N.mlp")
 
 
@@ -135,9 +158,19 @@ def _check(found: SaeFiles, hookpoint: str, recipe: Recipe, registry: Registry) 
             f"the SAE {found.origin} was made for {found.hookpoint}, not for {hookpoint}",
             "take its hookpoint, or --set sae.any_hookpoint=true as the reference code does: what that costs is then told",
         )
-    base = _metadata(found).get("model_name")
-    if isinstance(base, str) and base:
+    if base := base_of(found):
         _check_base(found.origin, base, recipe, registry)
+
+
+def base_of(found: SaeFiles) -> str:
+    """The base that an SAE's metadata names; empty without any."""
+    base = _metadata(found).get("model_name")
+    return base if isinstance(base, str) else ""
+
+
+def same_base(one: str, other: str, registry: Registry) -> bool:
+    """As `_check_base` compares them."""
+    return _short(one, registry) == _short(other, registry)
 
 
 def _metadata(found: SaeFiles) -> dict[str, Any]:

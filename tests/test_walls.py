@@ -53,6 +53,7 @@ MAY: dict[str, set[str]] = {
     "adapters": BELOW_VERBS | {"signing"},
     "compare": ARTIFACT | {"record"},
     "imports": BELOW_VERBS,
+    "sae_imports": BELOW_VERBS | {"saes", "pins"},
     "reproduce": BELOW_VERBS | {"plan", "extract", "compare", "adapters", "record"},
     "attach": BELOW_VERBS | {"adapters"},
     "collect": BELOW_VERBS | {"failures"},
@@ -82,10 +83,11 @@ INSIDE_FUNCTIONS: dict[str, set[str]] = {
     "record": {"evaluate", "evaluation"},
     "adapters": {"attach", "engine"},
     "imports": {"engine"},
+    "sae_imports": {"engine"},
     "reproduce": {"evaluate"},
     "cli": {"extract", "attach", "evaluate", "collect", "matrix", "sizing", "bridge", "harness", "share", "record", "report", "sweep", "adapters", "compare"}
     | BELOW_VERBS
-    | {"imports", "reproduce"}
+    | {"imports", "sae_imports", "reproduce"}
     | {"plan", "estimate", "lineage", "pins", "published"},
 }
 """What each may import besides, once something is done (inside functions, or for the types alone)."""

@@ -12,15 +12,22 @@ def import_(
     origin: Annotated[str, Argument(help="./folder, owner/name@revision:subfolder, or a registry name as tina-still.")],
     name: Annotated[str | None, Option("--name", help="Name in the store; made from the origin's otherwise.")] = None,
     base: Annotated[str | None, Option("--base", help="The model it stands on; its config says so otherwise.")] = None,
+    sae: Annotated[bool, Option("--sae", help="It is an SAE, in the format of sparsify or SAELens: kept in saes/, named in registry.yaml.")] = False,
+    hookpoint: Annotated[str | None, Option("--hookpoint", help="With --sae: layers.N or layers.N.mlp; its metadata or folder says so otherwise.")] = None,
     workspace: options.Workspace = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Take a plain PEFT LoRA that was made elsewhere into the store."""
+    """Take a plain PEFT LoRA, or an SAE, that was made elsewhere into the workspace."""
+    from ..errors import Usage
     from ..imports import import_adapter
 
     out = Output(as_json=as_json, quiet=quiet)
+    if sae:
+        return _import_sae(out, origin, name, base, hookpoint, workspace)
+    if hookpoint:
+        raise Usage("an adapter has no hookpoint to choose", "add --sae to import an SAE")
     adapter, missing = import_adapter(origin, name=name, base=base, workspace=workspace)
     m = adapter.manifest
     told = {"adapter": m.reference, "content_hash": m.content_hash, "folder": str(adapter.folder), "base": m.base.id, "unknown": missing}
@@ -31,11 +38,23 @@ def import_(
     out.hint("how it was made is not recorded: evaluate it before you rely on it")
 
 
+def _import_sae(out: Output, origin: str, name: str | None, base: str | None, hookpoint: str | None, workspace: Path | None) -> None:
+    from ..sae_imports import import_sae
+
+    taken = import_sae(origin, name=name, base=base, hookpoint=hookpoint, workspace=workspace)
+    if out.data(taken._asdict() | {"folder": str(taken.folder)}, taken.name):
+        return
+    out.text(f"{taken.name}  {taken.hookpoint}  {taken.latents:,} latents, k {taken.k}  {taken.folder}" + ("" if taken.new else "  (was here already)"))
+    out.hint(taken.missing or f"  base     {taken.base}; width and finite weights checked")
+    out.hint(f"use it: resa-hub extract ... --set sae.mode=finetuned --set sae.origin={taken.name} --set hookpoint={taken.hookpoint}")
+
+
 def export(
     name: Annotated[str, Argument(help="An adapter by any of its names.")],
     folder: Annotated[Path, Argument(help="A new folder.")],
     base: Annotated[str | None, Option("--base", help="What base_model_name_or_path shall say: the name that the server knows its base by.")] = None,
-    sae: Annotated[bool, Option("--sae", help="With its SAE, in SAELens format.")] = False,
+    sae: Annotated[bool, Option("--sae", help="With its SAE.")] = False,
+    sae_format: Annotated[str, Option("--sae-format", help="saelens or sparsify.")] = "saelens",
     workspace: options.Workspace = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -48,7 +67,7 @@ def export(
 
     out = Output(as_json=as_json, quiet=quiet)
     adapter = find(name, Workspace.find(workspace))
-    made = verb(adapter, folder, base=base, sae=sae)
+    made = verb(adapter, folder, base=base, sae=sae, sae_format=sae_format)
     if not out.data({"adapter": adapter.manifest.reference, "folder": str(made)}, str(made)):
         out.text(f"{adapter.manifest.reference} -> {made}")
 
