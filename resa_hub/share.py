@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from . import signing
+from .adapter.files import SAE
 from .adapter.store import lacks_sae, verify
 from .adapters import Pulled, fetch, find
 from .errors import Usage
@@ -36,6 +37,27 @@ def push(
     if sign and not dry_run:
         signing.sign(adapter.folder, Path(sign))
     return open_remote(ref).push(adapter, public=public, dry_run=dry_run, sae=sae)
+
+
+def push_apart(
+    name: str, to: str | None, sae_repo: str, *, workspace: str | os.PathLike[str] | None = None, public: bool = False, dry_run: bool = False,
+    sign: str | os.PathLike[str] | None = None,
+) -> tuple[Pushed, Pushed]:  # fmt: skip
+    """Send an adapter without its SAE to the Hub, and the SAE to a repository of its own (`owner/name`); the second names the first.
+
+    After an interruption the same call completes what is missing. Raises what `push` does, and `Usage` where either place is none for this.
+    """
+    here = Workspace.find(workspace)
+    ref, repo = _destination(to, here), RemoteRef.parse(f"hf:{sae_repo.removeprefix('hf:')}")
+    if ref.scheme != "hf" or repo.revision or repo.location == ref.location:
+        raise Usage("an SAE goes apart from its adapter into another repository of the Hub", "--to hf:OWNER/NAME --sae-repo OWNER/OTHER-NAME")
+    adapter = find(name, here)
+    if lacks_sae(adapter) or not (adapter.folder / SAE).is_dir():
+        raise Usage(f"{adapter.manifest.reference} has no SAE here", "made without one, or pulled without it: leave --sae-repo out, or pull it whole")
+    from .remotes.hub_sae import push_sae
+
+    first = push(name, to, workspace=workspace, public=public, dry_run=dry_run, sae=False, sign=sign)
+    return first, push_sae(adapter, repo, ref, public=public, dry_run=dry_run)
 
 
 def pull(ref: str, *, workspace: str | os.PathLike[str] | None = None, sae: bool = True) -> Pulled:

@@ -13,6 +13,7 @@ def push(
     to: Annotated[str | None, Option("--to", help="folder:PATH, hf:OWNER/NAME or oci://HOST/NAME; else settings.remote.")] = None,
     public: Annotated[bool, Option("--public", help="Make a new repository public; private by default.")] = False,
     no_sae: NoSae = False,
+    sae_repo: Annotated[str | None, Option("--sae-repo", help="OWNER/NAME: its SAE goes into this repository of the Hub instead.")] = None,
     sign: Annotated[Path | None, Option("--sign", help="Sign it first, with this private key (PEM).")] = None,
     workspace: options.Workspace = None,
     dry_run: options.DryRun = False,
@@ -21,12 +22,24 @@ def push(
     debug: options.Debug = False,
 ) -> None:
     """Send an adapter to a folder, the Hugging Face Hub or a registry."""
+    from ..errors import Usage
     from ..share import push as verb
+    from ..share import push_apart
 
     out = Output(as_json=as_json, quiet=quiet)
-    done = verb(name, to, workspace=workspace, public=public, dry_run=dry_run, sae=not no_sae, sign=sign)
-    sent = [{"path": entry.path, "size": entry.size} for entry in done.sent]
-    if not out.data({"uri": done.uri, "changed": done.changed, "sent": sent, "dry_run": dry_run}, done.uri):
+    if sae_repo and no_sae:
+        raise Usage("--no-sae and --sae-repo say the opposite of each other", "leave one out")
+    if sae_repo:
+        all_done = push_apart(name, to, sae_repo, workspace=workspace, public=public, dry_run=dry_run, sign=sign)
+    else:
+        all_done = (verb(name, to, workspace=workspace, public=public, dry_run=dry_run, sae=not no_sae, sign=sign),)
+    told = [
+        {"uri": done.uri, "changed": done.changed, "sent": [{"path": entry.path, "size": entry.size} for entry in done.sent], "dry_run": dry_run}
+        for done in all_done
+    ]
+    if out.data(told[0] | ({"sae": told[1]} if sae_repo else {}), "\n".join(done.uri for done in all_done)):
+        return
+    for done in all_done:
         out.table(["file", "bytes"], [[entry.path, f"{entry.size:,}"] for entry in done.sent])
         out.text(f"{'would push to' if dry_run else 'pushed to' if done.changed else 'already at'} {done.uri}")
 

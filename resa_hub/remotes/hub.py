@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..adapter.files import IDENTITY, MANIFEST, SAE, FileEntry, read_json, scan
 from ..adapter.store import Adapter, version_key
-from ..errors import Conflict, HubError, NotFound, RunFailed
+from ..errors import Conflict, HubError, NotFound
 from ..recipe import METHODS
 from ..refs import VERSION, RemoteRef
 from .base import Arrived, Found, Pushed
-from .hub_client import RemoteFile, fetch, hub_client, list_tree, resolve
+from .hub_client import Moved, RemoteFile, commit_files, fetch, head_of, hub_client, list_tree, resolve
 from .transfer import matches
 
 if TYPE_CHECKING:
@@ -23,10 +23,6 @@ TRIES = 3
 LIBRARY, MOST_FOUND = "resa-hub", 1_000
 VERDICT = re.compile(r"avg@\S+ on (?P<target>.+), percent; verdict: (?P<verdict>.+)")
 """As `adapter.card` writes it."""
-
-
-class _Moved(Exception):
-    """The commit's parent is not the head any more."""
 
 
 class HubRemote:
@@ -41,7 +37,7 @@ class HubRemote:
         the version's tag, a later version or another adapter stands in the way, and when main has moved at each of three tries.
         """
         for _ in range(TRIES):
-            with contextlib.suppress(_Moved):
+            with contextlib.suppress(Moved):
                 return self._push(adapter, public, dry_run, sae)
         raise Conflict(f"{self.repo}: main moved {TRIES} times while this was pushed", "push again: it starts from the new state")
 
@@ -49,7 +45,7 @@ class HubRemote:
         entries, tag = scan(adapter.folder), f"v{adapter.manifest.version}"
         wanted = tuple(entry for entry in entries if sae or not entry.path.startswith(SAE))
         with hub_client(str(self.ref)) as api:
-            head = self._head(api)
+            head = head_of(api, self.repo)
             if head is None:
                 if dry_run:
                     return Pushed(str(self.ref), wanted, True)
@@ -105,17 +101,6 @@ class HubRemote:
                 infos = list(api.list_models(filter=filters, search=text or None, full=True, cardData=True, limit=MOST_FOUND))
         return [_found(info) for info in infos]
 
-    def _head(self, api: "HfApi") -> str | None:
-        """The commit of main; None when the repository does not exist."""
-        from huggingface_hub import errors
-
-        try:
-            return resolve(api, self.repo, None)
-        except errors.GatedRepoError:
-            raise
-        except errors.RepositoryNotFoundError:
-            return None
-
     def _check_tag(self, api: "HfApi", tag: str, adapter: Adapter, entries: tuple[FileEntry, ...]) -> str:
         """The commit of a tag; raises `Conflict` unless it holds the bytes that are this adapter's identity."""
         commit = resolve(api, self.repo, tag)
@@ -146,22 +131,7 @@ class HubRemote:
                 return None
 
     def _commit(self, api: "HfApi", adapter: Adapter, sent: tuple[FileEntry, ...], stale: tuple[str, ...], head: str) -> str:
-        """All changes as one commit on `head`; raises `Conflict` when main has moved meanwhile."""
-        from huggingface_hub import CommitOperationAdd, CommitOperationDelete, errors
-
-        operations: list[CommitOperationAdd | CommitOperationDelete] = [
-            CommitOperationAdd(path_in_repo=entry.path, path_or_fileobj=adapter.folder / entry.path) for entry in sent
-        ]
-        operations += [CommitOperationDelete(path_in_repo=path) for path in stale]
-        try:
-            return api.create_commit(self.repo, operations, commit_message=adapter.manifest.reference, revision="main", parent_commit=head).oid
-        except errors.HfHubHTTPError as error:
-            if getattr(error.response, "status_code", 0) in (409, 412):
-                raise _Moved from None
-            raise
-        except ValueError as error:
-            # A refused model card or LFS batch comes as a plain ValueError.
-            raise RunFailed(f"{self.repo}: the Hub refused the commit: {' '.join(str(error).split())}", "mend what it names, then push again") from None
+        return commit_files(api, self.repo, {entry.path: adapter.folder / entry.path for entry in sent}, stale, adapter.manifest.reference, head)
 
     def _uri(self, commit: str) -> str:
         return str(RemoteRef("hf", self.repo, None, commit))

@@ -5,13 +5,13 @@ import hashlib
 import ipaddress
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from ..adapter.files import ALLOWED
-from ..errors import Integrity, Network, Usage
+from ..errors import Integrity, Network, RunFailed, Usage
 from ..sources import hub_errors
 from .transfer import SHA256, Digest, check_listed, copy_verified
 
@@ -78,9 +78,43 @@ def resolve(api: "HfApi", repo: str, revision: str | None) -> str:
     return commit
 
 
-def list_tree(api: "HfApi", repo: str, commit: str) -> dict[str, RemoteFile]:
+def head_of(api: "HfApi", repo: str) -> str | None:
+    """The commit of main; None when the repository does not exist."""
+    from huggingface_hub import errors
+
+    try:
+        return resolve(api, repo, None)
+    except errors.GatedRepoError:
+        raise
+    except errors.RepositoryNotFoundError:
+        return None
+
+
+class Moved(Exception):
+    """The commit's parent is not the head any more."""
+
+
+def commit_files(api: "HfApi", repo: str, files: Mapping[str, Path | bytes], stale: Iterable[str], message: str, head: str) -> str:
+    """All changes as one commit on `head`; raises `Moved` when main has moved meanwhile, `RunFailed` when the Hub refuses what is sent."""
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, errors
+
+    operations: list[CommitOperationAdd | CommitOperationDelete] = [CommitOperationAdd(path_in_repo=path, path_or_fileobj=file) for path, file in files.items()]
+    operations += [CommitOperationDelete(path_in_repo=path) for path in stale]
+    try:
+        return api.create_commit(repo, operations, commit_message=message, revision="main", parent_commit=head).oid
+    except errors.HfHubHTTPError as error:
+        if getattr(error.response, "status_code", 0) in (409, 412):
+            raise Moved from None
+        raise
+    except ValueError as error:
+        # A refused model card or LFS batch comes as a plain ValueError.
+        raise RunFailed(f"{repo}: the Hub refused the commit: {' '.join(str(error).split())}", "mend what it names, then push again") from None
+
+
+def list_tree(api: "HfApi", repo: str, commit: str, below: str = "") -> dict[str, RemoteFile]:
     """The files of an adapter at a commit, sorted by path; files of other names are left out.
 
+    below: the folder of an adapter that the repository stands for, as `sae/`.
     Raises `Integrity` for a path that leaves the repository, for a size out of bounds and for a digest that is none.
     """
     from huggingface_hub.hf_api import RepoFile
@@ -91,12 +125,12 @@ def list_tree(api: "HfApi", repo: str, commit: str) -> dict[str, RemoteFile]:
             raise Integrity(f"{where} lists more than {MAX_LISTED} files", "it is not an adapter's repository")
         if is_hostile(item.path) or item.path in files:
             raise Integrity(f"{where} lists {item.path!r}, which is no path inside it", "do not use it: ask its author")
-        if not isinstance(item, RepoFile) or not ALLOWED.fullmatch(item.path):
+        if not isinstance(item, RepoFile) or not ALLOWED.fullmatch(below + item.path):
             continue
         digest = Digest("sha256", item.lfs.sha256) if item.lfs else Digest("git-blob", item.blob_id)
         if not isinstance(item.size, int) or not re.fullmatch(SHA256 if item.lfs else COMMIT, str(digest.value)):
             raise Integrity(f"{where} gives {item.path} no size or digest", "do not use it: ask its author")
-        check_listed(item.path, item.size, where)
+        check_listed(below + item.path, item.size, where)
         files[item.path] = RemoteFile(item.size, digest)
     return dict(sorted(files.items()))
 

@@ -1,0 +1,100 @@
+"""The SAE of an adapter in a Hub repository of its own: `<hookpoint>/` folders in SAELens format and a card that names the adapter."""
+
+import contextlib
+import hashlib
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..adapter.files import CARD, SAE, FileEntry, read_bounded
+from ..adapter.store import Adapter, verify
+from ..errors import Conflict
+from ..refs import RemoteRef
+from .base import Pushed
+from .hub_client import Moved, RemoteFile, commit_files, fetch, head_of, hub_client, list_tree, resolve
+from .transfer import matches
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+TRIES = 3
+MARK = "<!-- resa-hub: the SAE of {name} -->"
+
+
+def push_sae(adapter: Adapter, ref: RemoteRef, adapter_at: RemoteRef, *, public: bool = False, dry_run: bool = False) -> Pushed:
+    """One commit on main with what differs there; a new repository is private unless `public`. Nothing of the repository is ever removed.
+
+    adapter_at: where the adapter itself lies, for the card. Raises `Integrity` unless the files are as the manifest says, `Conflict` for a repository
+    that holds another adapter's SAE or a card of somebody else's, and when main has moved at each of three tries.
+    """
+    files = {entry.path.removeprefix(SAE): entry for entry in verify(adapter.folder).files if entry.path.startswith(SAE)}
+    card = render(adapter, sorted({path.partition("/")[0] for path in files}), ref, adapter_at)
+    for _ in range(TRIES):
+        with contextlib.suppress(Moved):
+            return _push(adapter, ref, files, card, public, dry_run)
+    raise Conflict(f"{ref.location}: main moved {TRIES} times while this was pushed", "push again: it starts from the new state")
+
+
+def _push(adapter: Adapter, ref: RemoteRef, files: dict[str, FileEntry], card: bytes, public: bool, dry_run: bool) -> Pushed:
+    repo, entry = ref.location, FileEntry(path=CARD, size=len(card), sha256=hashlib.sha256(card).hexdigest())
+    with hub_client(str(ref)) as api:
+        head = head_of(api, repo)
+        if head is None:
+            if dry_run:
+                return Pushed(str(ref), (*(_there(path, file) for path, file in files.items()), entry), True)
+            api.create_repo(repo, private=not public, exist_ok=True)
+            head = resolve(api, repo, None)
+        there, top = list_tree(api, repo, head, SAE), list_tree(api, repo, head)
+        told = _card(api, repo, head, top.get(CARD))
+        if (told is None and there) or (told is not None and MARK.format(name=adapter.manifest.name).encode() not in told):
+            raise Conflict(f"{repo} holds something else than the SAE of {adapter.manifest.name}", "push the SAE to a repository of its own")
+        changed = {path: file for path, file in files.items() if path not in there or not matches(adapter.folder / file.path, *there[path])}
+        sent = (*(_there(path, file) for path, file in changed.items()), *([entry] if told != card else []))
+        if dry_run or not sent:
+            return Pushed(str(ref) if dry_run else _uri(repo, head), sent, bool(sent))
+        operations: dict[str, Path | bytes] = {path: adapter.folder / file.path for path, file in changed.items()}
+        if told != card:
+            operations[CARD] = card
+        commit = commit_files(api, repo, operations, (), f"SAE of {adapter.manifest.reference}", head)
+    return Pushed(_uri(repo, commit), sent, True)
+
+
+def _there(path: str, file: FileEntry) -> FileEntry:
+    return FileEntry(path=path, size=file.size, sha256=file.sha256)
+
+
+def _uri(repo: str, commit: str) -> str:
+    return str(RemoteRef("hf", repo, None, commit))
+
+
+def _card(api: "HfApi", repo: str, head: str, file: RemoteFile | None) -> bytes | None:
+    if file is None:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / CARD
+        fetch(api, repo, head, CARD, file, copy)
+        return read_bounded(copy)
+
+
+def render(adapter: Adapter, hookpoints: list[str], ref: RemoteRef, adapter_at: RemoteRef) -> bytes:
+    """The card, the same for the same version of the adapter."""
+    m = adapter.manifest
+    sizes = f"{m.sae.latents:,} latents, k = {m.sae.k}, " if m.sae else ""
+    return f"""---
+library_name: saelens
+tags: [sparse-autoencoder, resa-hub]
+---
+{MARK.format(name=m.name)}
+
+# SAE of {m.reference}
+
+A TopK sparse autoencoder ({sizes}{", ".join(hookpoints)}) on {m.base.id}, from which the reasoning adapter
+[{adapter_at.location}](https://huggingface.co/{adapter_at.location}) was made: `{adapter_at}@v{m.version}`, {m.content_hash}.
+
+```python
+from huggingface_hub import snapshot_download
+from sae_lens import SAE
+
+sae = SAE.load_from_disk(snapshot_download("{ref.location}") + "/{hookpoints[0]}")
+```
+""".encode()
