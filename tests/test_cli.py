@@ -218,19 +218,23 @@ def test_interrupted_extraction_leaves_nothing(tmp_path: Path) -> None:
     """Ctrl-C in the middle of stage I: 130, two lines, an empty store; the same command then runs to its end."""
     arguments = ["extract", "--source", "tina-tiny", "--name", "mine", "--workspace", str(tmp_path)]
     child = [sys.executable, "-c", RUN, *arguments, "--set", "sae.steps=100000"]
-    process = subprocess.Popen(child, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    staging, until = tmp_path / "adapters/.staging", time.monotonic() + 60
-    while not (staging.is_dir() and list(staging.iterdir())) and time.monotonic() < until:
-        time.sleep(0.05)
-    time.sleep(2)
-    for _ in range(10):  # a library that is being imported may swallow the first one
-        process.send_signal(signal.SIGINT)
+    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None  # noqa: E731  (a shell's background jobs are started deaf to it)
+    with subprocess.Popen(child, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heard) as process:
         try:
-            process.wait(6)
-            break
-        except subprocess.TimeoutExpired:
-            continue
-    printed, errors = process.communicate(timeout=60)
+            staging, until = tmp_path / "adapters/.staging", time.monotonic() + 60
+            while not (staging.is_dir() and list(staging.iterdir())) and time.monotonic() < until:
+                time.sleep(0.05)
+            time.sleep(2)
+            for _ in range(10):  # a library that is being imported may swallow the first one
+                process.send_signal(signal.SIGINT)
+                try:
+                    process.wait(6)
+                    break
+                except subprocess.TimeoutExpired:
+                    continue
+            printed, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130, errors
     assert errors.splitlines()[-2:] == ["error: interrupted", "  run the same command again: what was finished is kept"]
     assert printed == "" and "Traceback" not in errors
