@@ -212,7 +212,7 @@ def test_the_version_is_the_next_free_one_when_somebody_was_faster(workspace: Pa
         (RunFailed, {}, ["training.learning_rate=1e30"]),
         (RunFailed, {}, ["sae.learning_rate=1e30"]),
         (RunFailed, {"method": "sae-tuning"}, ["training.chunk_tokens=100000"]),
-        (DoesNotFit, {}, ["sae.mode=pretrained", "sae.origin=/nowhere"]),
+        (NotFound, {}, ["sae.mode=pretrained", "sae.origin=/nowhere"]),
         (NoEffect, {}, ["training.learning_rate=0"]),
         (NoEffect, {}, ["scale=0"]),
     ],
