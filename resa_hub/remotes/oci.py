@@ -7,6 +7,7 @@ checked on arrival, and a tag that names other layers than the manifest inside v
 import contextlib
 import json
 import re
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,7 @@ NAMED, VERSIONED, HASHED, DESCRIBED = "resa-hub.name", "resa-hub.version", "resa
 """Annotations of the manifest, for people and for search: what counts is the adapter's own resa.json."""
 CHUNKED = 64 << 20
 MAX_LAYERS = 1_000
+TIMEOUT = 10.0
 
 
 class _Image(NamedTuple):
@@ -154,7 +156,12 @@ class OciRemote:
             raise MissingExtra("remotes of oci:// need oras", "pip install 'resa-hub[oci]'") from None
         import requests
 
-        host = urlsplit(f"//{self.host}").hostname or ""
+        place = urlsplit(f"//{self.host}")
+        host = place.hostname or ""
+        try:  # oras itself would try a dead registry for a minute
+            socket.create_connection((host, place.port or (80 if is_loopback(host) else 443)), TIMEOUT).close()
+        except OSError as error:
+            raise Network(f"{self.ref}: the registry cannot be reached ({error.strerror or error})", "check the name and the network") from None
         try:
             yield oras.client.OrasClient(hostname=self.host, insecure=is_loopback(host))
         except HubError:
