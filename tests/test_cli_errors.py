@@ -43,7 +43,7 @@ def two_lines(out: str, err: str) -> tuple[str, str]:
 MISTAKES: list[tuple[int, tuple[str, ...], str, str]] = [
     (USAGE, ("lst",), "'lst'", "resa-hub --help"),
     (USAGE, ("list", "--nope"), "--nope", "resa-hub list --help"),
-    (USAGE, ("eval", "demo-1"), "--target", "resa-hub eval --help"),
+    (USAGE, ("eval", "demo-1"), "--target", "resa-hub eval NAME --target TARGET"),
     (USAGE, ("eval", "demo-1", "--target", "tiny-r1", "--samples", "0"), "--samples", "--help"),
     (USAGE, ("eval", "demo-1", "--target", "tiny-r1", "--split", "tset", "--dry-run"), "'tset'", "test"),
     (USAGE, ("show", "../demo"), "'../demo'", "write it like"),
@@ -61,7 +61,7 @@ MISTAKES: list[tuple[int, tuple[str, ...], str, str]] = [
     (NOT_FOUND, (*EXTRACT, "--trigger", "tiny-chian"), "'tiny-chian'", "did you mean tiny-chain?"),
     (NOT_FOUND, (*EXTRACT, "--trigger", "./rows.jsonl"), "rows.jsonl", "check the path"),
     (USAGE, (*EXTRACT, "--method", "feature-dif"), "'feature-dif'", "did you mean feature-diff?"),
-    (USAGE, (*EXTRACT, "--layer", "-1"), "-1", "resa-hub extract --help"),
+    (USAGE, (*EXTRACT, "--layer", "-1"), "-1", "0-based"),
     (USAGE, (*EXTRACT, "--layer", "99"), "layers.99", "layers.0 to layers.3"),
     (USAGE, (*EXTRACT, "--name", "No/Name"), "'No/Name'", "write it like"),
     (NOT_FOUND, ("extract", "--recipe", "tiny-sae"), "'tiny-sae'", "did you mean tiny-"),

@@ -218,6 +218,7 @@ DIFFERENCES: dict[str, tuple[Any, Any]] = {
     "hookpoint": ("layers.12.mlp", "layers.12"),
     "template": ("r1", "r1-code"),
     "sae.learning_rate": (2.5e-4, None),
+    "sae.any_hookpoint": (False, True),
     "lora.modules": (("q_proj", "k_proj", "v_proj"), ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")),
     "training.schedule": ("cosine", "constant"),
     "training.kl": ("student-teacher", "teacher-student"),
