@@ -133,8 +133,9 @@ def test_what_is_missing_is_made_again_the_same(again: Path, judged: tuple[Path,
         path.write_bytes(b"nonsense " * 1000)
     found = run(again)
     if damage != "cut file":  # where the cut goes through a text, that is counted too
-        assert found.notes == (["1 damaged samples were made again"] if damage == "a text" else [])
-    assert numbers(found) | {"notes": []} == numbers(judged[1])
+        told = [note for note in found.notes if not note.startswith("overlap ")]
+        assert told == (["1 damaged samples were made again"] if damage == "a text" else [])
+    assert numbers(found) | {"notes": []} == numbers(judged[1]) | {"notes": []}
     assert counts(again) == [40] * ARMS + [80] * ARMS
     aside = [p.name for p in path.parent.glob("*.damaged-*")]
     assert aside == (["samples.sqlite.damaged-1"] if damage in ("cut file", "not a database") else [])
