@@ -5,7 +5,7 @@ from pathlib import Path
 
 from . import signing
 from .adapter.files import SAE
-from .adapter.store import lacks_sae, verify
+from .adapter.store import lacks_sae, steady, verify
 from .adapters import Pulled, fetch, find
 from .errors import Usage
 from .refs import RemoteRef
@@ -36,7 +36,8 @@ def push(
         raise Usage(f"{adapter.manifest.reference} is here without its SAE", "pull it whole first, or push with --no-sae")
     if sign and not dry_run:
         signing.sign(adapter.folder, Path(sign))
-    return open_remote(ref).push(adapter, public=public, dry_run=dry_run, sae=sae)
+    with steady(adapter.folder):
+        return open_remote(ref).push(adapter, public=public, dry_run=dry_run, sae=sae)
 
 
 def push_apart(

@@ -111,9 +111,7 @@ class Store:
             os.rename(folder, trash / "removed")
             sync_folder(folder.parent)
             if not self.versions(found.name):
-                (folder.parent / LABELS).unlink(missing_ok=True)
-                with contextlib.suppress(OSError):  # something of the user's lies there
-                    folder.parent.rmdir()
+                self._forget(folder.parent)
         return found
 
     def collect(self) -> int:
@@ -126,7 +124,16 @@ class Store:
             for path in self.blobs.unused():
                 freed += path.stat(follow_symlinks=False).st_size
                 path.unlink()
+            for folder in self.root.iterdir():
+                if NAME.fullmatch(folder.name) and folder.is_dir() and not self.versions(folder.name):
+                    self._forget(folder)
         return freed
+
+    def _forget(self, folder: Path) -> None:
+        """Remove the folder of a name without versions, unless something of the user's lies there."""
+        (folder / LABELS).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
     def readable(self) -> tuple[list[Adapter], list[tuple[str, HubError]]]:
         """Every adapter that can be read, and (reference, error) of those that cannot: one bad folder hides no other."""
@@ -235,6 +242,30 @@ def verify(folder: Path, checked: tuple[FileEntry, ...] = ()) -> Manifest:
 
     checked: files that were hashed as they were written a moment ago.
     """
+    with steady(folder):
+        return _verify(folder, checked)
+
+
+@contextlib.contextmanager
+def steady(folder: Path) -> Iterator[None]:
+    """What looks like damage because another process removed the folder meanwhile is told as `NotFound`."""
+    before = _inode(folder)
+    try:
+        yield
+    except (HubError, OSError):
+        if before and _inode(folder) != before:
+            raise NotFound(f"{folder} was removed while it was read", "another process did so") from None
+        raise
+
+
+def _inode(folder: Path) -> int:
+    try:
+        return folder.stat().st_ino
+    except OSError:
+        return 0
+
+
+def _verify(folder: Path, checked: tuple[FileEntry, ...]) -> Manifest:
     manifest = read_manifest(folder)
     found = {entry.path: entry for entry in identity_of(scan(folder, checked))}
     without_sae = not (folder / SAE).exists()

@@ -61,7 +61,8 @@ def evaluate(
 
         return imported.show(out, logs, metric)
     if not names or not target:
-        raise Usage("no adapter is named" if not names else "--target is missing", "resa-hub eval NAME --target TARGET, or --import ARM=FILE for logs of other tools")
+        missing = "--target is missing" if names else "no adapter is named"
+        raise Usage(missing, "resa-hub eval NAME --target TARGET, or --import ARM=FILE for logs of other tools")
     if harness or tasks:
         if not harness or page or plan or quick or split or draw or benchmark != "tiny-chain":
             raise Usage("a harness has tasks of its own: no benchmark, split, draw, page, plan or quick", "--harness lm-eval --tasks gsm8k")
