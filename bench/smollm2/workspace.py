@@ -19,7 +19,7 @@ from .steps import Steps
 BASE, TARGET, HELPER, SIBLING, SOURCE = "smollm2", "smol-t", "smol-t2", "smol-t3", "smol-s"
 """The helper is the sibling that was looked at in development; the sibling was not, and no arm is trained on it."""
 SEEDS = {TARGET: 101, HELPER: 202, SIBLING: 303, SOURCE: 505}
-DATA_SEED = 7
+DATA_SEED = 8
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class Size:
     """Chains that a target is taught."""
     clean: int = 320
     """Chains that the source is taught."""
-    train: int = 256
+    train: int = 512
     """Questions for rollouts, and for the screen behind them."""
     dev: int = 100
-    test: int = 150
-    rollouts: int = 160
+    test: int = 200
+    rollouts: int = 480
     latents: int = 4_096
     k: int = 32
     sae_steps: int = 300
