@@ -8,7 +8,8 @@ from typing import NamedTuple
 from . import signing
 from .adapter import compat, hostile
 from .adapter.manifest import Manifest, read_manifest
-from .adapter.store import Adapter, lacks_sae, verify
+from .adapter.store import Adapter, lacks_sae
+from .adapter.verify import verify
 from .errors import Integrity
 from .refs import VERSION, AdapterRef, ContentRef, RemoteRef, parse_adapter
 from .remotes.base import open_remote

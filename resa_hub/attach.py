@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from .adapter import compat
 from .adapter.compat import Fit
-from .adapter.store import Adapter, Store, verify
+from .adapter.store import Adapter, Store
+from .adapter.verify import verify
 from .adapters import find
 from .errors import Integrity, NoEffect, NotFound, Usage
 from .refs import AdapterRef, ModelRef, parse_adapter

@@ -12,7 +12,8 @@ from typing import Any
 from .adapter import card, compat, hostile, kinship
 from .adapter.files import CARD, CONFIG, MANIFEST, SAE, WEIGHTS, content_hash, identity_of, read_bounded, read_json, scan
 from .adapter.manifest import PROBE_TEXTS, Base, Manifest, Probe, Run, Sketch
-from .adapter.store import Adapter, verify
+from .adapter.store import Adapter
+from .adapter.verify import verify
 from .errors import HubError, NotFound, RunFailed, Usage, did_you_mean
 from .refs import Repo, check_name
 from .remotes.transfer import copy_verified, sha256_of

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from . import signing
 from .adapter.files import SAE
-from .adapter.store import lacks_sae, steady, verify
+from .adapter.store import lacks_sae
+from .adapter.verify import steady, verify
 from .adapters import Pulled, fetch, find
 from .errors import Usage
 from .refs import RemoteRef
@@ -31,12 +32,12 @@ def push(
     here = Workspace.find(workspace)
     ref = _destination(to, here)
     adapter = find(name, here)
-    verify(adapter.folder)
-    if sae and lacks_sae(adapter):
-        raise Usage(f"{adapter.manifest.reference} is here without its SAE", "pull it whole first, or push with --no-sae")
-    if sign and not dry_run:
-        signing.sign(adapter.folder, Path(sign))
     with steady(adapter.folder):
+        verify(adapter.folder)
+        if sae and lacks_sae(adapter):
+            raise Usage(f"{adapter.manifest.reference} is here without its SAE", "pull it whole first, or push with --no-sae")
+        if sign and not dry_run:
+            signing.sign(adapter.folder, Path(sign))
         return open_remote(ref).push(adapter, public=public, dry_run=dry_run, sae=sae)
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from .adapter.files import MANIFEST, SIGNATURE, parse_json, read_bounded
-from .adapter.store import Store, verify
+from .adapter.store import Store
+from .adapter.verify import verify
 from .errors import Integrity, MissingExtra, NotFound, Usage
 from .recipe import Strict, structure
 from .refs import RemoteRef

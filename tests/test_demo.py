@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from resa_hub.adapter.store import Store, verify
+from resa_hub.adapter.store import Store
+from resa_hub.adapter.verify import verify
 from resa_hub.cli.demo import FEATURES, TARGETS, TUNED, script
 from resa_hub.record import kept
 from resa_hub.refs import AdapterRef

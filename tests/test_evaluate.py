@@ -12,7 +12,8 @@ import msgspec
 import pytest
 
 from resa_hub.adapter.files import CARD, CONFIG, MANIFEST, WEIGHTS, content_hash, identity_of, scan
-from resa_hub.adapter.store import Adapter, Store, verify
+from resa_hub.adapter.store import Adapter, Store
+from resa_hub.adapter.verify import verify
 from resa_hub.benchmarks.base import Problem
 from resa_hub.collect import Engines
 from resa_hub.errors import DoesNotFit, NoEffect, NotFound, RunFailed, Usage

@@ -11,7 +11,8 @@ import torch
 
 from resa_hub.adapter import card
 from resa_hub.adapter.files import CARD, CONFIG, MANIFEST, WEIGHTS, walk
-from resa_hub.adapter.store import Adapter, Store, verify
+from resa_hub.adapter.store import Adapter, Store
+from resa_hub.adapter.verify import verify
 from resa_hub.attach import attach
 from resa_hub.cli.app import run
 from resa_hub.engine.lora import load_lora

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from resa_hub.adapter.files import CARD, CONFIG, MANIFEST, WEIGHTS, walk
-from resa_hub.adapter.store import Adapter, Store, verify
+from resa_hub.adapter.store import Adapter, Store
+from resa_hub.adapter.verify import verify
 from resa_hub.errors import DoesNotFit, HubError, NoEffect, NotFound, RunFailed, Usage
 from resa_hub.extract import extract
 from resa_hub.progress import Progress

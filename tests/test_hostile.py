@@ -20,7 +20,8 @@ from resa_hub.adapter.compat import read_lora
 from resa_hub.adapter.files import CARD, CONFIG, MANIFEST, WEIGHTS, content_hash, identity_of, parse_json, safetensors_header, scan
 from resa_hub.adapter.hostile import check_card, check_config, check_names, inspect
 from resa_hub.adapter.manifest import parse_manifest
-from resa_hub.adapter.store import STAGING, Store, verify
+from resa_hub.adapter.store import STAGING, Store
+from resa_hub.adapter.verify import verify
 from resa_hub.cli.app import run
 from resa_hub.errors import HubError, Integrity, NoEffect
 from resa_hub.refs import parse_adapter

@@ -9,7 +9,8 @@ import torch
 
 from resa_hub import datasets
 from resa_hub.adapter.files import CONFIG
-from resa_hub.adapter.store import Adapter, verify
+from resa_hub.adapter.store import Adapter
+from resa_hub.adapter.verify import verify
 from resa_hub.engine.lora import new_lora, norms, share_lora
 from resa_hub.engine.models import Source, load_base
 from resa_hub.engine.sae.codes import reconstruct

@@ -15,7 +15,8 @@ import pytest
 from resa_hub import share, signing
 from resa_hub.adapter import card
 from resa_hub.adapter.files import CARD, CONFIG, MANIFEST, SIGNATURE, WEIGHTS, scan
-from resa_hub.adapter.store import Adapter, Store, lacks_sae, verify
+from resa_hub.adapter.store import Adapter, Store, lacks_sae
+from resa_hub.adapter.verify import verify
 from resa_hub.adapters import find
 from resa_hub.cli.app import run
 from resa_hub.errors import Conflict, HubError, Integrity, Network, NotFound, Usage
@@ -107,13 +108,17 @@ def test_an_adapter_travels_without_its_sae_and_is_completed_later(
     assert not whole.new and not lacks_sae(whole.adapter) and scan(whole.adapter.folder) == scan(workspace / "adapters" / name / "0.1.0")
 
 
-def test_a_push_without_sae_keeps_it_at_home(made: Adapter, workspace: Path, tmp_path: Path, hub: HubServer) -> None:
-    done = share.push(made.manifest.name, REMOTE, workspace=workspace, sae=False)
+@pytest.mark.parametrize("kind", ["folder", "hf", "oci"])
+def test_a_push_without_sae_keeps_it_at_home(made: Adapter, workspace: Path, tmp_path: Path, hub: HubServer, registry: str, kind: str) -> None:
+    name, remote = made.manifest.name, {"folder": f"folder:{tmp_path}/remote", "hf": REMOTE, "oci": f"oci://{registry}/team/less-{tmp_path.name}"}[kind]
+    done = share.push(name, remote, workspace=workspace, sae=False)
     assert done.changed and not any(entry.path.startswith("sae/") for entry in done.sent)
-    assert lacks_sae(share.pull(REMOTE, workspace=tmp_path / "there").adapter)
-    assert not share.push(made.manifest.name, REMOTE, workspace=workspace, sae=False).changed
-    assert share.push(made.manifest.name, REMOTE, workspace=workspace).changed  # now with it: the version's bytes are the same adapter
-    assert not lacks_sae(share.pull(REMOTE, workspace=tmp_path / "third").adapter)
+    assert lacks_sae(share.pull(remote, workspace=tmp_path / "there").adapter)
+    assert not share.push(name, remote, workspace=workspace, sae=False).changed
+    assert share.push(name, remote, workspace=workspace).changed  # now with it: the version's bytes are the same adapter
+    assert not lacks_sae(share.pull(remote, workspace=tmp_path / "third").adapter)
+    assert not share.push(name, remote, workspace=workspace, sae=False).changed  # what is there stays
+    assert not lacks_sae(share.pull(remote, workspace=tmp_path / "fourth").adapter)
 
 
 def key_pair(folder: Path, name: str) -> tuple[Path, Path]:

@@ -9,7 +9,8 @@ import pytest
 
 from resa_hub import share
 from resa_hub.adapter.files import CARD, MAX_PLOT, scan
-from resa_hub.adapter.store import Adapter, Store, verify
+from resa_hub.adapter.store import Adapter, Store
+from resa_hub.adapter.verify import verify
 from resa_hub.cli.app import run
 from resa_hub.errors import HubError, Integrity, NotFound, Usage
 from resa_hub.evaluation.report import data, markdown, observe, plot

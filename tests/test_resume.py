@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from resa_hub.adapter.store import Adapter, Store, verify
+from resa_hub.adapter.store import Adapter, Store
+from resa_hub.adapter.verify import verify
 from resa_hub.errors import Conflict, NotFound, RunFailed
 from resa_hub.extract import Means, extract
 from resa_hub.failures import explain

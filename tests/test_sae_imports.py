@@ -9,7 +9,8 @@ import yaml
 from safetensors.torch import load_file
 from sparsify import SparseCoder
 
-from resa_hub.adapter.store import Adapter, verify
+from resa_hub.adapter.store import Adapter
+from resa_hub.adapter.verify import verify
 from resa_hub.cli.app import run
 from resa_hub.engine.sae import sparsify
 from resa_hub.engine.sae.files import load

@@ -16,7 +16,8 @@ from sparsify import SparseCoder, SparseCoderConfig
 from torch import Tensor
 
 from resa_hub import saes
-from resa_hub.adapter.store import Adapter, verify
+from resa_hub.adapter.store import Adapter
+from resa_hub.adapter.verify import verify
 from resa_hub.engine.sae import sparsify
 from resa_hub.engine.sae.codes import encode, reconstruct
 from resa_hub.engine.sae.files import load, new, save

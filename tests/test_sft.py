@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from resa_hub import datasets, registry
-from resa_hub.adapter.store import verify
+from resa_hub.adapter.verify import verify
 from resa_hub.engine.lora import new_lora, state_of
 from resa_hub.engine.models import Source, load_base, load_tokenizer
 from resa_hub.engine.split import head

@@ -8,12 +8,14 @@ import shutil
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from resa_hub.adapter.blobs import FOLDER
 from resa_hub.adapter.files import WEIGHTS
-from resa_hub.adapter.store import LABELS, STAGING, Store, verify
+from resa_hub.adapter.store import LABELS, STAGING, Store
+from resa_hub.adapter.verify import verify
 from resa_hub.adapters import find
 from resa_hub.cli.app import run
 from resa_hub.compare import compare
@@ -216,6 +218,20 @@ def test_processes_that_share_a_store_lose_nothing(tmp_path: Path, seconds: int)
     good, bad = store.readable()
     assert not bad and {"kept-0", "kept-1"} <= set(store.names()) and all(verify(adapter.folder) for adapter in good) and min(rounds) > 1
     assert not list((root / STAGING).iterdir())
+
+
+def test_an_adapter_removed_while_it_is_sent_leaves_no_broken_reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_adapter(tmp_path / "adapters", "demo")
+
+    def checked_then_removed(folder: Path, *rest: Any) -> Any:
+        manifest = verify(folder, *rest)
+        Store(tmp_path / "adapters").remove(AdapterRef("demo"))
+        return manifest
+
+    monkeypatch.setattr("resa_hub.share.verify", checked_then_removed)
+    with pytest.raises(NotFound, match="removed while it was"):
+        push("demo", f"folder:{tmp_path}/remote", workspace=tmp_path)
+    assert not (tmp_path / "remote" / "refs").exists()
 
 
 def _work(root: Path, remote: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import Integrity, NotFound
+from ..errors import Integrity, NotFound, RunFailed
 from ..recipe import Strict, canonical_digest
 
 WEIGHTS, CONFIG, MANIFEST, CARD = "adapter_model.safetensors", "adapter_config.json", "resa.json", "README.md"
@@ -107,7 +107,12 @@ def hash_file(path: Path) -> tuple[int, str]:
 
 def walk(folder: Path) -> Iterator[str]:
     """Relative POSIX paths of all that lies below a folder, links included but never followed."""
-    for root, folders, names in os.walk(folder, followlinks=False):
+
+    def stop(error: OSError) -> None:
+        # A folder that vanishes meanwhile is not an empty one.
+        raise RunFailed(f"cannot read {error.filename}: {error.strerror}", "check that it is there and may be read")
+
+    for root, folders, names in os.walk(folder, onerror=stop, followlinks=False):
         links = [name for name in folders if os.path.islink(os.path.join(root, name))]
         for name in sorted(names + links):
             yield (Path(root) / name).relative_to(folder).as_posix()
@@ -135,6 +140,13 @@ def scan(folder: Path, known: Iterable[FileEntry] = ()) -> tuple[FileEntry, ...]
 
 def identity_of(entries: tuple[FileEntry, ...]) -> tuple[FileEntry, ...]:
     return tuple(sorted((entry for entry in entries if IDENTITY.fullmatch(entry.path)), key=lambda entry: entry.path))
+
+
+def same_but_for_sae(ours: Iterable[FileEntry], theirs: Iterable[FileEntry]) -> bool:
+    """Are these the same adapter? Either side may lack the SAE, wholly."""
+    a, b = set(identity_of(tuple(ours))), set(identity_of(tuple(theirs)))
+    lacking = any(not any(entry.path.startswith(SAE) for entry in side) for side in (a, b))
+    return a == b or (lacking and all(entry.path.startswith(SAE) for entry in a ^ b))
 
 
 def content_hash(entries: tuple[FileEntry, ...]) -> str:

@@ -16,8 +16,9 @@ from typing import NamedTuple
 from ..errors import Conflict, HubError, Integrity, NotFound, RunFailed, Usage, did_you_mean
 from ..refs import LABEL, NAME, VERSION, AdapterRef, ContentRef, check_label, check_name
 from .blobs import Blobs
-from .files import SAE, FileEntry, identity_of, read_json, safetensors_header, scan
+from .files import SAE, FileEntry, read_json
 from .manifest import Manifest, read_manifest
+from .verify import verify
 
 STAGING, LABELS = ".staging", "labels.json"
 
@@ -235,55 +236,6 @@ class Store:
         os.rename(staged, target)
         sync_folder(target.parent)
         return Adapter(manifest, target), True
-
-
-def verify(folder: Path, checked: tuple[FileEntry, ...] = ()) -> Manifest:
-    """Check every byte that the manifest vouches for; raises `Integrity` naming the first file that differs. The SAE may be left out, wholly.
-
-    checked: files that were hashed as they were written a moment ago.
-    """
-    with steady(folder):
-        return _verify(folder, checked)
-
-
-@contextlib.contextmanager
-def steady(folder: Path) -> Iterator[None]:
-    """What looks like damage because another process removed the folder meanwhile is told as `NotFound`."""
-    before = _inode(folder)
-    try:
-        yield
-    except (HubError, OSError):
-        if before and _inode(folder) != before:
-            raise NotFound(f"{folder} was removed while it was read", "another process did so") from None
-        raise
-
-
-def _inode(folder: Path) -> int:
-    try:
-        return folder.stat().st_ino
-    except OSError:
-        return 0
-
-
-def _verify(folder: Path, checked: tuple[FileEntry, ...]) -> Manifest:
-    manifest = read_manifest(folder)
-    found = {entry.path: entry for entry in identity_of(scan(folder, checked))}
-    without_sae = not (folder / SAE).exists()
-    for entry in manifest.files:
-        present = found.pop(entry.path, None)
-        if present is None and without_sae and entry.path.startswith(SAE):
-            continue
-        if present is None:
-            raise Integrity(f"{entry.path} of {manifest.reference} is missing", "pull it again")
-        if present != entry:
-            raise Integrity(
-                f"{entry.path} of {manifest.reference} was changed: sha256 {present.sha256[:16]}, the manifest says {entry.sha256[:16]}", "pull it again"
-            )
-        if entry.path.endswith(".safetensors"):
-            safetensors_header(folder / entry.path)
-    if found:
-        raise Integrity(f"{next(iter(found))} of {manifest.reference} is not in its manifest", "remove that file, or pull the adapter again")
-    return manifest
 
 
 def lacks_sae(adapter: Adapter) -> bool:

@@ -17,9 +17,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from ..adapter.files import EVALUATION, MANIFEST, SAE, FileEntry, content_hash, parse_json, read_bounded, read_json, scan
+from ..adapter.files import EVALUATION, MANIFEST, SAE, FileEntry, content_hash, parse_json, read_bounded, read_json
 from ..adapter.manifest import parse_manifest
 from ..adapter.store import Adapter, sync_folder, version_key
+from ..adapter.verify import to_send
 from ..errors import Conflict, HubError, Integrity, NotFound, RunFailed, Usage, did_you_mean
 from ..recipe import Strict
 from ..refs import NAME, VERSION, AdapterRef, RemoteRef
@@ -61,9 +62,11 @@ class FolderRemote:
         Raises `Conflict` when the version exists with another content hash, `RunFailed` when the folder cannot be written.
         """
         manifest = adapter.manifest
-        # Weights are hashed while they are copied, and were just verified: once is enough.
-        entries = scan(adapter.folder, known=manifest.files)
-        ours = Reference(name=manifest.name, version=manifest.version, content_hash=manifest.content_hash, files=entries)
+        entries = to_send(adapter.folder, manifest, sae=sae)
+        # Without its SAE the version is the same: who pulls it gets what is there.
+        listed = {entry.path: entry for entry in (*manifest.files, *entries)}
+        files = tuple(listed[path] for path in sorted(listed))
+        ours = Reference(name=manifest.name, version=manifest.version, content_hash=manifest.content_hash, files=files)
         with disk_errors(f"cannot use {self.root}"):
             changed = self._merged(ours) != self._present(ours)
             # A blob that was damaged is sent again, so each is hashed rather than looked up by its name.
@@ -83,6 +86,7 @@ class FolderRemote:
         with disk_errors(f"cannot read {self.root}"):
             name, version = self._choose()
             reference = self._read(name, version)
+        sae = sae and any(self._blob(entry).exists() for entry in reference.files if entry.path.startswith(SAE))
         wanted = tuple(entry for entry in reference.files if sae or not entry.path.startswith(SAE))
         for entry in wanted:
             copy_verified(self._blob(entry), staging / entry.path, entry.size, sha256_of(entry), f"{entry.path} of {name}@{version}")

@@ -6,8 +6,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..adapter.files import IDENTITY, MANIFEST, SAE, FileEntry, read_json, scan
+from ..adapter.files import IDENTITY, MANIFEST, SAE, FileEntry, read_json
 from ..adapter.store import Adapter, version_key
+from ..adapter.verify import to_send
 from ..errors import Conflict, HubError, NotFound
 from ..recipe import METHODS
 from ..refs import VERSION, RemoteRef
@@ -42,7 +43,7 @@ class HubRemote:
         raise Conflict(f"{self.repo}: main moved {TRIES} times while this was pushed", "push again: it starts from the new state")
 
     def _push(self, adapter: Adapter, public: bool, dry_run: bool, sae: bool) -> Pushed:
-        entries, tag = scan(adapter.folder), f"v{adapter.manifest.version}"
+        entries, tag = to_send(adapter.folder, adapter.manifest), f"v{adapter.manifest.version}"
         wanted = tuple(entry for entry in entries if sae or not entry.path.startswith(SAE))
         with hub_client(str(self.ref)) as api:
             head = head_of(api, self.repo)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..adapter.files import CARD, SAE, FileEntry, read_bounded
-from ..adapter.store import Adapter, verify
+from ..adapter.store import Adapter
+from ..adapter.verify import verify
 from ..errors import Conflict
 from ..refs import RemoteRef
 from .base import Pushed

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from ..adapter.files import CARD, MANIFEST, SAE, FileEntry, content_hash, parse_json, scan
+from ..adapter.files import CARD, MANIFEST, SAE, FileEntry, parse_json, same_but_for_sae
 from ..adapter.store import Adapter, version_key
+from ..adapter.verify import to_send
 from ..errors import Conflict, HubError, Integrity, MissingExtra, Network, NotFound
 from ..refs import VERSION, RemoteRef
 from .base import Arrived, Found, Pushed
@@ -45,22 +46,26 @@ class OciRemote:
 
     def push(self, adapter: Adapter, *, public: bool = False, dry_run: bool = False, sae: bool = True) -> Pushed:
         """Layers first, then the tag; who may read it is the registry's own matter. Raises `Conflict` when the tag has other bytes."""
-        entries = tuple(entry for entry in scan(adapter.folder) if sae or not entry.path.startswith(SAE))
+        entries = to_send(adapter.folder, adapter.manifest, sae=sae)
         m, tag = adapter.manifest, f"v{adapter.manifest.version}"
         with self._client() as client:
             present = self._image(client, tag, missing=None)
-            if present and content_hash(present.files) != content_hash(entries):
+            theirs = present.files if present else ()
+            if present and not same_but_for_sae(theirs, entries):
                 raise Conflict(f"{tag} exists in {self.ref} with other bytes", "a version never changes: give yours another version")
-            known = {entry.sha256 for entry in present.files} if present else set()
+            known, own = {entry.sha256 for entry in theirs}, {entry.path for entry in entries}
             sent = tuple(entry for entry in entries if entry.sha256 not in known)
-            same = present is not None and {e.path: e for e in present.files} == {e.path: e for e in entries}
+            # Evaluations that others added stay, and so does an SAE that this push leaves at home.
+            kept = tuple(entry for entry in theirs if entry.path not in own and entry.path.startswith((SAE, "evals/")))
+            wanted = (*entries, *kept)
+            same = present is not None and set(theirs) == set(wanted)
             if same or dry_run:
                 return Pushed(self._uri(present.digest) if present else str(self.ref), () if same else sent, not same)
             described = {"base": m.base.id, "method": m.method, "created": m.run.created}
             annotations = {NAMED: m.name, VERSIONED: m.version, HASHED: m.content_hash, DESCRIBED: json.dumps(described, sort_keys=True)}
-            self._upload(client, adapter.folder, entries, tag, annotations)
+            self._upload(client, adapter.folder, entries, kept, tag, annotations)
             landed = self._image(client, tag)
-            if landed is None or content_hash(landed.files) != content_hash(entries):
+            if landed is None or set(landed.files) != set(wanted):
                 raise Conflict(f"{tag} of {self.ref} was set by somebody else meanwhile", "push again")
         return Pushed(self._uri(landed.digest), sent, True)
 
@@ -129,7 +134,8 @@ class OciRemote:
             raise Integrity(f"{where}: the registry gave a manifest with another digest", "do not use it: ask whoever runs the registry")
         return _Image(digest, *_checked(parse_json(response.content, "the manifest"), where))
 
-    def _upload(self, client: Any, folder: Path, entries: tuple[FileEntry, ...], tag: str, annotations: dict[str, str]) -> None:
+    def _upload(self, client: Any, folder: Path, entries: tuple[FileEntry, ...], kept: tuple[FileEntry, ...], tag: str, annotations: dict[str, str]) -> None:
+        """kept: files of which the registry has the bytes."""
         container = self._container(client, tag)
         layers = []
         with tempfile.NamedTemporaryFile(suffix=".json") as empty:
@@ -140,7 +146,8 @@ class OciRemote:
                 response = client.upload_blob(str(path), container, layer, do_chunked=size > CHUNKED)
                 _require(response, f"{self.ref}: upload of {Path(path).name}")
                 layers.append(layer)
-        manifest = {"schemaVersion": 2, "mediaType": IMAGE, "artifactType": TYPE, "config": config, "layers": layers[1:], "annotations": annotations}
+        layers = [*layers[1:], *map(_layer, kept)]
+        manifest = {"schemaVersion": 2, "mediaType": IMAGE, "artifactType": TYPE, "config": config, "layers": layers, "annotations": annotations}
         _require(client.upload_manifest(manifest, container), f"{self.ref}: upload of the manifest")
 
     def _container(self, client: Any, reference: str = "latest") -> Any:
