@@ -32,13 +32,14 @@ def push(
     here = Workspace.find(workspace)
     ref = _destination(to, here)
     adapter = find(name, here)
+    remote = open_remote(ref)
     with steady(adapter.folder):
-        verify(adapter.folder)
+        verify(adapter.folder, adapter.manifest.files if remote.hashes_what_it_sends else ())
         if sae and lacks_sae(adapter):
             raise Usage(f"{adapter.manifest.reference} is here without its SAE", "pull it whole first, or push with --no-sae")
         if sign and not dry_run:
             signing.sign(adapter.folder, Path(sign))
-        return open_remote(ref).push(adapter, public=public, dry_run=dry_run, sae=sae)
+        return remote.push(adapter, public=public, dry_run=dry_run, sae=sae)
 
 
 def push_apart(

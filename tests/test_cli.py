@@ -157,7 +157,7 @@ def test_verify_names_the_file_that_was_changed(home: Path, capsys: pytest.Captu
     assert "BROKEN" in rows["demo-1@0.1.0"] and WEIGHTS in rows["demo-1@0.1.0"] and " ok " in rows["demo-0@0.1.0"]
     assert run(["verify", "demo-0"]) == 0 and run(["verify", "demo-1"]) == 5
     capsys.readouterr()
-    assert run(["push", "demo-1", "--to", "folder:shared"]) == 5 and not (home / "shared").exists()
+    assert run(["push", "demo-1", "--to", "folder:shared"]) == 5 and not (home / "shared" / "refs").exists()
     assert WEIGHTS in capsys.readouterr().err
 
 

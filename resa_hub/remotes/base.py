@@ -46,6 +46,9 @@ class Arrived(NamedTuple):
 class Remote(Protocol):
     """One place, opened by a reference."""
 
+    hashes_what_it_sends: bool
+    """Whether large files are held against their sha256 while they are copied: then nobody has to read them before."""
+
     def push(self, adapter: Adapter, *, public: bool, dry_run: bool, sae: bool = True) -> Pushed:
         """Send what the remote lacks, without the SAE where `sae` is false; raises `Conflict` when the version exists there with other bytes."""
         ...

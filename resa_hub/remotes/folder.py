@@ -41,6 +41,8 @@ class Reference(Strict, frozen=True, kw_only=True):
 
 
 class FolderRemote:
+    hashes_what_it_sends = True
+
     def __init__(self, ref: RemoteRef) -> None:
         self.ref = ref
         self.root = Path(ref.location).expanduser()

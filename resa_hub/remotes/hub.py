@@ -27,6 +27,8 @@ VERDICT = re.compile(r"avg@\S+ on (?P<target>.+), percent; verdict: (?P<verdict>
 
 
 class HubRemote:
+    hashes_what_it_sends = False
+
     def __init__(self, ref: RemoteRef) -> None:
         self.ref = ref
         self.repo = ref.location
