@@ -19,8 +19,8 @@ from resa_hub.engine.sae.fit import AdamTrainer
 from resa_hub.recipe import SaeSettings
 
 K = 32
-SIZES = ((256, 4_096, 2_048), (256, 16_384, 2_048), (1_536, 16_384, 1_024))
-"""(d_in, d_sae, tokens a step)."""
+SIZES = ((256, 4_096, 4_096), (256, 16_384, 4_096), (1_536, 16_384, 4_096))
+"""(d_in, d_sae, tokens a step: SAELens' default)."""
 REPEATS = 3
 Step = Callable[[Tensor], object]
 

@@ -77,7 +77,8 @@ def plain(home: Path, adapter: Adapter, chunks: list[Tensor]) -> tuple[float, fl
     recipe, base = adapter.manifest.recipe, locate(Repo(str(home / "base")))
     assert recipe is not None
     sae = load(adapter.folder / "sae" / recipe.hookpoint, WIDTH, recipe.hookpoint)
-    teacher, student = load_base(base), new_lora(load_base(base), recipe.lora, None, recipe.seed)
+    behind = list(range(int(recipe.hookpoint.split(".")[1]) + 1, LAYERS))  # elsewhere no gradient comes, and the draw of A would be another one
+    teacher, student = load_base(base), new_lora(load_base(base), recipe.lora, behind, recipe.seed)
     damage: Callable[[Tensor], Tensor] = lambda state: torch.cat([state[:, :1], reconstruct(sae, state)[:, 1:]], 1)  # noqa: E731
     began = time.process_time()
     plain_tuning(teacher, student, recipe.hookpoint, damage, chunks, recipe.training)

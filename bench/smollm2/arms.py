@@ -20,14 +20,15 @@ SAME_SAE = ("sae.mode=pretrained", "sae.origin=./adapters/features-s0/0.1.0/sae/
 """The SAE of the first arm: only the named thing differs from it."""
 ARMS = (
     Arm("features-s0", "feature-diff"),
-    Arm("random-features", "random-features", SAME_SAE),
     Arm("logits", "logit-distill"),
+    Arm("features-256", "feature-diff", (*SAME_SAE, "features=256")),
+    Arm("random-features", "random-features", SAME_SAE),
     Arm("features-s1", "feature-diff", seed=1),
-    Arm("features-siblings", "feature-diff", (*SAME_SAE, *WITH_SIBLING)),
     Arm("features-s2", "feature-diff", seed=2),
+    Arm("features-siblings", "feature-diff", (*SAME_SAE, *WITH_SIBLING)),
     Arm("pca", "pca-diff", ("scale=1",)),
     Arm("sae-tuning", "sae-tuning"),
     Arm("features-of-target", "feature-diff", (*SAME_SAE, OF_TARGET)),
 )
-"""Three seeds of the features; the control of which features; the upper bound (the source's logits); one LoRA that has to serve target and helper at once;
-the difference without an SAE; the paper's method; and rollouts that the target wrote in place of the source."""
+"""Three seeds of the features; the upper bound (the source's logits); more of the features; the control of which features; one LoRA that has to serve target and
+helper at once; the difference without an SAE; the paper's method; and rollouts that the target wrote in place of the source."""

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from sae_lens import SAETrainer
 from sae_lens.config import SAETrainerConfig
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...errors import RunFailed
 from ...progress import Progress
@@ -19,7 +19,7 @@ from . import activations
 from .activations import Sources
 from .shards import Shards
 from .signum import SignumTrainer, normalise
-from .topk import SparseTopKTrainingSAE
+from .topk import SparseTopKTrainingSAE, lay_out
 
 STATE = "sae"
 DEAD_AFTER_STEPS = 1_000
@@ -41,6 +41,7 @@ class AdamTrainer:
 
     def __init__(self, sae: SparseTopKTrainingSAE, settings: SaeSettings, steps: int, crew: Crew = ALONE) -> None:
         size, rate = settings.batch_tokens, settings.rate
+        lay_out(sae, training=True)
         self.crew, self.size, self.gradient = crew, size, SharedGradient(sae, crew)
         config = SAETrainerConfig(
             total_training_samples=steps * size, train_batch_size_samples=size, lr=rate, lr_end=rate / 10,
@@ -50,7 +51,18 @@ class AdamTrainer:
         self.trainer = SAETrainer(config, sae, iter(()))
         for group in self.trainer.optimizer.param_groups:
             group["fused"] = True  # one pass over each parameter where torch's default makes ten
+            group["params"] = [self._by_latent(sae) if parameter is sae.W_enc else parameter for parameter in group["params"]]
         self.parts = {"sae": sae, "optimizer": self.trainer.optimizer, "lr_scheduler": self.trainer.lr_scheduler}
+
+    def _by_latent(self, sae: SparseTopKTrainingSAE) -> nn.Parameter:
+        """W_enc as it lies in memory, [d_sae, d_in]: the optimiser would copy a gradient that lies otherwise."""
+        turned = nn.Parameter(sae.W_enc.data.T)
+
+        def hand_over(*_: Any) -> None:
+            turned.grad, sae.W_enc.grad = (None if sae.W_enc.grad is None else sae.W_enc.grad.T), None
+
+        self.trainer.optimizer.register_step_pre_hook(hand_over)
+        return turned
 
     @property
     def steps(self) -> int:
@@ -79,7 +91,8 @@ class AdamTrainer:
         for name in COUNTERS:
             setattr(self.trainer, name, state[name])
 
-    def finish(self) -> None: ...
+    def finish(self) -> None:
+        lay_out(self.trainer.sae, training=False)  # pyright: ignore[reportArgumentType]
 
 
 def fit(
