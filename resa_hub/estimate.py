@@ -6,11 +6,12 @@ Estimates, each with what it rests on. Data and models that are at hand (embedde
 import math
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from . import datasets, tiny
+from .gpus import GPUS, Gpu
 from .operations import Shapes, sae_training, supervised, tuning
 from .plan import Plan
 from .recipe import AUTO, Data, Recipe, Rollouts
@@ -35,25 +36,6 @@ KL_POSITIONS, KL_COPIES = 256, 6
 SPLICED, FEATURES = ("sae-tuning", "gaussian"), ("feature-diff", "random-features", "outside-features")
 PAPER_STEPS = {"still": 1_448}
 """Steps an epoch that the paper names, by elicitation data: two GPUs, one chunk each."""
-
-
-class Gpu(NamedTuple):
-    name: str
-    peak: float
-    """Dense bf16 operations a second, from its data sheet."""
-    memory: float
-    """GB."""
-    usd: float
-    """An hour."""
-    priced: str
-
-
-GPUS = (
-    Gpu("L40S", 362e12, 48, 1.00, "arXiv 2506.09967, June 2025"),
-    Gpu("RTX 6000 Ada", 364e12, 48, 1.00, "arXiv 2506.09967, June 2025"),
-    Gpu("A100 80GB", 312e12, 80, 0.86, "lowest listings, January 2026"),
-    Gpu("H100 SXM", 989e12, 80, 2.95, "median of 37 providers, May 2026"),
-)
 
 
 class Amount(msgspec.Struct, frozen=True):
@@ -129,7 +111,7 @@ def estimate(plan: Plan, registry: Registry, rate: float | None = None) -> Estim
     stages = _stages(recipe, shapes, data)
     memory, caches = _memory(recipe, shapes, stages, data)
     needed = sum(memory.values())
-    offers = [_offer(gpu, stages, needed, rate) for gpu in GPUS]
+    offers = [offer for gpu in GPUS if (offer := _offer(gpu, stages, needed, rate))]
     offers.append(Offer("this machine, CPU", _hours(stages, CPU_UTILISATION * measured_speed()), None, "", None))
     return Estimate(data, stages, memory, caches, offers, _notes(plan, registry, data))
 
@@ -266,10 +248,13 @@ def _hours(stages: list[Stage], speed: float, decoding: float = 1.0) -> float:
     return sum(stage.operations / (speed * (decoding if stage.decoding else 1.0)) + stage.passes * LAUNCH for stage in stages) / 3600
 
 
-def _offer(gpu: Gpu, stages: list[Stage], needed: int, rate: float | None) -> Offer:
+def _offer(gpu: Gpu, stages: list[Stage], needed: int, rate: float | None) -> Offer | None:
+    """None for a GPU whose peak or price is not known."""
+    if gpu.peak is None or gpu.price is None:
+        return None
     hours = _hours(stages, UTILISATION * gpu.peak, DECODING)
-    usd = gpu.usd if rate is None else rate
-    return Offer(gpu.name, hours, hours * usd, f"${usd:.2f} an hour, {gpu.priced if rate is None else 'as given'}", needed < gpu.memory * 1e9)
+    usd, told = gpu.price if rate is None else (rate, "as given")
+    return Offer(gpu.name, hours, hours * usd, f"${usd:.2f} an hour, {told}", needed < gpu.memory * 1e9)
 
 
 def measured_speed(seconds: float = 0.4) -> float:

@@ -6,7 +6,7 @@ import msgspec
 
 from .errors import Usage
 from .evaluate import Settings, plan
-from .evaluation import gpus, power
+from .evaluation import decoding, power
 from .evaluation.power import Spread
 from .record import kept
 from .workspace import Workspace
@@ -67,7 +67,7 @@ def size(names: Sequence[str], target: str, settings: Settings, detect: float, h
     return Sizing(
         benchmark=made.benchmark.name, available=available, detect=detect, spread=spread, asked=asked, needed=chosen, needed_same=same, arms=len(made.arms),
         completions=completions, tokens=round(completions * tokens), tokens_are=tokens_are,
-        gpu_hours=gpus.hours(made.target.config, completions, tokens),
+        gpu_hours=decoding.hours(made.target.config, completions, tokens),
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from resa_hub.errors import Usage
 from resa_hub.evaluate import Settings
-from resa_hub.evaluation import gpus, power, statistics
+from resa_hub.evaluation import decoding, power, statistics
 from resa_hub.evaluation.power import Spread
 from resa_hub.sizing import size
 from resa_hub.workspace import Workspace
@@ -64,12 +64,12 @@ def test_the_spread_is_found_again_in_the_intervals() -> None:
 
 def test_hours_follow_from_what_is_read() -> None:
     qwen = {"hidden_size": 1536, "num_hidden_layers": 28, "num_attention_heads": 12, "num_key_value_heads": 2, "intermediate_size": 8960, "vocab_size": 151936}
-    assert gpus.parameters(qwen) == pytest.approx(1.78e9, rel=0.01) and gpus.cache_entries(qwen) == 28 * 2 * 2 * 128
-    hours = gpus.hours(qwen, 1_000, 5_000)
+    assert decoding.parameters(qwen) == pytest.approx(1.78e9, rel=0.01) and decoding.cache_entries(qwen) == 28 * 2 * 2 * 128
+    hours = decoding.hours(qwen, 1_000, 5_000)
     assert hours["H100 SXM"] < hours["A100 80GB"] < hours["L40S"] < hours["L4"]
-    assert gpus.hours(qwen, 2_000, 5_000)["L40S"] == pytest.approx(2 * hours["L40S"])
+    assert decoding.hours(qwen, 2_000, 5_000)["L40S"] == pytest.approx(2 * hours["L40S"])
     large = qwen | {"hidden_size": 8192, "num_hidden_layers": 80, "intermediate_size": 28672}
-    assert "T4" not in gpus.hours(large, 10, 1_000)
+    assert "T4" not in decoding.hours(large, 10, 1_000)
 
 
 def test_a_plan_from_what_was_measured_before(workspace: Path) -> None:

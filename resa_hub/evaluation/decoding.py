@@ -2,8 +2,8 @@
 
 from typing import Any
 
-GPUS = {"T4": (16, 320), "L4": (24, 300), "RTX 4090": (24, 1008), "L40S": (48, 864), "RTX 6000 Ada": (48, 960), "A100 80GB": (80, 2039), "H100 SXM": (80, 3350)}
-"""Name -> (memory in GB, bandwidth in GB/s) of the makers' data sheets."""
+from ..gpus import GPUS
+
 EFFICIENCY = 0.5
 """Share of the bandwidth that decoding gets: attention and sampling take their part."""
 MEMORY_SHARE, LARGEST_BATCH = 0.9, 256
@@ -18,12 +18,12 @@ def hours(config: dict[str, Any], completions: int, tokens: float) -> dict[str, 
     """
     weights, cache = BYTES * parameters(config), BYTES * cache_entries(config)
     found = {}
-    for name, (memory, bandwidth) in GPUS.items():
-        room = MEMORY_SHARE * memory * 1e9 - weights
+    for gpu in GPUS:
+        room = MEMORY_SHARE * gpu.memory * 1e9 - weights
         batch = min(LARGEST_BATCH, int(room / (cache * tokens))) if room > 0 else 0
         if batch:
-            step = (weights + batch * cache * tokens / 2) / (EFFICIENCY * bandwidth * 1e9)
-            found[name] = completions * tokens / batch * step / 3600
+            step = (weights + batch * cache * tokens / 2) / (EFFICIENCY * gpu.bandwidth * 1e9)
+            found[gpu.name] = completions * tokens / batch * step / 3600
     return found
 
 
