@@ -18,17 +18,18 @@ OF_TARGET = "rollouts.source_share=0"
 WITH_SIBLING = ('rollouts.siblings=["smol-t2"]', "rollouts.student=writer", "rollouts.source_share=0.6")
 SAME_SAE = ("sae.mode=pretrained", "sae.origin=./adapters/features-s0/0.1.0/sae/layers.{layer}")
 """The SAE of the first arm: only the named thing differs from it."""
+WIDE = "features=256"
 ARMS = (
     Arm("features-s0", "feature-diff"),
     Arm("logits", "logit-distill"),
-    Arm("features-256", "feature-diff", (*SAME_SAE, "features=256")),
-    Arm("random-features", "random-features", SAME_SAE),
-    Arm("features-s1", "feature-diff", seed=1),
-    Arm("features-s2", "feature-diff", seed=2),
-    Arm("features-siblings", "feature-diff", (*SAME_SAE, *WITH_SIBLING)),
+    Arm("features-256", "feature-diff", (*SAME_SAE, WIDE)),
+    Arm("random-256", "random-features", (*SAME_SAE, WIDE)),
+    Arm("features-256-s1", "feature-diff", (WIDE,), seed=1),
+    Arm("features-256-s2", "feature-diff", (WIDE,), seed=2),
+    Arm("siblings-256", "feature-diff", (*SAME_SAE, *WITH_SIBLING, WIDE)),
     Arm("pca", "pca-diff", ("scale=1",)),
     Arm("sae-tuning", "sae-tuning"),
-    Arm("features-of-target", "feature-diff", (*SAME_SAE, OF_TARGET)),
+    Arm("of-target-256", "feature-diff", (*SAME_SAE, OF_TARGET, WIDE)),
 )
-"""Three seeds of the features; the upper bound (the source's logits); more of the features; the control of which features; one LoRA that has to serve target and
-helper at once; the difference without an SAE; the paper's method; and rollouts that the target wrote in place of the source."""
+"""64 features; the upper bound (the source's logits); three seeds of 256 features; the control of which features; one LoRA that has to serve target and helper at
+once; the difference without an SAE, in 64 directions; the paper's method; and rollouts that the target wrote in place of the source."""
