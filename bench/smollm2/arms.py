@@ -31,5 +31,5 @@ ARMS = (
     Arm("sae-tuning", "sae-tuning"),
     Arm("of-target-256", "feature-diff", (*SAME_SAE, OF_TARGET, WIDE)),
 )
-"""64 features; the upper bound (the source's logits); three seeds of 256 features; the control of which features; one LoRA that has to serve target and helper at
-once; the difference without an SAE, in 64 directions; the paper's method; and rollouts that the target wrote in place of the source."""
+"""64 features; the upper bound (the source's logits); three seeds of 256 features; the control of which features; one LoRA that has to serve target and
+helper at once; the difference without an SAE, in 64 directions; the paper's method; and rollouts that the target wrote in place of the source."""
