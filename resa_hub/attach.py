@@ -102,8 +102,11 @@ def _how_to_get(name: str, registry: Registry) -> str:
     return f"make it with {recipe}, or fetch it with `resa-hub pull hf:OWNER/{name}`"
 
 
-def fitting(choice: Choice, home: Workspace, target: Files, force: bool = False) -> tuple[Adapter, Fit]:
-    """The adapter and how it fits, checked byte for byte; raises `DoesNotFit`, `NoEffect`, `Integrity`, and `Usage` where several fit."""
+def fitting(choice: Choice, home: Workspace, target: Files, force: bool = False, *, zero: bool = False) -> tuple[Adapter, Fit]:
+    """The adapter and how it fits, checked byte for byte; raises `DoesNotFit`, `NoEffect`, `Integrity`, and `Usage` where several fit.
+
+    zero: one whose weights are zero is taken too, as in `read_lora`.
+    """
     adapter = resolve(choice, home)
     if adapter is None:
         usable = [c for c in candidates(home.store, target) if c.fit.usable]
@@ -114,7 +117,8 @@ def fitting(choice: Choice, home: Workspace, target: Files, force: bool = False)
             raise Usage(f"several adapters fit {choice.target_name}: {listed}", "name one of them")
         adapter = usable[0].adapter
     verify(adapter.folder)
-    fit = compat.assess(adapter.manifest.base, compat.read_lora(adapter.folder), target)
+    lora = compat.read_lora(adapter.folder, zero)
+    fit = compat.assess(adapter.manifest.base, lora, target)._replace(zero=lora.zero)
     compat.require(fit, adapter.manifest.reference, choice.target_name, force)
     return adapter, fit
 

@@ -169,7 +169,7 @@ def plan(names: Sequence[str], target: str, settings: Settings, home: Workspace,
     files = locate(choices[0].target.base)
     adapters = {}
     for choice in choices:
-        adapter, fit = fitting(choice, home, files, force)
+        adapter, fit = fitting(choice, home, files, force, zero=True)
         adapters[adapter.manifest.reference] = (adapter, fit)
     kinds, arms = planning.chosen(settings.arms), [Arm(BASE, BASE, files)]
     sources = {adapter.manifest.source for adapter, _ in adapters.values()}
@@ -179,8 +179,8 @@ def plan(names: Sequence[str], target: str, settings: Settings, home: Workspace,
         arms += planning.source_arms(next(iter(adapters.values()))[0].manifest, files)
     if PROMPT in kinds:
         arms.append(Arm(PROMPT, PROMPT, files, template="r1"))
-    for label, (adapter, _) in adapters.items():
-        arms += planning.adapter_arms(adapter, label, files, home.cache / "controls", settings.seeds, kinds)
+    for label, (adapter, fit) in adapters.items():
+        arms += planning.adapter_arms(adapter, label, files, home.cache / "controls", settings.seeds, () if fit.zero else kinds)
     arms += _peers(adapters, kinds, home, files)
     return Plan(settings, benchmark, problems, target, files, adapters, arms)
 
@@ -230,7 +230,7 @@ def evaluate(
     verdicts = judge_all(scores[BASE], scores.get(SOURCE), tests)
     seconds = time.monotonic() - began
     results = [_evaluation(made, label, verdicts[label], rows, _contrasts(label, arms, scores), collected, seconds) for label in made.adapters]
-    results = [_apart(made, result, home) for result in results]
+    results = [_apart(made, _beside_base(made, result, collected), home) for result in results]
     if record:
         from .record import keep
 
@@ -247,6 +247,21 @@ def quick(settings: Settings, target: str, home: Workspace) -> Settings:
     small = choose(None, target, home.registry).target.base.id.startswith(tiny.PREFIX)
     benchmark, problems, budget = ("tiny-chain", 200, None) if small else ("math500", 100, 4096)
     return replace(settings, benchmark=benchmark, problems=problems, samples=2, seeds=1, split=None, draw=0, greedy=False, new_tokens=budget)
+
+
+def _beside_base(made: Plan, result: Evaluation, collected: Collected) -> Evaluation:
+    """Of an adapter that changes no logit of the probe texts: how many of its answers are base's, letter for letter; and why a zero one has no controls."""
+    if result.adapter not in collected.identical:
+        return result
+    told = []
+    if made.adapters[result.adapter][1].zero:
+        told.append(f"every B (or A) of {result.adapter} is zero, by its file: controls of its norm would be zero too, so none is run")
+    for kind, table in (("samples", collected.samples), ("greedy answers", collected.greedy)):
+        ours, bases = table.get(result.adapter, {}), table.get(BASE, {})
+        if ours:
+            same = sum(ours[key] == bases[key] for key in ours)
+            told.append(f"{same:,} of {len(ours):,} {kind} of {result.adapter} are those of base, letter for letter")
+    return msgspec.structs.replace(result, notes=[*result.notes, *told])
 
 
 def _apart(made: Plan, result: Evaluation, home: Workspace) -> Evaluation:

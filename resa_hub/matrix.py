@@ -131,7 +131,7 @@ def _fit(adapter: Adapter, target: str, home: Workspace) -> tuple[str, str]:
     """(level, reason)."""
     files = locate(choose(adapter.manifest.reference, target, home.registry).target.base)
     try:
-        fit = compat.assess(adapter.manifest.base, compat.read_lora(adapter.folder), files)
+        fit = compat.assess(adapter.manifest.base, compat.read_lora(adapter.folder, zero=True), files)
     except NoEffect as error:
         return "foreign", error.message
     return fit.level, fit.reason

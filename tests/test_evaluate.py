@@ -15,6 +15,7 @@ from resa_hub.adapter.files import CARD, CONFIG, MANIFEST, WEIGHTS, content_hash
 from resa_hub.adapter.store import Adapter, Store
 from resa_hub.adapter.verify import verify
 from resa_hub.benchmarks.base import Problem
+from resa_hub.cli.app import run as command
 from resa_hub.collect import Engines
 from resa_hub.errors import DoesNotFit, NoEffect, NotFound, RunFailed, Usage
 from resa_hub.evaluate import Evaluation, Settings, evaluate, plan
@@ -297,8 +298,31 @@ def scaled(workspace: Path, a: float, b: float) -> None:
     resigned(workspace)
 
 
-def test_a_zero_adapter_is_refused_before_anything_is_sampled(workspace: Path, no_sampling: None) -> None:
+def test_a_zero_adapter_is_judged_identical_to_base_and_never_attached(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Through the command line, to the page. Its answers are base's, letter for letter, at both temperatures; no control of its norm is run."""
     scaled(workspace, 1.0, 0.0)
+    where, page = ["--target", "tiny-r1", "--workspace", str(workspace)], workspace / "page.html"
+    assert command(["attach", NAME, *where, "-q"]) == 9 and "every B of the adapter is zero" in capsys.readouterr().err
+    few = ["--problems", "12", "--samples", "2", "--arms", "random,negated"]
+    assert command(["eval", NAME, *where, *few, "--json", "--page", str(page)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["verdict"] == "identical to base" and found["gain"] == 0 and [arm["role"] for arm in found["arms"]] == ["base", "adapter"]
+    said = " ".join(found["notes"])
+    assert "24 of 24 samples" in said and "12 of 12 greedy answers" in said and "controls of its norm would be zero too" in said
+    assert '<p class="word">Identical to base.</p>' in page.read_text()
+    assert kept(Store(workspace / "adapters").get(AdapterRef(NAME)))[0]["verdict"] == "identical to base"
+
+
+@pytest.mark.parametrize("broken", ["scale", "keys"])
+def test_what_no_loader_would_find_is_no_zero_adapter(workspace: Path, no_sampling: None, broken: str) -> None:
+    folder = workspace / "adapters" / NAME / "0.1.0"
+    if broken == "scale":
+        (folder / CONFIG).write_text(json.dumps(json.loads((folder / CONFIG).read_text()) | {"lora_alpha": 0}))
+    else:
+        from safetensors.torch import load_file, save_file
+
+        save_file({name.replace("lora_B", "lora_up"): 0 * t for name, t in load_file(folder / WEIGHTS).items()}, folder / WEIGHTS)
+    resigned(workspace)
     with pytest.raises(NoEffect) as caught:
         run(workspace)
     assert caught.value.exit_code == 9 and not (workspace / ".resa-hub").exists()

@@ -26,6 +26,8 @@ class Fit(NamedTuple):
     reason: str
     obstacle: str = ""
     """Why nothing can force it: `shapes` (other sizes) or `disjoint` (no module of the adapter exists in the target)."""
+    zero: bool = False
+    """The adapter's weights are zero: it changes nothing, wherever it is."""
 
     @property
     def usable(self) -> bool:
@@ -39,10 +41,15 @@ class LoraFile(NamedTuple):
     scaling: float
     modules: dict[str, dict[str, TensorInfo]]
     """module -> {A: [rank, in], B: [out, rank]}."""
+    zero: bool = False
+    """No module has both an A and a B other than zero: whole and in order, yet it changes nothing."""
 
 
-def read_lora(folder: Path) -> LoraFile:
-    """Check an adapter's config and tensors against each other; raises `Integrity` or, where it could change nothing, `NoEffect`."""
+def read_lora(folder: Path, zero: bool = False) -> LoraFile:
+    """Check an adapter's config and tensors against each other; raises `Integrity` or, where it could change nothing, `NoEffect`.
+
+    zero: take one whose weights are zero all the same. To use it is a mistake; to judge it is to say what it is.
+    """
     config = read_json(folder / CONFIG)
     if not isinstance(config, dict) or config.get("peft_type") != "LORA" or config.get("auto_mapping"):
         raise Integrity(f"{CONFIG} does not describe a LoRA", "resa-hub attaches plain PEFT LoRA adapters")
@@ -67,8 +74,10 @@ def read_lora(folder: Path) -> LoraFile:
             raise Integrity(f"the LoRA of {module} is not a pair of matching matrices", "pull it again, or ask its author")
         if parts["A"].shape[0] != rank and not config.get("rank_pattern"):
             raise Integrity(f"the LoRA of {module} has rank {parts['A'].shape[0]}, {CONFIG} says {rank}", "pull it again, or ask its author")
-    check_values(folder / WEIGHTS, modules)
-    return LoraFile(rank, scaling, modules)
+    moving = moves(folder / WEIGHTS, modules)
+    if not moving and not zero:
+        raise NoEffect("every B of the adapter is zero: it changes nothing", "extract it again, with a larger learning rate or more steps")
+    return LoraFile(rank, scaling, modules, zero=not moving)
 
 
 def rank_for(folders: Iterable[Path]) -> int:
@@ -80,8 +89,8 @@ def rank_for(folders: Iterable[Path]) -> int:
     raise RunFailed(f"rank {rank} is more than the {VLLM_RANKS[-1]} that vLLM takes", "--engine transformers takes any rank")
 
 
-def check_values(path: Path, modules: dict[str, dict[str, TensorInfo]]) -> None:
-    """NaN and infinities are refused; so is an adapter whose every B (or A) is zero."""
+def moves(path: Path, modules: dict[str, dict[str, TensorInfo]]) -> bool:
+    """Whether any module has both an A and a B other than zero; raises `Integrity` at NaN and infinities."""
     import numpy
 
     moving = False
@@ -91,8 +100,7 @@ def check_values(path: Path, modules: dict[str, dict[str, TensorInfo]]) -> None:
         if not numpy.isfinite(extremes).all():
             raise Integrity(f"the LoRA of {module} holds NaN or infinite numbers", "pull it again, or ask its author")
         moving = moving or (len(extremes) == 2 and all(low or high for low, high in extremes))
-    if not moving:
-        raise NoEffect("every B of the adapter is zero: it changes nothing", "extract it again, with a larger learning rate or more steps")
+    return moving
 
 
 def assess(base: Base | None, lora: LoraFile, target: Any) -> Fit:
