@@ -16,7 +16,6 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from resa_hub.adapter.store import Adapter
 from resa_hub.engine.lora import new_lora, state_of
 from resa_hub.engine.models import load_base
-from resa_hub.engine.sae.codes import reconstruct
 from resa_hub.engine.sae.files import load
 from resa_hub.engine.tune import sae_tuning
 from resa_hub.engine.tune.examples import Examples
@@ -27,8 +26,8 @@ from resa_hub.sources import locate
 from tests.models import byte_tokenizer
 from tests.plain import plain_tuning
 
-LAYERS, WIDTH, INNER, VOCABULARY = 28, 128, 768, 13_312
-CHUNKS, POSITIONS, REPEATS = 4, 256, 2
+LAYERS, WIDTH, INNER, VOCABULARY = 28, 256, 1_536, 26_624
+CHUNKS, POSITIONS, REPEATS = 4, 256, 3
 SETTINGS = [
     "sae.mode=scratch", "sae.origin=null", "sae.latents=256", "sae.k=8", "sae.steps=2", "sae.batch_tokens=64", "lora.rank=8", "lora.dropout=0", "dtype=float32",
     f"training.chunk_tokens={POSITIONS}", "training.batch_rows=1", "training.epochs=2", "training.learning_rate=1e-4",
@@ -79,7 +78,7 @@ def plain(home: Path, adapter: Adapter, chunks: list[Tensor]) -> tuple[float, fl
     sae = load(adapter.folder / "sae" / recipe.hookpoint, WIDTH, recipe.hookpoint)
     behind = list(range(int(recipe.hookpoint.split(".")[1]) + 1, LAYERS))  # elsewhere no gradient comes, and the draw of A would be another one
     teacher, student = load_base(base), new_lora(load_base(base), recipe.lora, behind, recipe.seed)
-    damage: Callable[[Tensor], Tensor] = lambda state: torch.cat([state[:, :1], reconstruct(sae, state)[:, 1:]], 1)  # noqa: E731
+    damage: Callable[[Tensor], Tensor] = lambda state: sae_tuning.splice(sae, state, recipe.sae.skip_first)  # noqa: E731
     began = time.process_time()
     plain_tuning(teacher, student, recipe.hookpoint, damage, chunks, recipe.training)
     seconds = time.process_time() - began
