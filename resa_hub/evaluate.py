@@ -18,11 +18,13 @@ from .benchmarks.base import Benchmark, Completion, Problem
 from .collect import Asked, Collected, Engines, collect, sample_set
 from .errors import NotFound, Usage
 from .evaluation import arms as planning
+from .evaluation import judgement
 from .evaluation.arms import BASE, MADE, PROMPT, SOURCE, USUAL, Arm
+from .evaluation.judgement import Grades, Judged, Judgement
 from .evaluation.overlap import Overlap
 from .evaluation.samples import Key, Sample, SampleStore
-from .evaluation.statistics import average, difference
-from .evaluation.verdict import AdapterArm, Verdict, judge_all
+from .evaluation.statistics import Difference
+from .evaluation.verdict import Verdict
 from .progress import Progress
 from .sources import Files, locate, text_digest
 from .workspace import Workspace
@@ -215,21 +217,12 @@ def evaluate(
     made = plan([names] if isinstance(names, str) else names, target, settings, home, force)
     with contextlib.closing(SampleStore(home.cache, progress.say)) as store:
         collected = collect(made.asked, made.arms, store, progress)
-    arms = {arm.name: arm for arm in made.arms if arm.name not in collected.left_out}
-    graded = {name: _grades(made, collected.samples[name], settings.samples) for name in arms}
-    scores = {name: table.strict for name, table in graded.items()}
-    rows = [_row(made, arm, collected, graded[arm.name]) for arm in arms.values()]
-    tests = {
-        label: AdapterArm(
-            scores[label],
-            {arm.name.removeprefix(label + " "): scores[arm.name] for arm in arms.values() if arm.of == label and arm.role == "random"},
-            identical=label in collected.identical,
-        )
-        for label in made.adapters
-    }
-    verdicts = judge_all(scores[BASE], scores.get(SOURCE), tests)
+        arms = {arm.name: arm for arm in made.arms if arm.name not in collected.left_out}
+        graded = {name: _grades(made, collected.samples[name], settings.samples) for name in arms}
+        judged = judgement.kept(_judged(made, arms, collected, {name: table.strict for name, table in graded.items()}), store)
+    rows = [_row(arm, collected, graded[arm.name], judged) for arm in arms.values()]
     seconds = time.monotonic() - began
-    results = [_evaluation(made, label, verdicts[label], rows, _contrasts(label, arms, scores), collected, seconds) for label in made.adapters]
+    results = [_evaluation(made, label, rows, _contrasts(arms, judged.contrasts[label]), judged.verdicts[label], collected, seconds) for label in made.adapters]
     results = [_apart(made, _beside_base(made, result, collected), home) for result in results]
     if record:
         from .record import keep
@@ -299,11 +292,19 @@ def answers(names: Sequence[str], target: str, settings: Settings, home: Workspa
     }
 
 
-def _contrasts(label: str, arms: dict[str, Arm], scores: dict[str, list[list[int]]]) -> list[Contrast]:
-    """The adapter beside its source, its negative, the prompt alone and other methods."""
-    shown = [arm for arm in arms.values() if arm.role not in ("base", "adapter", "random") and arm.of in ("", label)]
-    found = [(arm, difference(scores[label], scores[arm.name])) for arm in shown]
-    return [Contrast(arm.name, arm.role, 100 * d.value, 100 * d.low, 100 * d.high, d.p) for arm, d in found]
+def _judged(made: Plan, arms: dict[str, Arm], collected: Collected, scores: dict[str, list[list[int]]]) -> Grades:
+    """Which arm is held against which; beside each adapter are shown its source, its negative, the prompt alone and other methods."""
+    adapters = {}
+    for label in made.adapters:
+        controls = {arm.name.removeprefix(label + " "): arm.name for arm in arms.values() if arm.of == label and arm.role == "random"}
+        shown = [arm.name for arm in arms.values() if arm.role not in ("base", "adapter", "random") and arm.of in ("", label)]
+        adapters[label] = Judged(controls, shown, label in collected.identical)
+    greedy = {name: _grades(made, collected.greedy[name], 1).strict for name in arms if collected.greedy.get(name)}
+    return Grades(BASE, SOURCE if SOURCE in scores else None, scores, greedy, adapters)
+
+
+def _contrasts(arms: dict[str, Arm], found: dict[str, Difference]) -> list[Contrast]:
+    return [Contrast(name, arms[name].role, 100 * d.value, 100 * d.low, 100 * d.high, d.p) for name, d in found.items()]
 
 
 class _Graded(NamedTuple):
@@ -320,9 +321,8 @@ def _grades(made: Plan, samples: dict[Key, Sample], count: int) -> _Graded:
     return _Graded([[int(grade.strict) for grade in row] for row in rows], [[int(grade.lenient) for grade in row] for row in rows])
 
 
-def _row(made: Plan, arm: Arm, collected: Collected, graded: _Graded) -> ArmResult:
-    score, samples, greedy = average(graded.strict), collected.samples[arm.name], collected.greedy.get(arm.name)
-    single = average(_grades(made, greedy, 1).strict) if greedy else None
+def _row(arm: Arm, collected: Collected, graded: _Graded, judged: Judgement) -> ArmResult:
+    score, single, samples = judged.averages[arm.name], judged.greedy.get(arm.name), collected.samples[arm.name]
     count = len(samples)
     return ArmResult(
         name=arm.name,
@@ -339,7 +339,7 @@ def _row(made: Plan, arm: Arm, collected: Collected, graded: _Graded) -> ArmResu
     )
 
 
-def _evaluation(made: Plan, label: str, verdict: Verdict, rows: list[ArmResult], contrasts: list[Contrast], collected: Collected, seconds: float) -> Evaluation:
+def _evaluation(made: Plan, label: str, rows: list[ArmResult], contrasts: list[Contrast], verdict: Verdict, collected: Collected, seconds: float) -> Evaluation:
     adapter, fit = made.adapters[label]
     gain, source, kept = verdict.gain, verdict.source_gain, verdict.retained
     others = {arm.name for arm in made.arms if arm.of not in ("", label)} | (made.adapters.keys() - {label})
