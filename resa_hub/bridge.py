@@ -1,14 +1,19 @@
-"""`eval --import`: our verdict on the logs of other tools, one file an arm: `base=FILE adapter=FILE source=FILE random-1=FILE`."""
+"""`eval --import`: our verdict on the logs of other tools, one file an arm: `base=FILE adapter=FILE source=FILE random-1=FILE`.
+
+An imported verdict is not kept beside an adapter: nothing in a log proves which weights it was made with. `eval --harness` runs the arms itself and keeps it.
+"""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from . import logs
 from .errors import Usage
 from .evaluation.statistics import Interval, average
-from .evaluation.verdict import AdapterArm, Verdict, judge
+from .evaluation.verdict import AdapterArm, Verdict, judge, told
 
 BASE, SOURCE, ADAPTER = "base", "source", "adapter"
 
@@ -30,6 +35,65 @@ class Imported(msgspec.Struct, frozen=True):
     verdict: Verdict
     arms: list[ImportedArm]
     notes: list[str]
+
+
+class External(msgspec.Struct, frozen=True):
+    """An evaluation whose samples another tool drew and graded, as it is kept beside an adapter: the fields of `evaluate.Evaluation` that are known then."""
+
+    adapter: str
+    content_hash: str
+    target: str
+    target_revision: str
+    fit: str
+    benchmark: str
+    """The tool's task."""
+    split: str
+    """The tool's name: its problems are of no split of ours."""
+    harness: str
+    """The tool with its version."""
+    engine: dict[str, str]
+    seed: int
+    new_tokens: int | None
+    """Budget of an answer where it was asked for; None: the task's own."""
+    problems: int
+    samples: int
+    verdict: str
+    sentence: str
+    gain: float
+    gain_ci: tuple[float, float]
+    gain_ci_same_problems: tuple[float, float] | None
+    p: float
+    retained: float | None
+    retained_ci: tuple[float, float] | None
+    source_gain: float | None
+    source_gain_ci: tuple[float, float] | None
+    base_over_source: float | None
+    adapter_over_source: float | None
+    margin: float
+    comparisons: list[dict[str, Any]]
+    arms: list[dict[str, Any]]
+    notes: list[str]
+    created: str
+    temperature: float | None = None
+    """The task's own, or the model's."""
+    draw: int = 0
+    purpose: str = "judging"
+
+
+def external(found: Imported, **about: Any) -> External:
+    """The document of a verdict on logs; about: what the logs do not tell. Scores in percent; lengths and what was cut are not known."""
+    unknown = dict.fromkeys(("lenient", "tokens", "unfinished"))
+    arms = [
+        {"name": _full(arm.name, about["adapter"]), "role": "random" if arm.name not in (BASE, SOURCE, ADAPTER) else arm.name, "metric": arm.metric,
+         "score": arm.score, "score_ci": arm.score_ci, **unknown}
+        for arm in found.arms
+    ]  # fmt: skip
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    return External(**about, problems=found.problems, samples=found.samples, arms=arms, notes=found.notes, created=created, **told(found.verdict))
+
+
+def _full(name: str, adapter: str) -> str:
+    return {BASE: BASE, SOURCE: SOURCE, ADAPTER: adapter}.get(name, f"{adapter} {name}")
 
 
 def judge_logs(files: Sequence[str], metric: str | None = None) -> Imported:

@@ -24,7 +24,7 @@ from .evaluation.judgement import Grades, Judged, Judgement
 from .evaluation.overlap import Overlap
 from .evaluation.samples import Key, Sample, SampleStore
 from .evaluation.statistics import Difference
-from .evaluation.verdict import Verdict
+from .evaluation.verdict import Verdict, told
 from .progress import Progress
 from .sources import Files, locate, text_digest
 from .workspace import Workspace
@@ -246,15 +246,15 @@ def _beside_base(made: Plan, result: Evaluation, collected: Collected) -> Evalua
     """Of an adapter that changes no logit of the probe texts: how many of its answers are base's, letter for letter; and why a zero one has no controls."""
     if result.adapter not in collected.identical:
         return result
-    told = []
+    said = []
     if made.adapters[result.adapter][1].zero:
-        told.append(f"every B (or A) of {result.adapter} is zero, by its file: controls of its norm would be zero too, so none is run")
+        said.append(f"every B (or A) of {result.adapter} is zero, by its file: controls of its norm would be zero too, so none is run")
     for kind, table in (("samples", collected.samples), ("greedy answers", collected.greedy)):
         ours, bases = table.get(result.adapter, {}), table.get(BASE, {})
         if ours:
             same = sum(ours[key] == bases[key] for key in ours)
-            told.append(f"{same:,} of {len(ours):,} {kind} of {result.adapter} are those of base, letter for letter")
-    return msgspec.structs.replace(result, notes=[*result.notes, *told])
+            said.append(f"{same:,} of {len(ours):,} {kind} of {result.adapter} are those of base, letter for letter")
+    return msgspec.structs.replace(result, notes=[*result.notes, *said])
 
 
 def _apart(made: Plan, result: Evaluation, home: Workspace) -> Evaluation:
@@ -262,10 +262,10 @@ def _apart(made: Plan, result: Evaluation, home: Workspace) -> Evaluation:
     from . import apart
 
     adapter, split = made.adapters[result.adapter][0], made.settings.split or ""
-    told, same = apart.chosen_on(adapter, made.benchmark.name, split, made.benchmark.splits)
+    note, same = apart.chosen_on(adapter, made.benchmark.name, split, made.benchmark.splits)
     shared = apart.overlaps(adapter, made.problems, home.registry)
     purpose = apart.CHOOSING if same else made.settings.purpose  # once chosen on, these problems stay marked
-    return msgspec.structs.replace(result, purpose=purpose, overlaps=shared, notes=[*result.notes, *([told] if told else []), *(o.sentence for o in shared)])
+    return msgspec.structs.replace(result, purpose=purpose, overlaps=shared, notes=[*result.notes, *([note] if note else []), *(o.sentence for o in shared)])
 
 
 def kept_samples(made: Plan, arm: Arm, home: Workspace) -> list[list[Sample]]:
@@ -341,7 +341,6 @@ def _row(arm: Arm, collected: Collected, graded: _Graded, judged: Judgement) -> 
 
 def _evaluation(made: Plan, label: str, rows: list[ArmResult], contrasts: list[Contrast], verdict: Verdict, collected: Collected, seconds: float) -> Evaluation:
     adapter, fit = made.adapters[label]
-    gain, source, kept = verdict.gain, verdict.source_gain, verdict.retained
     others = {arm.name for arm in made.arms if arm.of not in ("", label)} | (made.adapters.keys() - {label})
     asked = made.asked
     return Evaluation(
@@ -356,20 +355,7 @@ def _evaluation(made: Plan, label: str, rows: list[ArmResult], contrasts: list[C
         samples=made.settings.samples,
         temperature=made.benchmark.temperature,
         seed=made.settings.seed,
-        verdict=verdict.word,
-        sentence=verdict.sentence,
-        gain=100 * gain.value,
-        gain_ci=(100 * gain.low, 100 * gain.high),
-        gain_ci_same_problems=None if gain.low_same is None or gain.high_same is None else (100 * gain.low_same, 100 * gain.high_same),
-        p=gain.p,
-        retained=kept.value if kept else None,
-        retained_ci=(kept.low, kept.high) if kept and kept.low is not None and kept.high is not None else None,
-        source_gain=100 * source.value if source else None,
-        source_gain_ci=(100 * source.low, 100 * source.high) if source else None,
-        base_over_source=verdict.base_over_source,
-        adapter_over_source=verdict.adapter_over_source,
-        margin=100 * verdict.margin,
-        comparisons=[msgspec.to_builtins(comparison) for comparison in verdict.comparisons],
+        **told(verdict),
         arms=[row for row in rows if row.name not in others],
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=round(seconds, 1),
@@ -378,7 +364,7 @@ def _evaluation(made: Plan, label: str, rows: list[ArmResult], contrasts: list[C
         new_tokens=asked.new_tokens,
         engine=collected.engine,
         fingerprint=text_digest([part for problem in made.problems for part in problem]),
-        detectable=100 * POWER * (gain.high - gain.low) / 2,
+        detectable=100 * POWER * (verdict.gain.high - verdict.gain.low) / 2,
         contrasts=contrasts,
         notes=collected.notes,
     )

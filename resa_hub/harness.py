@@ -22,7 +22,7 @@ from .adapter.compat import Fit, rank_for
 from .adapter.files import CONFIG, WEIGHTS, read_json
 from .adapter.store import Adapter
 from .attach import choose, fitting, resolve
-from .bridge import ADAPTER, BASE, Imported, judge_logs
+from .bridge import ADAPTER, BASE, Imported, external, judge_logs
 from .collect import Engines, make_controls
 from .errors import HubError, MissingExtra, NotFound, RunFailed, Usage, did_you_mean
 from .evaluation import arms as planning
@@ -170,7 +170,7 @@ def plan(name: str, target: str, harness: str, asked: Asked, home: Workspace, *,
 
 
 def evaluate(made: Plan, target: str, progress: Progress, metric: str | None = None) -> list[Judged]:
-    """One verdict a task. Raises `RunFailed` where the tool fails on an arm; arms that were finished by then are kept."""
+    """One verdict a task, kept beside the adapter. Raises `RunFailed` where the tool fails on an arm; arms that were finished by then are kept."""
     found = {}
     for step in made.steps:
         if not step.folder.is_dir():
@@ -191,7 +191,17 @@ def evaluate(made: Plan, target: str, progress: Progress, metric: str | None = N
             engines.name, engines.dtype, judged, files,
         )  # fmt: skip
         results.append(result)
+        _keep(made, result)
     return results
+
+
+def _keep(made: Plan, result: Judged) -> None:
+    from .record import keep
+
+    about = {key: getattr(result, key) for key in ("adapter", "content_hash", "target", "target_revision", "fit")}
+    engine, asked = {"name": result.engine, "dtype": result.dtype}, made.asked
+    about |= {"benchmark": result.task, "split": result.harness, "harness": f"{result.harness} {result.version}", "engine": engine}
+    keep(made.adapter, external(result.judged, **about, seed=asked.seed, new_tokens=asked.new_tokens))
 
 
 def _run(made: Plan, step: Step, metric: str | None, progress: Progress) -> None:

@@ -12,6 +12,7 @@ from .adapter.store import Adapter, Store
 from .errors import Integrity, NotFound
 
 if TYPE_CHECKING:
+    from .bridge import External
     from .evaluate import Evaluation
 
 
@@ -22,15 +23,14 @@ SHOWN = {"verdict", "sentence", "target", "benchmark", "split"}
 """What a file in `evals/` must hold to be shown: it may be a stranger's."""
 
 
-def keep(adapter: Adapter, evaluation: "Evaluation") -> Path:
+def keep(adapter: Adapter, evaluation: "Evaluation | External") -> Path:
     """Write the evaluation and the card anew; an older one on the same target, benchmark, split and draw is replaced."""
     from .evaluation.report import markdown
 
     folder, store = adapter.folder / "evals", Store(adapter.folder.parent.parent)
     folder.mkdir(exist_ok=True)
-    target = re.sub(r"[^A-Za-z0-9._-]+", "-", evaluation.target).strip("-.") or "target"
     draw = f"-{evaluation.draw}" if evaluation.draw else ""
-    path = folder / f"{target[:60]}--{evaluation.benchmark}--{evaluation.split}{draw}.json"
+    path = folder / f"{_fitting(evaluation.target, 60) or 'target'}--{_fitting(evaluation.benchmark, 44)}--{evaluation.split}{draw}.json"
     encoded = msgspec.json.encode(evaluation)
     with store.lock():  # two evaluations may end at once
         before = read_json(path) if path.exists() else None
@@ -39,6 +39,11 @@ def keep(adapter: Adapter, evaluation: "Evaluation") -> Path:
         text = card.render(adapter.manifest, kept(adapter), present(adapter), markdown.card(_shown(adapter)))
         store.write(adapter.folder / CARD, text.encode())
     return path
+
+
+def _fitting(name: str, most: int) -> str:
+    """A name as a part of a file's name: a harness calls its tasks as it likes."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:most]
 
 
 def _draw(before: Any, now: dict, path: Path, store: Store) -> None:

@@ -192,6 +192,8 @@ def _seen(found: Document, wish: Wish, home: Workspace) -> tuple[Seen | None, Br
     """What the samples in this workspace tell, or why they tell nothing."""
     from .evaluation.report import observe
 
+    if found.harness:
+        return None, None, f"they are in the logs of {found.harness}"
     try:
         problems, tables = graded(found, home)
     except HubError as error:

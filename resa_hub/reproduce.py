@@ -118,7 +118,7 @@ def _verdicts(first: Adapter, second: Adapter, place: Path, progress: Progress) 
     from .evaluate import Settings, evaluate
 
     found = []
-    for e in kept(first):
+    for e in (e for e in kept(first) if not e.get("harness")):  # what another tool judged, that tool has to judge again
         judging = Settings(e["benchmark"], e["problems"], e["samples"], split=e["split"], seed=e["seed"], greedy=False, draw=e.get("draw", 0))
         (again,) = evaluate(second.manifest.reference, target=e["target"], settings=judging, workspace=place, progress=progress)
         found.append({"target": e["target"], "benchmark": e["benchmark"], "split": e["split"], "first": e["verdict"], "second": again.verdict})

@@ -86,7 +86,8 @@ def _known(made, home: Workspace) -> tuple[Spread, float, str]:
     for adapter, _ in made.adapters.values():
         for found in reversed(kept(adapter)):
             told = {"problems", "samples", "gain_ci", "gain_ci_same_problems", "gain", "arms"}
-            if found.get("benchmark") == made.benchmark.name and found.get("target") == made.target_name and found.keys() >= told and found["samples"] > 1:
+            own = not found.get("harness") and (found.get("benchmark"), found.get("target")) == (made.benchmark.name, made.target_name)
+            if own and found.keys() >= told and found["samples"] > 1:
                 new, same = ((found[ci][1] - found[ci][0]) / 200 for ci in ("gain_ci", "gain_ci_same_problems"))
                 tokens = max(arm["tokens"] for arm in found["arms"])
                 return Spread.measured(new, same, found["problems"], found["samples"]), tokens, f"{tokens:.0f} a completion, measured"

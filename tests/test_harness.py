@@ -8,11 +8,16 @@ from typing import Any
 import pytest
 
 from resa_hub import harness
+from resa_hub.adapter.files import CARD
+from resa_hub.adapter.verify import verify
 from resa_hub.cli.app import run
 from resa_hub.collect import Engines
 from resa_hub.errors import DoesNotFit, MissingExtra, NotFound, RunFailed, Usage
 from resa_hub.harness import Asked, Tool, evaluate, inspect, lm_eval, plan
 from resa_hub.progress import Progress
+from resa_hub.record import kept
+from resa_hub.refs import AdapterRef
+from resa_hub.report import Wish, gather, rendered
 from resa_hub.tiny import task
 from resa_hub.workspace import Workspace
 from tests.adapters import make_adapter
@@ -122,6 +127,28 @@ def test_a_failed_arm_is_named_and_finished_arms_are_kept(pretended: Path, works
     assert evaluate(made(), "tiny-r1", QUIET) == found
     runs = (home.cache / "harness" / "runs.txt").read_text().split()
     assert runs == ["base", "source", "adapter", "random", "random", "random"]  # each once, but for the one that failed
+
+
+def test_the_verdict_is_kept_beside_the_adapter_and_names_the_tool(pretended: Path, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`show`, the card and the page have it like our own, and what the tool does not tell is no number."""
+    pretended.write_text(json.dumps({"base": [0, 1] * 50, "source": [1] * 100, "adapter": [1] * 95 + [0] * 5, "random": [0, 1] * 50}))
+    home, name = Workspace(workspace), "tina-tiny-feature-diff-l2"
+    evaluate(plan(name, "tiny-r1", "lm-eval", Asked(("one", "two")), home, controls=1), "tiny-r1", QUIET)
+    adapter = home.store.get(AdapterRef(name))
+    first, second = kept(adapter)
+    assert [(e["benchmark"], e["split"], e["verdict"], e["purpose"]) for e in (first, second)] == [
+        (task, "lm-eval", "transferred", "judging") for task in ("one", "two_b")
+    ]
+    assert first["harness"].startswith("lm-eval ") and first["temperature"] is None and first["gain"] == pytest.approx(45)
+    assert [(arm["name"], arm["role"], arm["score"], arm["tokens"]) for arm in first["arms"]] == [
+        ("base", "base", 50, None), ("source", "source", 100, None), (f"{name}@0.1.0", "adapter", 95, None), (f"{name}@0.1.0 random-1", "random", 50, None),
+    ]  # fmt: skip
+    verify(adapter.folder)  # its files have names that an adapter may hold
+    assert run(["show", name, "--workspace", str(workspace)]) == 0 and "transferred on tiny-r1, one (lm-eval)" in " ".join(capsys.readouterr().out.split())
+    card = (adapter.folder / CARD).read_text()
+    assert "drawn and graded by lm-eval" in card and "two_b (lm-eval)" in card and "at T=" not in card
+    page = rendered(gather(Wish([name]), workspace), ".html")
+    assert page.count('<p class="word">Transferred.</p>') == 2 and "drawn and graded by lm-eval" in page and "in the logs of lm-eval" in page
 
 
 def test_the_command_line_prints_the_verdict_and_what_it_would_run(

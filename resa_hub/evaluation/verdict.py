@@ -112,6 +112,27 @@ def judge_all(base: Any, source: Any | None, adapters: dict[str, AdapterArm], se
     }
 
 
+def told(verdict: Verdict) -> dict[str, Any]:
+    """A verdict as documents tell it: gains and the margin in points, retained as a ratio, comparisons as shares."""
+    gain, source, kept = verdict.gain, verdict.source_gain, verdict.retained
+    return {
+        "verdict": verdict.word,
+        "sentence": verdict.sentence,
+        "gain": 100 * gain.value,
+        "gain_ci": (100 * gain.low, 100 * gain.high),
+        "gain_ci_same_problems": None if gain.low_same is None or gain.high_same is None else (100 * gain.low_same, 100 * gain.high_same),
+        "p": gain.p,
+        "retained": kept.value if kept else None,
+        "retained_ci": (kept.low, kept.high) if kept and kept.low is not None and kept.high is not None else None,
+        "source_gain": 100 * source.value if source else None,
+        "source_gain_ci": (100 * source.low, 100 * source.high) if source else None,
+        "base_over_source": verdict.base_over_source,
+        "adapter_over_source": verdict.adapter_over_source,
+        "margin": 100 * verdict.margin,
+        "comparisons": [msgspec.to_builtins(comparison) for comparison in verdict.comparisons],
+    }
+
+
 def _opponents(name: str, arm: AdapterArm, base: Any) -> dict[str, Any]:
     if BASE in arm.controls:
         raise Usage(f"{name}: a control is named {BASE!r}", "that name belongs to the base arm")

@@ -25,10 +25,11 @@ class Arm(msgspec.Struct, frozen=True):
     role: str
     score: Percent
     score_ci: tuple[Percent, Percent]
-    lenient: Percent = 0.0
+    lenient: Percent | None = 0.0
     greedy: Percent | None = None
-    tokens: Annotated[float, Meta(ge=0)] = 0.0
-    unfinished: Percent = 0.0
+    tokens: Annotated[float, Meta(ge=0)] | None = 0.0
+    unfinished: Percent | None = 0.0
+    """These three are None where another tool drew the samples and does not tell."""
     prompts: str = ""
     """Digest of the rendered prompts."""
     samples: str = ""
@@ -75,7 +76,9 @@ class Document(msgspec.Struct, frozen=True):
     comparisons: Annotated[list[Comparison], Meta(max_length=MOST)] = []
     content_hash: str = ""
     fit: str = ""
-    temperature: float = 0.0
+    temperature: float | None = 0.0
+    harness: str = ""
+    """The tool that drew and graded the samples, with its version; empty for our own evaluations."""
     seed: int = 0
     draw: int = 0
     p: Probability = 1.0

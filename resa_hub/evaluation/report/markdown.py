@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .data import Document, Report
-from .words import interval, minus, number, plainly, points, pvalue, short, span
+from .words import drawn, interval, minus, number, plainly, points, pvalue, short, span
 
 
 def escape(text: object) -> str:
@@ -55,7 +55,7 @@ def markdown(report: Report) -> str:
 
 
 def _verdict(d: Document) -> list[str]:
-    numbers = [f"{d.problems:,} problems x {d.samples} samples at T={d.temperature:g}", f"margin {d.margin:.1f} points"]
+    numbers = [f"{d.problems:,} problems x {d.samples} samples {escape(drawn(d))}", f"margin {d.margin:.1f} points"]
     if d.base_over_source is not None and d.adapter_over_source is not None:
         numbers.append(f"base/source {d.base_over_source:.0%} beside adapter/source {d.adapter_over_source:.0%}")
     if d.p_holm is not None:

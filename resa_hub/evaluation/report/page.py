@@ -16,7 +16,7 @@ from typing import Any
 from .. import statistics
 from . import charts
 from .data import ArmSeen, Document, Entry, Report, Seen
-from .words import minus, plainly, points, pvalue, short, span
+from .words import drawn, minus, number, plainly, points, pvalue, short, span
 
 TEMPLATES = Path(__file__).parent / "templates"
 MANY = 6
@@ -46,8 +46,8 @@ def page(report: Report) -> str:
     environment.filters |= FILTERS
     css, script = (Markup((TEMPLATES / name).read_text(encoding="utf-8")) for name in ("page.css", "page.js"))
     entries = [_entry(entry) for entry in report.entries]
-    for number, entry in enumerate(entries):
-        if any(entry["d"].content_hash == earlier["d"].content_hash for earlier in entries[:number]):
+    for place, entry in enumerate(entries):
+        if any(entry["d"].content_hash == earlier["d"].content_hash for earlier in entries[:place]):
             entry["making"] = {}  # it stands with the first evaluation of this adapter
     curves = [{"curve": curve, "svg": Markup(charts.layers(curve))} for curve in report.curves]
     return environment.get_template("page.html.jinja").render(
@@ -272,6 +272,6 @@ def _safe(svg: str) -> Any:
 
 
 FILTERS = {
-    "minus": minus, "points": points, "span": span, "plainly": plainly, "pvalue": pvalue,
+    "minus": minus, "number": number, "drawn": drawn, "points": points, "span": span, "plainly": plainly, "pvalue": pvalue,
     "plainspan": lambda pair: f"[{pair[0]:.1f}, {pair[1]:.1f}]", "percents": lambda pair: minus(f"[{100 * pair[0]:.0f}%, {100 * pair[1]:.0f}%]"),
 }  # fmt: skip

@@ -4,7 +4,7 @@ import io
 import warnings
 
 from .data import Document
-from .words import minus, short, span
+from .words import drawn, minus, short, span
 
 COLOURS = {"base": "#3d4148", "source": "#1f7a5c", "source-model": "#1f7a5c", "adapter": "#6a3fb0", "random": "#75797f"}
 OTHER = "#86661a"
@@ -33,7 +33,7 @@ def draw(d: Document) -> bytes:
             axes.axvline(base.score, color="#3d4148", lw=0.9, ls=(0, (3, 3)), zorder=0)
         axes.set_yticks(range(len(arms)), [_one_line(short(arm.name, d)) for arm in arms], fontsize=8, parse_math=False)
         axes.set_ylim(len(arms) - 0.4, -0.6)
-        axes.set_xlabel(f"right answers, percent, with 95% intervals over {d.problems:,} problems x {d.samples} samples at T={d.temperature:g}", fontsize=8)
+        axes.set_xlabel(f"right answers, percent, with 95% intervals over {d.problems:,} problems x {d.samples} samples {drawn(d)}", fontsize=8)
         axes.tick_params(axis="x", labelsize=8)
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x", color="#e6e6e2", lw=0.7)

@@ -13,6 +13,11 @@ def short(name: str, d: Document) -> str:
     return name.removeprefix(f"{d.adapter} ")
 
 
+def drawn(d: Document) -> str:
+    """How the samples came about."""
+    return f"at T={d.temperature:g}" if d.temperature is not None else f"drawn and graded by {d.harness or 'another tool'}"
+
+
 def minus(text: str) -> str:
     """A true minus before numbers."""
     return re.sub(r"(?<![\w.\-])-(?=\d)", "\u2212", text)
