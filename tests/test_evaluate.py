@@ -339,6 +339,15 @@ def test_an_adapter_whose_product_vanishes_is_identical_to_base(workspace: Path)
 
 
 @pytest.mark.slow
+def test_what_was_chosen_on_problems_stays_marked_on_them(again: Path, no_sampling: None, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["eval", NAME, "--target", "tiny-r1", "--problems", "40", "--samples", "2", "--controls", "2", "--workspace", str(again), "--json"]
+    assert command([*words, "--choosing"]) == 0 and json.loads(capsys.readouterr().out)["purpose"] == "choosing"
+    assert command(words) == 0
+    later = json.loads(capsys.readouterr().out)
+    assert later["purpose"] == "choosing" and "was chosen on these very problems (tiny-chain, test)" in " ".join(later["notes"])
+
+
+@pytest.mark.slow
 def test_without_controls_nothing_is_called_transferred(again: Path) -> None:
     assert run(again, Settings(problems=20, samples=1, seeds=0, greedy=False)).verdict != "transferred"
 

@@ -17,6 +17,9 @@ def evaluate(
     split: Annotated[str | None, Option("--split", help="full, dev or test; tiny-chain has test, dev and train.")] = None,
     seed: Annotated[int, Option("--seed", help="Of the common random numbers.")] = 0,
     draw: Annotated[int, Option("--draw", help="Other problems of a generated benchmark.", min=0)] = 0,
+    choosing: Annotated[
+        bool, Option("--choosing", help="To choose between checkpoints or settings: stays with the adapters, later verdicts on these problems say so.")
+    ] = False,
     greedy: Annotated[bool, Option("--greedy/--no-greedy", help="Also show greedy answers; the verdict never uses them.")] = True,
     quick: Annotated[bool, Option("--quick", help="Small and fixed: 100 problems of math500 (tiny models: 200 of tiny-chain), 2 samples, 1 control.")] = False,
     arms: Annotated[
@@ -64,8 +67,8 @@ def evaluate(
         missing = "--target is missing" if names else "no adapter is named"
         raise Usage(missing, "resa-hub eval NAME --target TARGET, or --import ARM=FILE for logs of other tools")
     if harness or tasks:
-        if not harness or page or plan or quick or split or draw or benchmark != "tiny-chain":
-            raise Usage("a harness has tasks of its own: no benchmark, split, draw, page, plan or quick", "--harness lm-eval --tasks gsm8k")
+        if not harness or page or plan or quick or choosing or split or draw or benchmark != "tiny-chain":
+            raise Usage("a harness has tasks of its own: no benchmark, split, draw, page, plan, quick or choosing", "--harness lm-eval --tasks gsm8k")
         from . import harnessed
 
         made = harnessed.planned(
@@ -76,7 +79,7 @@ def evaluate(
         check(page)
     settings = Settings(
         benchmark, problems, samples, controls, split, seed, greedy, draw, tuple(arms.split(",")), Engines(engine, dtype, tensor_parallel, workers, lora),
-        new_tokens,
+        new_tokens, "choosing" if choosing else "judging",
     )  # fmt: skip
     if quick:
         settings = in_minutes(settings, target, Workspace.find(workspace))
