@@ -11,6 +11,8 @@ import torch
 
 from resa_hub.adapter import card
 from resa_hub.adapter.files import CARD, CONFIG, MANIFEST, WEIGHTS, walk
+from resa_hub.adapter.manifest import SaeStart
+from resa_hub.adapter.quality import figures
 from resa_hub.adapter.store import Adapter, Store
 from resa_hub.adapter.verify import verify
 from resa_hub.attach import attach
@@ -159,6 +161,41 @@ def test_the_front_matter_is_what_the_hub_reads(made: Adapter) -> None:
     (result,) = read.data.eval_results or []
     assert (result.dataset_type, result.metric_value) == ("tiny-chain", 91.23) and "transferred" in str(result.metric_name)
     assert "Better." in read.text and "--max-lora-rank 32" in read.text
+
+
+def test_the_quality_of_the_sae_is_told_with_what_it_means(made: Adapter, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By `show` and by the card, from the manifest's own figures; an artifact that records fewer is told with fewer."""
+    manifest, sae = made.manifest, made.manifest.sae
+    assert sae is not None
+    q = sae.quality
+    wanted = {
+        "FVU": f"{q['fvu_without_first']:.3g}", "FVU with position 0": f"{q['fvu']:.3g}", "L0": f"{q['l0']:.3g}", "dead": f"{q['dead']:.1%}",
+        "CE recovered": f"{q['ce_recovered']:.1%}", "CE": f"{q['ce']:.4g} nats", "CE spliced": f"{q['ce_spliced']:.4g} nats",
+        "KL spliced": f"{q['kl']:.3g} nats",
+    }  # fmt: skip
+    ((at, told),) = figures(manifest)
+    assert at == "layers.2" and {f.name: f.value for f in told}.items() > wanted.items() and all(f.meaning for f in told)
+    text = card.render(manifest)
+    assert run(["show", manifest.name, "--workspace", str(workspace)]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for name, value in wanted.items():
+        assert f"| {name} | {value} |" in text and f"layers.2 {name}: {value} (" in shown
+    assert f"{q['tokens']:,.0f} tokens" in text
+    # Several hookpoints, and a start from elsewhere.
+    run_ = msgspec.structs.replace(manifest.run, findings={"saes": {"layers.2": q, "layers.3": q | {"fvu_without_first": 0.5}, "<b>": q}})
+    start = SaeStart(digest="sha256:0", format="sparsify", hookpoint="layers.2.mlp", fvu_here=1.25, fvu_there=0.125)
+    two = msgspec.structs.replace(manifest, run=run_, sae=msgspec.structs.replace(sae, start=start))
+    text = card.render(two)
+    assert "| FVU | 0.5 |" in text.partition("## Quality of the SAE at layers.3")[2] and "<b>" not in text
+    assert "| FVU at the start | 1.25 |" in text and "layers.2.mlp it is 0.125" in text
+    # What older artifacts record, down to nothing.
+    for fewer in ({"fvu": 0.25, "l0": 8.0}, {}):
+        old = msgspec.structs.replace(manifest, sae=msgspec.structs.replace(sae, quality=fewer), run=msgspec.structs.replace(run_, findings={"saes": 3}))
+        text = card.render(old)
+        assert text.count("| FVU") == ("fvu" in fewer) and ("## Quality of the SAE" in text) == bool(fewer) and f"k = {sae.k} at layers.2" in text
+        (workspace / "adapters" / manifest.name / manifest.version / MANIFEST).write_bytes(old.to_json())
+        assert run(["show", manifest.name, "--workspace", str(workspace)]) == 0
+        assert ("FVU with position 0: 0.25 (" in capsys.readouterr().out) == bool(fewer)
 
 
 def test_a_card_without_verdict_claims_nothing(tmp_path: Path) -> None:

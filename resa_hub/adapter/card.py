@@ -7,6 +7,7 @@ from typing import Any
 from ..refs import HUB_ID
 from .compat import VLLM_RANKS
 from .manifest import Manifest
+from .quality import figures
 
 BEGIN, END = "<!-- notes: what stands below is yours and is kept -->", "<!-- end of notes -->"
 NOTES = re.compile(re.escape(BEGIN) + r"\n(.*?)\n?" + re.escape(END), re.DOTALL)
@@ -22,7 +23,7 @@ def render(manifest: Manifest, evaluations: list[dict[str, Any]] | None = None, 
     commit = manifest.base.revision if re.fullmatch(r"[0-9a-f]{40}", manifest.base.revision) else ""
     environment = jinja2.Environment(autoescape=False, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        m=manifest, front=front_matter(manifest, evaluations or []), verdicts=verdicts, commit=commit, rank=_served_rank(manifest),
+        m=manifest, front=front_matter(manifest, evaluations or []), saes=figures(manifest), verdicts=verdicts, commit=commit, rank=_served_rank(manifest),
         begin=BEGIN, end=END, notes=found[1] if found else "",
     ) + "\n"  # fmt: skip
 

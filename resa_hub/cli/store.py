@@ -58,6 +58,7 @@ def show(
     """What an adapter is and from what it was made."""
     import msgspec
 
+    from ..adapter.quality import figures
     from ..adapters import find
     from ..published import compare
     from ..record import kept
@@ -80,8 +81,9 @@ def show(
         ("took", f"{m.run.seconds:.0f} s, {m.run.tokens:,} tokens, {m.run.hardware}"),
     ]  # fmt: skip
     if m.sae:
-        quality = ", ".join(f"{key} {value:.3g}" for key, value in m.sae.quality.items())
-        pairs.append(("SAE", f"{m.sae.origin}, {m.sae.latents:,} latents, k = {m.sae.k}: {quality}"))
+        pairs.append(("SAE", f"{m.sae.origin}, {m.sae.latents:,} latents, k = {m.sae.k}, on held-out text:"))
+        for at, told in figures(m):
+            pairs += [(at, f"{figure.name}: {figure.value} ({figure.meaning})") for figure in told]
     pairs += [("cost", line.removeprefix("price").strip()) for line in costs.price(m.run)]
     pairs += [("published", f"{line.benchmark} {line.sentence}") for line in claimed]
     pairs += [("verdict", f"{e['verdict']} on {e['target']}, {e['benchmark']} ({e['split']}): {e['sentence']}") for e in evaluations]
