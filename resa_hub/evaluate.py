@@ -204,7 +204,7 @@ def evaluate(
     *,
     target: str,
     settings: Settings = Settings(),
-    workspace: str | Path | None = None,
+    workspace: str | Path | Workspace | None = None,
     force: bool = False,
     progress: Progress | None = None,
     record: bool = True,

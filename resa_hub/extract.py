@@ -75,7 +75,7 @@ class _Inputs(NamedTuple):
 def extract(
     source: str | None = None,
     *,
-    workspace: str | Path | None = None,
+    workspace: str | Path | Workspace | None = None,
     again: bool = False,
     resume: bool = False,
     means: Means = Means(),
@@ -212,7 +212,7 @@ def _reference(recipe: Recipe, source: tuple[Files, Files | None], home: Workspa
         return source[1].folder if source[1] else None
     if refs.is_path(recipe.norm_of):
         return locate(refs.Repo(recipe.norm_of), "adapter").folder
-    return home.store.get(refs.AdapterRef.parse(recipe.norm_of)).folder
+    return home.named.get(refs.AdapterRef.parse(recipe.norm_of)).folder
 
 
 def _key(name: str, digest: str) -> str:

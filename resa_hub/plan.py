@@ -105,7 +105,6 @@ def plan(
     resolved = _checked(resolved)
     if name:
         check_name(name)
-    entry = registry.model_entry(resolved.target)
     return Plan(
         name=name or default_name(resolved, recipe_name, registry),
         recipe=resolved,
@@ -114,9 +113,19 @@ def plan(
         target=registry.model(resolved.target),
         trigger=registry.dataset(resolved.trigger.name),
         elicit=registry.dataset(resolved.elicit.name),
-        template=resolved.template or (entry.template if entry else None),
-        siblings={name: registry.model(name) for name in (resolved.rollouts.siblings if resolved.rollouts else ())},
+        template=template(resolved, registry),
+        siblings=siblings(resolved, registry),
     )
+
+
+def template(recipe: Recipe, registry: Registry) -> str | None:
+    """What the recipe says, else what the registry says of the target."""
+    entry = registry.model_entry(recipe.target)
+    return recipe.template or (entry.template if entry else None)
+
+
+def siblings(recipe: Recipe, registry: Registry) -> dict[str, ModelRef]:
+    return {name: registry.model(name) for name in (recipe.rollouts.siblings if recipe.rollouts else ())}
 
 
 def _chosen(layer: int | str | None, features: int | str | None, scale: float | str | None, screen: bool, values: dict[str, Any]) -> dict[str, Any]:

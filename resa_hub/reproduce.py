@@ -14,7 +14,7 @@ from .adapters import find
 from .compare import compare
 from .errors import Usage
 from .extract import LIBRARIES, Means, extract
-from .plan import Plan
+from .plan import Plan, siblings, template
 from .progress import Progress
 from .record import kept
 from .refs import ModelRef, Repo
@@ -48,6 +48,7 @@ def reproduce(
     name: str, *, workspace: str | Path | None = None, judge: bool = False, keep: bool = False, progress: Progress | None = None, means: Means = Means()
 ) -> Reproduced:
     """Extract again in a workspace of its own, from the revisions that the manifest names and without anything that the first run cached.
+    Names mean what they mean in `workspace`.
 
     judge: evaluate the new adapter wherever the old one was evaluated. keep: leave that workspace. A run that was interrupted goes on.
     Raises `Usage` for an imported adapter and the errors of `extract`.
@@ -57,7 +58,7 @@ def reproduce(
     m = first.manifest
     if m.recipe is None:
         raise Usage(f"{m.reference} was imported: nothing says how it was made", "reproduce an adapter that `extract` made")
-    place = home.cache / "reproduce" / m.content_hash.partition(":")[2][:16]
+    place = Workspace(home.cache / "reproduce" / m.content_hash.partition(":")[2][:16], names_of=home)
     second, _ = extract(made=planned(m, home.registry), workspace=place, means=means, progress=progress)
     found = compare(first, second)
     report = Reproduced(
@@ -67,7 +68,7 @@ def reproduce(
         verdicts=_verdicts(first, second, place, progress) if judge else [], sentence=_sentence(m, found.identical, found.cosine),
     )  # fmt: skip
     if not keep:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(place.folder, ignore_errors=True)
     return report
 
 
@@ -79,11 +80,10 @@ def planned(m: Manifest, registry: Registry) -> Plan:
     base_revision, _, adapter_revision = m.source_revision.partition("+")
     pinned = ModelRef(_at(source.base, base_revision), _at(source.adapter, adapter_revision) if source.adapter else None)
     target = registry.model(recipe.target)
-    entry = registry.model_entry(recipe.target)
     return Plan(
         name=m.name, recipe=recipe, recipe_name=m.name, source=pinned, target=ModelRef(_at(Repo(m.base.id), m.base.revision), target.adapter),
         trigger=_data(m.data["trigger"], recipe.trigger.name, registry), elicit=_data(m.data["elicit"], recipe.elicit.name, registry),
-        template=entry.template if entry else None,
+        template=template(recipe, registry), siblings=siblings(recipe, registry),
     )  # fmt: skip
 
 
@@ -107,6 +107,9 @@ def causes(first: Manifest, second: Manifest) -> list[str]:
     for role, data in first.data.items():
         if data.fingerprint != second.data[role].fingerprint:
             found.append(f"the {role} data: {data.fingerprint[:19]} then, {second.data[role].fingerprint[:19]} now")
+    one, two = (m.sae.start.digest if m.sae and m.sae.start else "" for m in (first, second))
+    if one != two:
+        found.append(f"the SAE that it starts from: {one[:19] or 'unknown'} then, {two[:19] or 'unknown'} now")
     then, now = first.run.libraries, second.run.libraries
     found += [f"{name} {then.get(name, '?')} then, {now.get(name, '?')} now" for name in LIBRARIES if then.get(name) != now.get(name)]
     if first.run.hardware != second.run.hardware:
@@ -114,7 +117,7 @@ def causes(first: Manifest, second: Manifest) -> list[str]:
     return found
 
 
-def _verdicts(first: Adapter, second: Adapter, place: Path, progress: Progress) -> list[dict[str, Any]]:
+def _verdicts(first: Adapter, second: Adapter, place: Workspace, progress: Progress) -> list[dict[str, Any]]:
     from .evaluate import Settings, evaluate
 
     found = []

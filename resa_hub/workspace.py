@@ -10,11 +10,15 @@ from .registry import Registry
 
 
 class Workspace:
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    """names_of: the workspace whose registry and adapters names mean here, where that is another one."""
+
+    def __init__(self, folder: Path, names_of: "Workspace | None" = None) -> None:
+        self.folder, self._names_of = folder, names_of
 
     @classmethod
-    def find(cls, asked: str | os.PathLike[str] | None = None) -> "Workspace":
+    def find(cls, asked: "str | os.PathLike[str] | Workspace | None" = None) -> "Workspace":
+        if isinstance(asked, Workspace):
+            return asked
         named = asked or os.environ.get("RESA_HUB_WORKSPACE")
         if named:
             folder = Path(named).expanduser()
@@ -29,7 +33,12 @@ class Workspace:
 
     @cached_property
     def registry(self) -> Registry:
-        return Registry(self.folder)
+        return self._names_of.registry if self._names_of else Registry(self.folder)
+
+    @property
+    def named(self) -> Store:
+        """Where an adapter that a recipe names is looked for."""
+        return self._names_of.store if self._names_of else self.store
 
     @cached_property
     def store(self) -> Store:

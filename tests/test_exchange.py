@@ -20,13 +20,18 @@ from resa_hub.cli.app import run
 from resa_hub.engine.lora import load_lora
 from resa_hub.engine.models import load_base
 from resa_hub.errors import DoesNotFit, Integrity, NoEffect, NotFound, Usage
+from resa_hub.extract import extract
 from resa_hub.imports import export, import_adapter
 from resa_hub.progress import Progress
 from resa_hub.record import kept
 from resa_hub.refs import AdapterRef
-from resa_hub.reproduce import reproduce
-from tests.adapters import kl_of, make_adapter
+from resa_hub.reproduce import planned, reproduce
+from resa_hub.sae_imports import import_sae
+from resa_hub.workspace import Workspace
+from tests.adapters import kl_of, make_adapter, recipe_of
+from tests.conftest import QUICK
 from tests.models import tiny, write_lora
+from tests.test_saes import theirs, written
 
 QUIET = Progress(quiet=True)
 
@@ -124,6 +129,41 @@ def test_the_recipe_run_again_gives_the_same_bytes(workspace: Path, capsys: pyte
     found = json.loads(capsys.readouterr().out)
     assert found["same"] and found["content_hash"] == found["again"] and found["cosine"] == pytest.approx(1) and found["causes"] == []
     assert not list((workspace / ".resa-hub" / "reproduce").iterdir())
+
+
+def test_names_that_only_the_workspace_knows_are_found_again(tmp_path: Path) -> None:
+    """Source, target, sibling, data and SAE that its registry.yaml names; an adapter of its store whose norm a random one takes."""
+    text = json.dumps({
+        "models": {
+            "mine": {"id": "resa-hub/tiny-r1"}, "cousin": {"id": "resa-hub/tiny-r1b"},
+            "mine-taught": {"base": "mine", "adapter": {"id": "resa-hub/tina-tiny"}},
+        },
+        "datasets": {"sums": {"id": "resa-hub/tiny-chain"}},
+    })  # fmt: skip
+    (tmp_path / "registry.yaml").write_text(text)
+    written(tmp_path / "elsewhere" / "layers.2", theirs())
+    import_sae(f"{tmp_path}/elsewhere", name="dictionary", workspace=tmp_path)
+    shutil.rmtree(tmp_path / "elsewhere")
+    data = ["trigger.name=sums", "elicit.name=sums"]
+    sae = ["sae.mode=finetuned", "sae.origin=dictionary", "rollouts.siblings=[cousin]"]
+    first, _ = extract("mine-taught", recipe="tiny-feature-diff", workspace=tmp_path, settings=[*QUICK, *data, *sae], progress=QUIET)
+    found = reproduce(first.manifest.name, workspace=tmp_path, progress=QUIET)
+    assert found.same and found.causes == []
+    settings = [*QUICK, *data, f"norm_of={first.manifest.reference}"]
+    control, _ = extract("mine-taught", recipe="tiny-feature-diff", method="random", workspace=tmp_path, settings=settings, progress=QUIET)
+    assert reproduce(control.manifest.name, workspace=tmp_path, progress=QUIET).same
+    # The plan that a manifest records is the one that was run, template and siblings too.
+    again = planned(first.manifest, Workspace(tmp_path).registry)
+    assert again.siblings and again.siblings.keys() == {"cousin"} and again.template is None
+    recipe = msgspec.structs.replace(recipe_of(first.manifest), template="r1-code")
+    assert planned(msgspec.structs.replace(first.manifest, recipe=recipe), Workspace(tmp_path).registry).template == "r1-code"
+    # Another SAE under the same name is a cause.
+    shutil.rmtree(tmp_path / "saes")
+    (tmp_path / "registry.yaml").write_text(text)
+    written(tmp_path / "elsewhere" / "layers.2", theirs(7))
+    import_sae(f"{tmp_path}/elsewhere", name="dictionary", workspace=tmp_path)
+    found = reproduce(first.manifest.name, workspace=tmp_path, progress=QUIET)
+    assert not found.same and any(cause.startswith("the SAE that it starts from") for cause in found.causes)
 
 
 def test_what_differs_is_told(workspace: Path) -> None:
