@@ -29,13 +29,13 @@ class Pin(msgspec.Struct, frozen=True):
 def pin(names: list[str], workspace: Workspace) -> list[Pin]:
     """Ask the Hub for the commit of each named entry (`all`, a name, or KIND:NAME) and write them; a model's base is pinned with it.
 
-    An entry that the Hub does not give is told and left as it is. Raises `NotFound` for an unknown name, `Network` when the Hub cannot be reached,
-    `Usage` where the workspace's registry.yaml is the built-in one.
+    An entry that the Hub does not give is told and left as it is; what other processes write into the file meanwhile stays. Raises `NotFound` for an
+    unknown name, `Network` when the Hub cannot be reached, `Usage` where the workspace's registry.yaml is the built-in one.
     """
     path = own_file(workspace)
     entries = chosen(names, workspace.registry)
     commits: dict[tuple[str, str], str | HubError] = {}
-    pins, fresh = [], {}
+    pins: list[Pin] = []
     for entry in entries:
         repo = _repo(entry)
         if repo is None:
@@ -48,12 +48,28 @@ def pin(names: list[str], workspace: Workspace) -> list[Pin]:
             pins.append(Pin(entry.kind, entry.name, repo, None, commit.message))
             continue
         pins.append(Pin(entry.kind, entry.name, repo, commit))
-        fresh.setdefault(entry.kind, {})[entry.name] = lean(_pinned(entry.value, commit))
     if not pins:
         raise Usage("nothing of this lies on the Hub", "embedded and local entries need no pin")
-    if fresh:
-        write(path, fresh)
+    if not any(made.revision for made in pins):
+        return pins
+    with workspace.store.lock():
+        # Somebody may have written while the Hub was asked: what stands there now is pinned, not what stood there.
+        now = Registry(workspace.folder).entries
+        pins = [_still(made, now[made.kind].get(made.name)) for made in pins]
+        fresh: dict[str, dict[str, Any]] = {}
+        for made in pins:
+            if made.revision:
+                fresh.setdefault(made.kind, {})[made.name] = lean(_pinned(now[made.kind][made.name].value, made.revision))
+        if fresh:
+            write(path, fresh)
     return pins
+
+
+def _still(made: Pin, now: Entry | None) -> Pin:
+    """The pin, unless its name means another repository since the Hub was asked."""
+    if now and _repo(now) == made.id:
+        return made
+    return Pin(made.kind, made.name, made.id, None, f"{made.name} was changed in registry.yaml meanwhile")
 
 
 def own_file(workspace: Workspace) -> Path:
@@ -118,7 +134,7 @@ def lean(value: Any) -> Any:
 
 
 def write(path: Path, fresh: dict[str, dict[str, Any]], kept: str = "registry.yaml.before-pin") -> None:
-    """The entries (section -> name -> entry) into the file, whole or not at all; a file with comments is kept beside under the name `kept`."""
+    """The entries (section -> name -> entry) into the file, whole or not at all, under the store's lock; a file with comments is kept beside as `kept`."""
     content: dict[str, Any] = {}
     if path.exists():
         read_layer(path)  # a mistake in it is told before it is written over

@@ -1,7 +1,11 @@
 """Recipes by name: every one of the paper resolves and has a plan, names are pinned, published scores stand beside ours."""
 
 import json
+import multiprocessing
 import re
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +17,13 @@ from resa_hub.cli.app import run
 from resa_hub.errors import NotFound, Usage
 from resa_hub.estimate import Estimate, Shapes, estimate, measured_speed
 from resa_hub.lineage import describe, runnable
+from resa_hub.pins import pin
 from resa_hub.plan import plan
 from resa_hub.published import compare, entry_of, wilson
 from resa_hub.refs import ModelRef
 from resa_hub.registry import Registry, builtin_path
-from tests.commands import resa_hub
+from resa_hub.workspace import Workspace
+from tests.commands import RUN, environment, resa_hub
 from tests.hub.dataset_routes import publish
 from tests.hub.fixtures import running_hub  # noqa: F401  (a fixture)
 from tests.hub.server import HubServer
@@ -229,6 +235,49 @@ def test_pin_writes_commits_that_a_plan_then_names(hub: HubServer, tmp_path: Pat
     base = commits["deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B"]
     states = {"source": base, "source's adapter": adapter, "target": base, "trigger": still, "elicit": still, "SAE": "not pinned"}
     assert {reference["role"]: reference["state"] for reference in shown} == states
+
+
+def test_two_processes_pin_and_lose_nothing(hub: HubServer, tmp_path: Path) -> None:
+    names = [[f"{who}{number}" for number in range(8)] for who in ("one", "two")]
+    commit = publish(hub.storage, "some/data", {"README.md": b"x"})
+    every = [name for part in names for name in part]
+    (tmp_path / "registry.yaml").write_text(yaml.safe_dump({"datasets": {name: {"id": "some/data"} for name in every}}))
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=pinning, args=(part, tmp_path)) for part in names]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0, 0]
+    entries = Registry(tmp_path).entries["datasets"].values()
+    assert {entry.name: entry.value.revision for entry in entries if entry.layer == "workspace"} == dict.fromkeys(every, commit)
+
+
+def pinning(names: list[str], folder: Path) -> None:
+    """One process of two: a pin at a time."""
+    for name in names:
+        assert pin([f"dataset:{name}"], Workspace(folder))[0].revision
+
+
+def test_a_pin_waits_for_the_lock_and_keeps_what_was_written_meanwhile(hub: HubServer, tmp_path: Path) -> None:
+    """The lock is the one that `import --sae` takes."""
+    publish(hub.storage, "some/data", {"README.md": b"x"})
+    path = tmp_path / "registry.yaml"
+    path.write_text("datasets: {mine: {id: some/data}, moved: {id: some/data}, gone: {id: some/data}}\n")
+    home = Workspace(tmp_path)
+    command = [sys.executable, "-c", RUN, "registry", "pin", "dataset:mine", "dataset:moved", "dataset:gone", "--json"]
+    with home.store.lock():
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment(HF_ENDPOINT=hub.url), stdout=subprocess.PIPE, text=True)
+        while not hub.log:
+            time.sleep(0.05)
+        time.sleep(1)
+        assert process.poll() is None and "revision" not in path.read_text()
+        path.write_text("datasets: {mine: {id: some/data, note: new}, moved: {id: other/data}}\nsaes: {}\nremotes: {lab: 'folder:/srv'}\n")
+    told = json.loads(process.communicate(timeout=60)[0])["pins"]
+    assert process.returncode == 3 and [bool(pin["revision"]) for pin in told] == [True, False, False] and "meanwhile" in told[1]["error"]
+    content = yaml.safe_load(path.read_text())
+    assert content["datasets"]["mine"] == {"id": "some/data", "revision": told[0]["revision"], "note": "new"}
+    assert content["datasets"]["moved"] == {"id": "other/data"} and "gone" not in content["datasets"] and content["remotes"] == {"lab": "folder:/srv"}
 
 
 def test_what_the_hub_does_not_have_is_told_and_the_rest_is_written(hub: HubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
