@@ -3,7 +3,9 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from resa_hub import share
@@ -11,6 +13,7 @@ from resa_hub.adapter.files import CARD
 from resa_hub.adapter.store import Adapter, lacks_sae
 from resa_hub.cli.app import run
 from resa_hub.errors import Conflict, Integrity, Usage
+from resa_hub.refs import RemoteRef
 from resa_hub.remotes import hub_sae
 from tests.hub.fixtures import running_hub  # noqa: F401  (a fixture)
 from tests.hub.server import HubServer
@@ -33,7 +36,9 @@ def test_the_sae_goes_apart_and_sae_lens_loads_it(hub: HubServer, made: Adapter,
     done = json.loads(capsys.readouterr().out)
     assert done["sae"]["sent"] == planned["sae"]["sent"] and done["sent"] == planned["sent"]
     repo = hub.storage.repos[APART]
-    assert repo.private and hub.storage.repos["alice/adapter"].private and not repo.tags
+    assert repo.private and hub.storage.repos["alice/adapter"].private
+    version = f"v{made.manifest.version}"
+    assert repo.tags == {version: repo.branches["main"]} and set(hub.storage.repos["alice/adapter"].tags) == {version}
     assert len(hub.storage.history(repo)) == 2 and done["sae"]["uri"] == f"hf:{APART}@{repo.branches['main']}"  # one commit after the first, empty one
     assert set(hub.storage.tree(APART)) == {".gitattributes", CARD} | FILES
     assert not any(path.startswith("sae/") for path in hub.storage.tree("alice/adapter"))
@@ -42,15 +47,67 @@ def test_the_sae_goes_apart_and_sae_lens_loads_it(hub: HubServer, made: Adapter,
     x = torch.randn(8, sae.cfg.d_in)
     assert torch.equal(sae(x), mine(x)) and sae(x).detach().abs().sum() > 0
     card = (folder / CARD).read_text()
-    assert "library_name: saelens" in card and f"`{TO}@v{made.manifest.version}`" in card and made.manifest.content_hash in card
+    assert "library_name: saelens" in card and f"`{TO}@{version}`" in card and f'revision="{version}"' in card and made.manifest.content_hash in card
     assert lacks_sae(share.pull(TO, workspace=tmp_path / "there").adapter)
-    # Nothing to send is no commit, and what is missing alone is sent.
+    # Nothing to send is no commit; what others add stays.
     hub.log.clear()
     assert run(words) == 0 and {exchange.method for exchange in hub.log} <= {"GET", "HEAD"}
     capsys.readouterr()
+    # Interrupted between the commit and the tag, or pushed before there were tags: what is missing alone is sent, and the tag set.
+    repo.tags.clear()
+    _, again = share.push_apart(name, TO, APART, workspace=workspace, dry_run=True)
+    assert again.changed and not again.sent and not repo.tags
+    _, again = share.push_apart(name, TO, APART, workspace=workspace)
+    assert again.changed and not again.sent and repo.tags == {version: repo.branches["main"]}
+    repo.tags.clear()
     hub.storage.advance(APART, {"layers.2/cfg.json": b"{}", "notes.txt": b"the owner's own"})
     _, again = share.push_apart(name, TO, APART, workspace=workspace)
     assert [entry.path for entry in again.sent] == ["layers.2/cfg.json"] and "notes.txt" in hub.storage.tree(APART)
+    assert repo.tags == {version: repo.branches["main"]} and again.uri.endswith(repo.branches["main"])
+
+
+def versions(workspace: Path, made: Adapter, *numbers: str) -> None:
+    """More versions of `made` with the same SAE, by their manifests."""
+    for number in numbers:
+        folder = workspace / "adapters" / made.manifest.name / number
+        shutil.copytree(made.folder, folder)
+        (folder / "resa.json").write_bytes(msgspec.structs.replace(made.manifest, version=number).to_json())
+
+
+def test_the_tag_of_a_version_never_moves(hub: HubServer, made: Adapter, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, first = made.manifest.name, f"v{made.manifest.version}"
+    versions(workspace, made, "0.2.0", "0.3.0")
+    whole, apart = f"{name}@{made.manifest.version}", "hf:alice/whole"
+    _, one = share.push_apart(whole, TO, APART, workspace=workspace)
+    repo = hub.storage.repos[APART]
+    empty = hub.storage.commits[repo.branches["main"]].parent or ""
+    _, two = share.push_apart(f"{name}@0.2.0", TO, APART, workspace=workspace)
+    assert [entry.path for entry in two.sent] == [CARD] and set(repo.tags) == {first, "v0.2.0"} and repo.tags["v0.2.0"] == repo.branches["main"]
+    assert f"hf:{APART}@{repo.tags[first]}" == one.uri != two.uri
+    # An earlier version is where it was; main belongs to the later one, whose card stays.
+    tip, tags = repo.branches["main"], dict(repo.tags)
+    _, again = share.push_apart(whole, TO, APART, workspace=workspace)
+    assert (again.uri, again.changed, repo.branches["main"], repo.tags) == (one.uri, False, tip, tags)
+    # A version that comes late, and a tag that holds other bytes, are refused before anything is sent.
+    del repo.tags[first]
+    with pytest.raises(Conflict, match=r"later version 0\.2\.0"):
+        hub_sae.push_sae(share.find(whole, share.Workspace.find(workspace)), RemoteRef.parse(f"hf:{APART}"), RemoteRef.parse(apart))
+    assert repo.branches["main"] == tip and first not in repo.tags
+    repo.tags[first] = empty
+    with pytest.raises(Conflict, match=f"{first} exists in {APART} with other bytes"):
+        share.push_apart(whole, TO, APART, workspace=workspace)
+    assert repo.branches["main"] == tip
+    # Somebody sets the tag between our look and ours: the client keeps theirs without a word, we do not.
+    set_tag = hub_sae.set_tag
+
+    def overtaken(*arguments: Any) -> None:
+        repo.tags["v0.3.0"] = empty
+        set_tag(*arguments)
+
+    monkeypatch.setattr(hub_sae, "set_tag", overtaken)
+    with pytest.raises(Conflict, match=r"v0\.3\.0 exists in alice/sae with other bytes"):
+        share.push_apart(f"{name}@0.3.0", TO, APART, workspace=workspace)
+    assert repo.tags["v0.3.0"] == empty
 
 
 def test_what_stands_in_the_way(hub: HubServer, made: Adapter, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:

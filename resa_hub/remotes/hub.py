@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..adapter.files import IDENTITY, MANIFEST, SAE, FileEntry, read_json
-from ..adapter.store import Adapter, version_key
+from ..adapter.store import Adapter
 from ..adapter.verify import to_send
 from ..errors import Conflict, HubError, NotFound
 from ..recipe import METHODS
 from ..refs import VERSION, RemoteRef
 from .base import Arrived, Found, Pushed
-from .hub_client import Moved, RemoteFile, commit_files, fetch, head_of, hub_client, list_tree, resolve
+from .hub_client import Moved, RemoteFile, check_newest, commit_files, fetch, head_of, hub_client, list_tree, other_bytes, resolve, set_tag, tags_of
 from .transfer import matches
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class HubRemote:
                     return Pushed(str(self.ref), wanted, True)
                 api.create_repo(self.repo, private=not public, exist_ok=True)
                 head = resolve(api, self.repo, None)
-            main, tags = list_tree(api, self.repo, head), [ref.name for ref in api.list_repo_refs(self.repo).tags]
+            main, tags = list_tree(api, self.repo, head), tags_of(api, self.repo)
             same = same_identity(main, adapter, entries)
             if tag in tags:
                 tagged = self._check_tag(api, tag, adapter, entries)
@@ -71,9 +71,7 @@ class HubRemote:
                 return Pushed(str(self.ref), sent, changed)
             commit = self._commit(api, adapter, sent, stale, head) if sent or stale else head
             if tag not in tags:
-                reference = adapter.manifest.reference
-                api.create_tag(self.repo, tag=tag, revision=commit, tag_message=f"{reference} {adapter.manifest.content_hash}", exist_ok=True)
-                # An existing tag is kept without a word: it may be somebody else's, set since we looked.
+                set_tag(api, self.repo, tag, commit, adapter.manifest)
                 self._check_tag(api, tag, adapter, entries)
         return Pushed(self._uri(commit), sent, changed)
 
@@ -108,15 +106,12 @@ class HubRemote:
         """The commit of a tag; raises `Conflict` unless it holds the bytes that are this adapter's identity."""
         commit = resolve(api, self.repo, tag)
         if not same_identity(list_tree(api, self.repo, commit), adapter, entries):
-            raise Conflict(f"{tag} exists in {self.repo} with other bytes", "a version never changes: give yours another version")
+            raise other_bytes(self.repo, tag)
         return commit
 
     def _check_place(self, api: "HfApi", adapter: Adapter, tags: list[str], head: str | None, main: Tree) -> None:
         """Raise `Conflict` when main belongs to a later version or to another adapter; `head` is None when it holds this one already."""
-        versions = [tag[1:] for tag in tags if tag.startswith("v") and VERSION.fullmatch(tag[1:])]
-        newest = max(versions, key=version_key, default=None)
-        if newest and version_key(newest) > version_key(adapter.manifest.version):
-            raise Conflict(f"{self.repo} has the later version {newest}, which stands on main", f"push a version after {newest}")
+        check_newest(self.repo, tags, adapter.manifest.version)
         if head and any(IDENTITY.fullmatch(path) for path in main):
             name = self._name_of(api, head, main)
             if name != adapter.manifest.name:

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from ..adapter.files import ALLOWED
-from ..errors import Integrity, Network, RunFailed, Usage
+from ..adapter.manifest import Manifest
+from ..adapter.store import version_key
+from ..errors import Conflict, Integrity, Network, RunFailed, Usage
+from ..refs import VERSION
 from ..sources import hub_errors
 from .transfer import SHA256, Digest, check_listed, copy_verified
 
@@ -109,6 +112,31 @@ def commit_files(api: "HfApi", repo: str, files: Mapping[str, Path | bytes], sta
     except ValueError as error:
         # A refused model card or LFS batch comes as a plain ValueError.
         raise RunFailed(f"{repo}: the Hub refused the commit: {' '.join(str(error).split())}", "mend what it names, then push again") from None
+
+
+def tags_of(api: "HfApi", repo: str) -> list[str]:
+    return [ref.name for ref in api.list_repo_refs(repo).tags]
+
+
+def newest_version(tags: Iterable[str]) -> str | None:
+    versions = [tag[1:] for tag in tags if tag.startswith("v") and VERSION.fullmatch(tag[1:])]
+    return max(versions, key=version_key, default=None)
+
+
+def check_newest(repo: str, tags: Iterable[str], version: str) -> None:
+    """Raise `Conflict` where a later version than this has its tag already: main belongs to it."""
+    newest = newest_version(tags)
+    if newest and version_key(newest) > version_key(version):
+        raise Conflict(f"{repo} has the later version {newest}, which stands on main", f"push a version after {newest}")
+
+
+def set_tag(api: "HfApi", repo: str, tag: str, commit: str, manifest: Manifest) -> None:
+    """Compare afterwards what it points to: one that exists is kept without a word, and somebody else may have set it since we looked."""
+    api.create_tag(repo, tag=tag, revision=commit, tag_message=f"{manifest.reference} {manifest.content_hash}", exist_ok=True)
+
+
+def other_bytes(repo: str, tag: str) -> Conflict:
+    return Conflict(f"{tag} exists in {repo} with other bytes", "a version never changes: give yours another version")
 
 
 def list_tree(api: "HfApi", repo: str, commit: str, below: str = "") -> dict[str, RemoteFile]:

@@ -12,7 +12,21 @@ from ..adapter.verify import verify
 from ..errors import Conflict
 from ..refs import RemoteRef
 from .base import Pushed
-from .hub_client import Moved, RemoteFile, commit_files, fetch, head_of, hub_client, list_tree, resolve
+from .hub_client import (
+    Moved,
+    RemoteFile,
+    check_newest,
+    commit_files,
+    fetch,
+    head_of,
+    hub_client,
+    list_tree,
+    newest_version,
+    other_bytes,
+    resolve,
+    set_tag,
+    tags_of,
+)  # fmt: skip
 from .transfer import matches
 
 if TYPE_CHECKING:
@@ -23,10 +37,11 @@ MARK = "<!-- resa-hub: the SAE of {name} -->"
 
 
 def push_sae(adapter: Adapter, ref: RemoteRef, adapter_at: RemoteRef, *, public: bool = False, dry_run: bool = False) -> Pushed:
-    """One commit on main with what differs there; a new repository is private unless `public`. Nothing of the repository is ever removed.
+    """One commit on main with what differs there, then the tag of the adapter's version; a new repository is private unless `public`.
 
-    adapter_at: where the adapter itself lies, for the card. Raises `Integrity` unless the files are as the manifest says, `Conflict` for a repository
-    that holds another adapter's SAE or a card of somebody else's, and when main has moved at each of three tries.
+    Nothing of the repository is ever removed, and no tag moved. adapter_at: where the adapter itself lies, for the card. Raises `Integrity` unless the files
+    are as the manifest says; `Conflict` for a repository that holds another adapter's SAE, a card of somebody else's, a later version, or this version's tag
+    with other bytes, and when main has moved at each of three tries.
     """
     files = {entry.path.removeprefix(SAE): entry for entry in verify(adapter.folder).files if entry.path.startswith(SAE)}
     card = render(adapter, sorted({path.partition("/")[0] for path in files}), ref, adapter_at)
@@ -38,6 +53,7 @@ def push_sae(adapter: Adapter, ref: RemoteRef, adapter_at: RemoteRef, *, public:
 
 def _push(adapter: Adapter, ref: RemoteRef, files: dict[str, FileEntry], card: bytes, public: bool, dry_run: bool) -> Pushed:
     repo, entry = ref.location, FileEntry(path=CARD, size=len(card), sha256=hashlib.sha256(card).hexdigest())
+    tag = f"v{adapter.manifest.version}"
     with hub_client(str(ref)) as api:
         head = head_of(api, repo)
         if head is None:
@@ -45,19 +61,42 @@ def _push(adapter: Adapter, ref: RemoteRef, files: dict[str, FileEntry], card: b
                 return Pushed(str(ref), (*(_there(path, file) for path, file in files.items()), entry), True)
             api.create_repo(repo, private=not public, exist_ok=True)
             head = resolve(api, repo, None)
-        there, top = list_tree(api, repo, head, SAE), list_tree(api, repo, head)
+        there, top, tags = list_tree(api, repo, head, SAE), list_tree(api, repo, head), tags_of(api, repo)
         told = _card(api, repo, head, top.get(CARD))
         if (told is None and there) or (told is not None and MARK.format(name=adapter.manifest.name).encode() not in told):
             raise Conflict(f"{repo} holds something else than the SAE of {adapter.manifest.name}", "push the SAE to a repository of its own")
-        changed = {path: file for path, file in files.items() if path not in there or not matches(adapter.folder / file.path, *there[path])}
+        changed = _changed(adapter, files, there)
+        if tag in tags:
+            tagged = _check_tag(api, repo, tag, adapter, files)
+            if changed or newest_version(tags) != adapter.manifest.version:
+                # Main has moved on to a later version; what is tagged stays as it is.
+                return Pushed(_uri(repo, tagged), (), False)
+        else:
+            check_newest(repo, tags, adapter.manifest.version)
         sent = (*(_there(path, file) for path, file in changed.items()), *([entry] if told != card else []))
-        if dry_run or not sent:
-            return Pushed(str(ref) if dry_run else _uri(repo, head), sent, bool(sent))
+        if dry_run:
+            return Pushed(str(ref), sent, bool(sent) or tag not in tags)
         operations: dict[str, Path | bytes] = {path: adapter.folder / file.path for path, file in changed.items()}
         if told != card:
             operations[CARD] = card
-        commit = commit_files(api, repo, operations, (), f"SAE of {adapter.manifest.reference}", head)
-    return Pushed(_uri(repo, commit), sent, True)
+        commit = commit_files(api, repo, operations, (), f"SAE of {adapter.manifest.reference}", head) if sent else head
+        if tag not in tags:
+            set_tag(api, repo, tag, commit, adapter.manifest)
+            _check_tag(api, repo, tag, adapter, files)
+    return Pushed(_uri(repo, commit), sent, bool(sent) or tag not in tags)
+
+
+def _changed(adapter: Adapter, files: dict[str, FileEntry], tree: dict[str, RemoteFile]) -> dict[str, FileEntry]:
+    """What a tree lacks or has with other bytes."""
+    return {path: file for path, file in files.items() if path not in tree or not matches(adapter.folder / file.path, *tree[path])}
+
+
+def _check_tag(api: "HfApi", repo: str, tag: str, adapter: Adapter, files: dict[str, FileEntry]) -> str:
+    """The commit of a tag; raises `Conflict` unless it holds this SAE."""
+    commit = resolve(api, repo, tag)
+    if _changed(adapter, files, list_tree(api, repo, commit, SAE)):
+        raise other_bytes(repo, tag)
+    return commit
 
 
 def _there(path: str, file: FileEntry) -> FileEntry:
@@ -96,6 +135,6 @@ A TopK sparse autoencoder ({sizes}{", ".join(hookpoints)}) on {m.base.id}, from 
 from huggingface_hub import snapshot_download
 from sae_lens import SAE
 
-sae = SAE.load_from_disk(snapshot_download("{ref.location}") + "/{hookpoints[0]}")
+sae = SAE.load_from_disk(snapshot_download("{ref.location}", revision="v{m.version}") + "/{hookpoints[0]}")
 ```
 """.encode()
