@@ -130,6 +130,7 @@ def amount(data: Data, entry: Dataset, plan: Plan) -> Amount | None:
     if entry.id == datasets.TINY or datasets.is_local(entry):
         rows = datasets.load(data, entry)
         lengths, questions, basis = _lengths(rows, plan)
+        lengths = [min(length, training.max_tokens or length) for length in lengths]
         tokens, question = sum(lengths), sum(questions) / len(questions)
         if basis == "counted" and not training.chunk_tokens:
             buckets = {length: lengths.count(length) for length in set(lengths)}
@@ -139,7 +140,8 @@ def amount(data: Data, entry: Dataset, plan: Plan) -> Amount | None:
     if not rows_:
         return None
     basis = f"estimate: {rows_:,} rows, {each} tokens a row" + (f" and {COT_TOKENS} of solution, a guess" if data.cot else "")
-    return _packed(rows_, rows_ * (each + COT_TOKENS * data.cot), training, basis, float(each))
+    length = each + COT_TOKENS * data.cot
+    return _packed(rows_, rows_ * min(length, training.max_tokens or length), training, basis, float(each))
 
 
 def _packed(rows: int, tokens: int, training: Any, basis: str, question: float) -> Amount:

@@ -76,13 +76,18 @@ class Training(Strict, frozen=True, kw_only=True):
     batch_rows: Count = 1
     """Chunks or rollouts a step."""
     gradient_clip: Positive = 1.0
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    """How the rate falls behind the warm-up: not at all; along half a cosine to a tenth; straight to zero."""
+    warmup: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
+    """Share of the steps in which the rate rises straight from zero."""
     kl: Literal["teacher-student", "student-teacher"] = "teacher-student"
     """KL(teacher || student) as the reference code computes it, or KL(student || teacher) as the paper writes it."""
     reduction: Literal["sum", "mean"] = "sum"
     """Of the KL over the tokens of a chunk; both average over chunks."""
     chunk_tokens: Count | None = 2_048
     """Length of the packed chunks (examples joined with EOS); null keeps one example a row, bucketed by length."""
+    max_tokens: Count | None = None
+    """Longest example, its EOS counted, before packing: what lies behind is cut off. null keeps all."""
     mask_prompt: bool = False
     """sft: learn the completion alone, not the question."""
 

@@ -45,6 +45,8 @@ OTHER = {
     "training.batch_rows": 7,
     "training.gradient_clip": 0.5,
     "training.schedule": "cosine",
+    "training.warmup": 0.5,
+    "training.max_tokens": 7,
     "training.kl": "student-teacher",
     "training.reduction": "mean",
     "training.chunk_tokens": "null",

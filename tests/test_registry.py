@@ -246,6 +246,22 @@ def test_published_recipes_follow_the_reference_code() -> None:
         assert merged(recipe, fragment) == recipe, name
 
 
+SFT = {
+    "method": "sft", "sae.mode": "scratch", "training.learning_rate": 1e-5, "training.epochs": 3, "training.batch_rows": 16, "training.schedule": "linear",
+    "training.warmup": 0.05, "training.reduction": "mean", "training.chunk_tokens": None, "training.max_tokens": 2_048,
+}  # fmt: skip
+"""Everything in which the SFT baselines of the reference code differ from its SAE-Tuning, who and what aside."""
+
+
+def test_the_sft_baselines_follow_the_table() -> None:
+    code = dict(flat(registry.plain(structure(builtin().recipe_values("resa-still-v3"), Recipe, "x"))))
+    for name in ("sft-no-cot", "sft-no-cot-deepscaler", "sft-cot", "sft-cot-open-r1"):
+        said = dict(flat(registry.plain(builtin().recipe(name))))
+        differs = {path: value for path, value in said.items() if value != code[path] and not path.startswith(("source", "trigger", "elicit"))}
+        assert differs | {"sae.mode": "scratch"} == SFT, name
+        assert said["elicit.cot"] == name.startswith("sft-cot")
+
+
 def test_any_recipe_becomes_the_other_variant_by_laying_the_fragment_over_it() -> None:
     over = structure(merged(builtin().recipe_values("resa-still-v1"), builtin().recipe_values("paper")), Recipe, "x")
     paper = builtin().recipe("resa-still-v1-paper")

@@ -1,5 +1,6 @@
 """The method `sft`: cross-entropy on the data's own texts, equal to torch's, masked or not, with a chain of thought or not."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from resa_hub.engine.tune import method
 from resa_hub.engine.tune.examples import Example
 from resa_hub.engine.tune.session import Session
 from resa_hub.engine.tune.sft import next_token, weights
+from resa_hub.engine.tune.trainer import rate
 from resa_hub.errors import RunFailed, Usage
 from resa_hub.extract import extract
 from resa_hub.progress import Progress
@@ -139,6 +141,62 @@ def test_the_border_of_the_question_is_found_where_the_ids_part() -> None:
     tokenizer = load_tokenizer(tiny("tiny-r1"))
     (ids, asked), *_ = examples(tokenizer, None, ROWS, masked=True)
     assert tokenizer.decode(ids[:asked]) == "<bos>7*7-8=" and examples(tokenizer, None, ROWS)[0] == (ids, 0)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+@pytest.mark.parametrize("warmup", [0.0, 0.05, 0.5])
+def test_the_rate_is_that_of_transformers(schedule: Any, warmup: float) -> None:
+    from transformers import get_scheduler
+
+    name = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine_with_min_lr"}[schedule]
+    for total in (7, 40):
+        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=3e-4)
+        kept = {"min_lr_rate": 0.1} if schedule == "cosine" else None
+        theirs = get_scheduler(name, optimizer, math.ceil(warmup * total), total, scheduler_specific_kwargs=kept)
+        wanted = []
+        for _ in range(total):
+            wanted += theirs.get_last_lr()
+            optimizer.step()
+            theirs.step()
+        ours = [rate(Training(learning_rate=3e-4, schedule=schedule, warmup=warmup), step, total) for step in range(total)]
+        assert ours == pytest.approx(wanted, rel=1e-9, abs=1e-18) and max(ours) > 2e-4 and (ours[0] == 0) == (warmup > 0)
+
+
+def test_it_trains_as_the_plain_loop_with_transformers_schedule() -> None:
+    from transformers import get_scheduler
+
+    settings: dict[str, Any] = {"epochs": 4, "chunk_tokens": None, "batch_rows": 1, "schedule": "linear", "warmup": 0.25, "reduction": "mean", "max_tokens": 24}
+    made = session(**settings)
+    batches = made.texts(ROWS)
+    assert {len(batch.ids[0]) for batch in batches} > {24}  # one is cut off, and one is shorter
+    ours = method("sft")(made).state
+    student = new_lora(load_base(tiny("tiny-r1")), made.recipe.lora, None, made.recipe.seed)
+    trained = [p for p in student.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-3)
+    schedule = get_scheduler("linear", optimizer, 3, 12)
+    student.train()
+    for ids in [batch.ids for batch in batches] * 4:
+        logits = student(input_ids=ids, use_cache=False).logits[:, :-1]
+        optimizer.zero_grad()
+        functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten()).backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        schedule.step()
+    torch.testing.assert_close(state_of(student), ours, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("length", [None, 16])
+def test_what_lies_behind_the_longest_is_cut_off(length: int | None) -> None:
+    whole, cut = (session(chunk_tokens=length, max_tokens=most).texts(ROWS, masked=True) for most in (None, 9))
+    tokenizer = load_tokenizer(tiny("tiny-r1"))
+    if length:
+        stream = torch.cat([batch.ids.flatten() for batch in cut]).tolist()
+        assert len(stream) < sum(batch.tokens for batch in whole) and stream.count(tokenizer.eos_token_id) > 1
+        return
+    assert {batch.ids.shape[1] for batch in cut} == {9} and {batch.ids.shape[1] for batch in whole}.isdisjoint({9})
+    rows = {tuple(row.tolist()): learnt for batch in cut for row, learnt in zip(batch.ids, batch.completion, strict=True)}
+    assert {tuple(row.tolist())[:9] for batch in whole for row in batch.ids} == set(rows)
+    assert all(learnt.sum() < 8 for learnt in rows.values()) and not any(learnt[-1] for learnt in rows.values())
 
 
 def test_it_learns_the_texts_and_needs_neither_sae_nor_source() -> None:

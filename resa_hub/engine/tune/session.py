@@ -180,9 +180,11 @@ class Session:
         training, end = self.recipe.training, end_token(self.tokenizer)
         if training.chunk_tokens:
             told = examples(self.tokenizer, self.template, rows, masked=masked, special=False)
+            if training.max_tokens:  # packing adds the EOS itself
+                told = [(ids[: training.max_tokens - 1], min(question, training.max_tokens - 1)) for ids, question in told]
             return packed(told, end, training.chunk_tokens, training.batch_rows, openers(self.tokenizer))
         told = examples(self.tokenizer, self.template, rows, masked=masked)
-        return bucketed([([*ids, end], max(1, question)) for ids, question in told], training.batch_rows, self.recipe.seed)
+        return bucketed([([*ids, end][: training.max_tokens], max(1, question)) for ids, question in told], training.batch_rows, self.recipe.seed)
 
     def rollouts(self, name: str, questions: Sequence[str] | None = None, label: str = "") -> list[Batch]:
         """On-policy completions of `source`, `target` or a sibling to the elicitation questions, bucketed by length."""

@@ -86,12 +86,6 @@ class _Run:
         self.parameters = {name: p for name, p in student.named_parameters() if p.requires_grad}
         self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=settings.learning_rate)
 
-    def rate(self) -> float:
-        if self.settings.schedule == "constant":
-            return self.settings.learning_rate
-        falling = (1 + math.cos(math.pi * self.step / self.total)) / 2
-        return self.settings.learning_rate * (LOWEST_RATE + (1 - LOWEST_RATE) * falling)
-
     def nothing(self) -> Tensor:
         """The loss of a process that has no row of this batch."""
         return torch.stack([p.sum() for p in self.parameters.values()]).sum() * 0
@@ -107,7 +101,7 @@ class _Run:
         if not (math.isfinite(norm) and math.isfinite(value)):
             raise RunFailed(f"loss or gradient of step {self.step} is not finite", "lower it with --set training.learning_rate=...")
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate()
+            group["lr"] = rate(self.settings, self.step, self.total)
         if norm < NEGLIGIBLE:
             self.skipped += 1
         else:
@@ -144,6 +138,19 @@ class _Run:
         if state["gpu_random"]:
             torch.cuda.set_rng_state_all(state["gpu_random"])
         return True
+
+
+def rate(settings: Training, step: int, total: int) -> float:
+    """Learning rate of the 0-based `step`, as transformers' schedules have it; a function of the step alone, so that no state of it is kept."""
+    rising = math.ceil(settings.warmup * total)
+    if step < rising:
+        return settings.learning_rate * step / rising
+    if settings.schedule == "constant":
+        return settings.learning_rate
+    if settings.schedule == "linear":
+        return settings.learning_rate * (total - step) / (total - rising)
+    falling = (1 + math.cos(math.pi * (step - rising) / (total - rising))) / 2
+    return settings.learning_rate * (LOWEST_RATE + (1 - LOWEST_RATE) * falling)
 
 
 def ends(losses: list[float], name: str = "kl") -> dict[str, float]:
