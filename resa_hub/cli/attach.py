@@ -17,16 +17,13 @@ def attach(
     force: options.Force = False,
     workspace: options.Workspace = None,
     dry_run: options.DryRun = False,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    out: options.Out = Output(),
 ) -> None:
     """Put an adapter on a model, prove that it took effect, and generate."""
     from ..attach import attach as verb
     from ..attach import choose
     from ..workspace import Workspace
 
-    out = Output(as_json=as_json, quiet=quiet)
     home = Workspace.find(workspace)
     choice = choose(name, target, home.registry)
     plan = [("target", f"{target} = {choice.target}"), ("adapter", f"{choice.name or '(any)'}: {choice.why}")]
@@ -48,7 +45,7 @@ def attach(
         "merged": str(done.merged) if done.merged else None,
     }  # fmt: skip
     if out.data(document):
-        if quiet and not as_json:
+        if out.quiet and not out.as_json:
             for text in done.completions:
                 out.text(text)
         return

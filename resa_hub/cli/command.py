@@ -22,6 +22,13 @@ class Option:
 
 
 @dataclass(frozen=True)
+class Made:
+    """`Annotated[Output, Made(output)]`: the options of `by`, which makes one value of what they say."""
+
+    by: Callable[..., Any]
+
+
+@dataclass(frozen=True)
 class Argument:
     """A positional parameter, shown in the help above the options."""
 
@@ -30,13 +37,25 @@ class Argument:
 
 def command(name: str, function: Callable[..., Any]) -> click.Command:
     """The click command that calls `function`; its docstring is the help."""
-    hints = get_type_hints(function, include_extras=True)
-    told = [(p, *get_args(hints[p.name])) for p in inspect.signature(function).parameters.values()]
-    parameters = [_parameter(p, kind, how) for p, kind, how in told]
+    told = _told(function)
+    made = {p.name: (how.by, _told(how.by)) for p, _, how in told if isinstance(how, Made)}
+    flat = [one for p, kind, how in told for one in (made[p.name][1] if p.name in made else [(p, kind, how)])]
+    parameters = [_parameter(p, kind, how) for p, kind, how in flat]
     arguments = [(p.name.upper(), how.help) for p, _, how in told if isinstance(how, Argument)]
+
+    def call(**values: Any) -> Any:
+        values |= {name: by(**{p.name: values.pop(p.name) for p, _, _ in parts}) for name, (by, parts) in made.items()}
+        return function(**values)
+
     about = "".join(f"\n\n\b\n{label}: {text}" for label, text in arguments)
     text = inspect.getdoc(function) or ""
-    return click.Command(name, callback=function, params=parameters, help=text + about, short_help=text.partition("\n")[0])
+    return click.Command(name, callback=call, params=parameters, help=text + about, short_help=text.partition("\n")[0])
+
+
+def _told(function: Callable[..., Any]) -> list[tuple[inspect.Parameter, Any, Any]]:
+    """(parameter, type, how it is given) of each."""
+    hints = get_type_hints(function, include_extras=True)
+    return [(p, *get_args(hints[p.name])) for p in inspect.signature(function).parameters.values()]
 
 
 def _parameter(p: inspect.Parameter, kind: Any, how: Option | Argument) -> click.Parameter:

@@ -1,4 +1,3 @@
-from pathlib import Path
 from typing import Annotated
 
 from ..errors import Usage
@@ -13,10 +12,10 @@ def evaluate(
     benchmark: Annotated[str, Option("--benchmark", help="NAME, FILE or NAME=FILE.")] = "tiny-chain",
     problems: Annotated[int | None, Option("--problems", help="All of a fixed benchmark when not given.", min=2)] = None,
     samples: Annotated[int, Option("--samples", help="Samples a problem at the benchmark's temperature.", min=1)] = 4,
-    controls: Annotated[int, Option("--controls", help="Random adapters of the same norm, for each adapter.", min=0)] = 3,
+    controls: options.Controls = 3,
     split: Annotated[str | None, Option("--split", help="full, dev or test; tiny-chain has test, dev and train.")] = None,
     seed: Annotated[int, Option("--seed", help="Of the common random numbers.")] = 0,
-    draw: Annotated[int, Option("--draw", help="Other problems of a generated benchmark.", min=0)] = 0,
+    draw: options.Draw = 0,
     choosing: Annotated[
         bool, Option("--choosing", help="To choose between checkpoints or settings: stays with the adapters, later verdicts on these problems say so.")
     ] = False,
@@ -31,7 +30,7 @@ def evaluate(
     workers: Annotated[int, Option("--workers", help="Processes that share the samples, each with an engine and GPUs of its own.", min=1)] = 1,
     tensor_parallel: Annotated[int, Option("--tensor-parallel", help="GPUs for one model (vLLM).", min=1)] = 1,
     lora: Annotated[str, Option("--lora", help="Adapters merged into the weights, beside them in one batch, or auto: what is faster.")] = "auto",
-    page: Annotated[Path | None, Option("--page", help="Also write the report: page.html, page.md or page.json.")] = None,
+    page: options.Page = None,
     plan: Annotated[bool, Option("--plan", help="Only say which size shows a difference and what it costs.")] = False,
     detect: Annotated[float, Option("--detect", help="Points that --plan is made for.")] = 3.0,
     logs: Annotated[
@@ -43,9 +42,7 @@ def evaluate(
     force: options.Force = False,
     workspace: options.Workspace = None,
     dry_run: options.DryRun = False,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    out: options.Out = Output(),
 ) -> None:
     """Judge whether the reasoning transferred: base, source, adapters and random controls."""
     from ..collect import Engines
@@ -58,7 +55,6 @@ def evaluate(
     from ..workspace import Workspace
     from . import verdicts
 
-    out = Output(as_json=as_json, quiet=quiet)
     if logs:
         from . import imported
 
@@ -74,7 +70,7 @@ def evaluate(
         made = harnessed.planned(
             names, target, harness, tasks, problems, samples, seed, new_tokens, Engines(engine, dtype, tensor_parallel), arms, controls, force, workspace
         )
-        return harnessed.show(out, made, target, metric, dry_run, Progress(quiet=quiet or as_json))
+        return harnessed.show(out, made, target, metric, dry_run, Progress(quiet=out.silent))
     if page:
         check(page)
     settings = Settings(
@@ -95,7 +91,7 @@ def evaluate(
         if not out.data({"arms": [arm.name for arm in made.arms], "completions_per_arm": completions}, str(len(rows))):
             out.table(["arm", "role", "model", "completions"], rows)
         return
-    results = verb(names, target=target, settings=settings, workspace=workspace, force=force, progress=Progress(quiet=quiet or as_json))
+    results = verb(names, target=target, settings=settings, workspace=workspace, force=force, progress=Progress(quiet=out.silent))
     if page:
         write(of(results, Wish(), Workspace.find(workspace)), page)
     documents = [verdicts.document(result) for result in results]

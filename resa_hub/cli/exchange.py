@@ -15,15 +15,12 @@ def import_(
     sae: Annotated[bool, Option("--sae", help="It is an SAE, in the format of sparsify or SAELens: kept in saes/, named in registry.yaml.")] = False,
     hookpoint: Annotated[str | None, Option("--hookpoint", help="With --sae: layers.N or layers.N.mlp; its metadata or folder says so otherwise.")] = None,
     workspace: options.Workspace = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    out: options.Out = Output(),
 ) -> None:
     """Take a plain PEFT LoRA, or an SAE, that was made elsewhere into the workspace."""
     from ..errors import Usage
     from ..imports import import_adapter
 
-    out = Output(as_json=as_json, quiet=quiet)
     if sae:
         return _import_sae(out, origin, name, base, hookpoint, workspace)
     if hookpoint:
@@ -50,22 +47,19 @@ def _import_sae(out: Output, origin: str, name: str | None, base: str | None, ho
 
 
 def export(
-    name: Annotated[str, Argument(help="An adapter by any of its names.")],
+    name: options.Adapter,
     folder: Annotated[Path, Argument(help="A new folder.")],
     base: Annotated[str | None, Option("--base", help="What base_model_name_or_path shall say: the name that the server knows its base by.")] = None,
     sae: Annotated[bool, Option("--sae", help="With its SAE.")] = False,
     sae_format: Annotated[str, Option("--sae-format", help="saelens or sparsify.")] = "saelens",
     workspace: options.Workspace = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    out: options.Out = Output(),
 ) -> None:
     """A plain PEFT folder for serving stacks."""
     from ..adapters import find
     from ..imports import export as verb
     from ..workspace import Workspace
 
-    out = Output(as_json=as_json, quiet=quiet)
     adapter = find(name, Workspace.find(workspace))
     made = verb(adapter, folder, base=base, sae=sae, sae_format=sae_format)
     if not out.data({"adapter": adapter.manifest.reference, "folder": str(made)}, str(made)):
@@ -73,13 +67,11 @@ def export(
 
 
 def reproduce(
-    name: Annotated[str, Argument(help="An adapter by any of its names.")],
+    name: options.Adapter,
     judge: Annotated[bool, Option("--judge", help="Also evaluate the new one wherever the old one was.")] = False,
     keep: Annotated[bool, Option("--keep", help="Keep the workspace in which it was made again.")] = False,
     workspace: options.Workspace = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    out: options.Out = Output(),
 ) -> int:
     """Run an adapter's recipe again: the same bytes, or what differs and how far."""
     import msgspec
@@ -87,8 +79,7 @@ def reproduce(
     from ..progress import Progress
     from ..reproduce import reproduce as verb
 
-    out = Output(as_json=as_json, quiet=quiet)
-    found = verb(name, workspace=workspace, judge=judge, keep=keep, progress=Progress(quiet=quiet or as_json))
+    found = verb(name, workspace=workspace, judge=judge, keep=keep, progress=Progress(quiet=out.silent))
     code = 0 if found.same else 1
     if out.data(msgspec.to_builtins(found), "same" if found.same else "different"):
         return code

@@ -6,7 +6,7 @@ from .output import Output
 
 
 def extract(
-    source: Annotated[str | None, Option("--source", help="Model to extract from: a registry name or base+adapter.")] = None,
+    source: options.Source = None,
     target: Annotated[str | None, Option("--target", help="Model to train the adapter on; the source's base by default.")] = None,
     trigger: Annotated[str | None, Option("--trigger", help="Data of stage I: name, Hub id or file.")] = None,
     elicit: Annotated[str | None, Option("--elicit", help="Data of stage II; the trigger data by default.")] = None,
@@ -15,10 +15,10 @@ def extract(
     scale: Annotated[str | None, Option("--scale", help="Factor on the patch that the teacher sees, or auto.")] = None,
     screen: Annotated[bool, Option("--screen", help="Show what the screen tries and chooses; train no adapter.")] = False,
     method: Annotated[str | None, Option("--method", help="sae-tuning, feature-diff, pca-diff, logit-distill, sft, or a control.")] = None,
-    recipe: Annotated[str | None, Option("--recipe", help="Registry name or YAML file.")] = None,
+    recipe: options.Recipe = None,
     name: Annotated[str | None, Option("--name", help="Name of the adapter; a good one is made.")] = None,
     seed: Annotated[int | None, Option("--seed")] = None,
-    settings: Annotated[list[str] | None, Option("--set", help="key=value of the recipe, as training.learning_rate=1e-4.")] = None,
+    settings: options.Settings = None,
     again: Annotated[bool, Option("--again", help="Run a finished recipe once more, as a new version.")] = False,
     resume: Annotated[bool, Option("--resume", help="Go on with an interrupted run, or fail; without it, too, a run goes on.")] = False,
     cache_gb: Annotated[
@@ -28,9 +28,7 @@ def extract(
     rate: Annotated[float | None, Option("--rate", help="USD an hour of this machine, to tell the price.", min=0)] = None,
     workspace: options.Workspace = None,
     dry_run: options.DryRun = False,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    out: options.Out = Output(),
 ) -> None:
     """Make an adapter from a source model."""
     from ..extract import Means
@@ -41,7 +39,7 @@ def extract(
     from ..registry import plain
     from ..workspace import Workspace
 
-    out, registry = Output(as_json=as_json, quiet=quiet), Workspace.find(workspace).registry
+    registry = Workspace.find(workspace).registry
     plan = resolve(
         source, target=target, trigger=trigger, elicit=elicit, layer=layer, features=features, scale=scale, screen=screen, method=method,
         recipe=recipe, name=name, seed=seed, settings=settings, registry=registry,
@@ -49,16 +47,16 @@ def extract(
     if dry_run:
         forecast.show(out, plan, registry, rate)
         return
-    if not (quiet or as_json):
+    if not out.silent:
         for label, value in plan.lines():
             out.hint(f"  {label:<9} {value}")
     means = Means(memory=None if cache_gb is None else int(cache_gb * 1e9), disk=int(disk_gb * 1e9), rate=rate)
     if screen:
-        rows = screening(plan, means=means, workspace=workspace, progress=Progress(quiet=quiet or as_json))
+        rows = screening(plan, means=means, workspace=workspace, progress=Progress(quiet=out.silent))
         if not out.data(rows, screened.chosen(rows)):
             screened.show(out, rows)
         return
-    adapter, new = verb(made=plan, again=again, resume=resume, means=means, workspace=workspace, progress=Progress(quiet=quiet or as_json))
+    adapter, new = verb(made=plan, again=again, resume=resume, means=means, workspace=workspace, progress=Progress(quiet=out.silent))
     m = adapter.manifest
     told = {"adapter": m.reference, "content_hash": m.content_hash, "folder": str(adapter.folder), "new": new, "kl": m.probe.kl if m.probe else None}
     if out.data(told | {"costs": plain(m.run.costs), "usd": m.run.usd, "source_usd": m.run.source_usd}, m.reference):

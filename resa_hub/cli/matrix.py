@@ -1,4 +1,3 @@
-from pathlib import Path
 from typing import Annotated
 
 from . import options
@@ -12,18 +11,16 @@ def matrix(
     benchmarks: Annotated[str, Option("--benchmarks", help="With commas.")] = "tiny-chain",
     problems: Annotated[int | None, Option("--problems", min=2)] = None,
     samples: Annotated[int, Option("--samples", help="Samples a problem.", min=1)] = 4,
-    controls: Annotated[int, Option("--controls", help="Random adapters of the same norm, for each adapter.", min=0)] = 3,
+    controls: options.Controls = 3,
     split: Annotated[str | None, Option("--split")] = None,
-    draw: Annotated[int, Option("--draw", help="Other problems of a generated benchmark.", min=0)] = 0,
+    draw: options.Draw = 0,
     engine: Annotated[str, Option("--engine", help="transformers, vllm or auto.")] = "auto",
     executor: Annotated[str, Option("--executor", help="local, or ray: cells side by side on a Ray cluster.")] = "local",
     markdown: Annotated[bool, Option("--markdown", help="Tables for a README.")] = False,
-    page: Annotated[Path | None, Option("--page", help="Also write the report: page.html, page.md or page.json.")] = None,
+    page: options.Page = None,
     workspace: options.Workspace = None,
     dry_run: options.DryRun = False,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    out: options.Out = Output(),
 ) -> None:
     """Which adapter helps which model: every cell with its verdict; goes on where it was stopped."""
     import msgspec
@@ -38,7 +35,7 @@ def matrix(
     from ..report import Wish, check, of, write
     from ..workspace import Workspace
 
-    out, columns, names = Output(as_json=as_json, quiet=quiet), targets.split(","), benchmarks.split(",")
+    columns, names = targets.split(","), benchmarks.split(",")
     if page:
         check(page)
     if dry_run:
@@ -50,7 +47,7 @@ def matrix(
     settings = Settings(problems=problems, samples=samples, seeds=controls, split=split, draw=draw, greedy=False, engines=Engines(engine))
     made = verb(
         sources.split(","), targets=columns, benchmarks=names, settings=settings, executor=executor, workspace=workspace,
-        progress=Progress(quiet=quiet or as_json),
+        progress=Progress(quiet=out.silent),
     )  # fmt: skip
     if page and made.evaluations:
         write(of(made.evaluations, Wish(), Workspace.find(workspace)), page)

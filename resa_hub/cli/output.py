@@ -14,19 +14,24 @@ class Output:
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
         self.as_json, self.quiet = as_json, quiet
 
+    @property
+    def silent(self) -> bool:
+        """Nothing but the result is asked for."""
+        return self.as_json or self.quiet
+
     def data(self, value: Any, essential: str = "") -> bool:
         """Print `value` in JSON mode or `essential` in quiet mode; True when nothing is left to say."""
         if self.as_json:
             sys.stdout.write(to_json(value, indent=2) + "\n")
         elif self.quiet and essential:
             sys.stdout.write(safe(essential) + "\n")
-        return self.as_json or self.quiet
+        return self.silent
 
     def text(self, text: str) -> None:
         print(safe(text), flush=True)  # in order with what goes to stderr
 
     def hint(self, text: str) -> None:
-        if not self.quiet and not self.as_json:
+        if not self.silent:
             sys.stderr.write(safe(text) + "\n")
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

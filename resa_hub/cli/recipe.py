@@ -8,9 +8,7 @@ from .output import Output
 def show(
     name: Annotated[str, Argument(help="Registry name, a sweep's name and a number (resa-still-v1-layer7), or a YAML file.")],
     workspace: options.Workspace = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    out: options.Out = Output(),
 ) -> None:
     """A recipe fully resolved: every field, who says so, and what its names stand for."""
     import msgspec
@@ -18,7 +16,6 @@ def show(
     from ..lineage import UNPINNED, describe
     from ..workspace import Workspace
 
-    out = Output(as_json=as_json, quiet=quiet)
     found = describe(name, Workspace.find(workspace).registry)
     if out.data(msgspec.to_builtins(found), found.digest):
         return
@@ -37,15 +34,12 @@ def _text(value: Any) -> str:
 
 def list_(
     workspace: options.Workspace = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    out: options.Out = Output(),
 ) -> None:
     """All recipes that can be run by name."""
     from ..lineage import runnable
     from ..workspace import Workspace
 
-    out = Output(as_json=as_json, quiet=quiet)
     rows = runnable(Workspace.find(workspace).registry)
     if not out.data({"recipes": rows}, "\n".join(row["recipe"] for row in rows)):
         out.table(list(rows[0]), [list(row.values()) for row in rows])

@@ -8,16 +8,13 @@ from .output import Output
 def registry(
     what: Annotated[str | None, Argument(help="A kind (models, recipes, ...), or KIND:NAME as recipe:resa-still-v1.")] = None,
     workspace: options.Workspace = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    out: options.Out = Output(),
 ) -> None:
     """The names everybody starts with, and where each comes from."""
     from ..errors import Usage, did_you_mean
     from ..registry import KINDS, SINGULAR, plain
     from ..workspace import Workspace
 
-    out = Output(as_json=as_json, quiet=quiet)
     known = Workspace.find(workspace).registry
     kind, _, name = (what or "").partition(":")
     kind = SINGULAR.get(kind, kind)
@@ -38,9 +35,7 @@ def registry(
 def pin(
     names: Annotated[list[str], Argument(help="Names, KIND:NAME, or all.")],
     workspace: options.Workspace = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    out: options.Out = Output(),
 ) -> int:
     """Fix names to the commits they stand for now, in the workspace's registry.yaml."""
     import msgspec
@@ -48,7 +43,6 @@ def pin(
     from ..pins import pin as verb
     from ..workspace import Workspace
 
-    out = Output(as_json=as_json, quiet=quiet)
     home = Workspace.find(workspace)
     found = verb(names, home)
     missing = [p for p in found if p.revision is None]

@@ -14,21 +14,18 @@ def report(
     samples: Annotated[str, Option("--samples", help="Completions a page embeds for each evaluation: a number, or none.")] = "2000",
     published: Annotated[list[str] | None, Option("--published", help="A published result of the registry to draw beside.")] = None,
     workspace: options.Workspace = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    out: options.Out = Output(),
 ) -> None:
     """Write evaluations as one page: verdicts in words, every arm, flips, lengths, settings, samples."""
     from ..errors import Usage
     from ..report import Wish, default_name, gather, rendered, write
 
-    out = Output(as_json=as_json, quiet=quiet)
     if samples != "none" and not samples.isdecimal():
         raise Usage(f"--samples {samples!r} is no number", "--samples 2000, or --samples none")
-    printed = as_json or str(to) == "-"
+    printed = out.as_json or str(to) == "-"
     wish = Wish(names or (), target, benchmark, 0 if printed or samples == "none" else int(samples), published or ())
     made = gather(wish, workspace)
-    if as_json and to is None:
+    if out.as_json and to is None:
         print(rendered(made, ".json"), end="")
     elif str(to) == "-":
         print(rendered(made, ".md"), end="")

@@ -9,7 +9,7 @@ NoSae = Annotated[bool, Option("--no-sae", help="Without its SAE, which is often
 
 
 def push(
-    name: Annotated[str, Argument(help="NAME or NAME@VERSION.")],
+    name: options.Named,
     to: Annotated[str | None, Option("--to", help="folder:PATH, hf:OWNER/NAME or oci://HOST/NAME; else settings.remote.")] = None,
     public: Annotated[bool, Option("--public", help="Make a new repository public; private by default.")] = False,
     no_sae: NoSae = False,
@@ -17,16 +17,13 @@ def push(
     sign: Annotated[Path | None, Option("--sign", help="Sign it first, with this private key (PEM).")] = None,
     workspace: options.Workspace = None,
     dry_run: options.DryRun = False,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    out: options.Out = Output(),
 ) -> None:
     """Send an adapter to a folder, the Hugging Face Hub or a registry."""
     from ..errors import Usage
     from ..share import push as verb
     from ..share import push_apart
 
-    out = Output(as_json=as_json, quiet=quiet)
     if sae_repo and no_sae:
         raise Usage("--no-sae and --sae-repo say the opposite of each other", "leave one out")
     if sae_repo:
@@ -48,14 +45,11 @@ def pull(
     ref: Annotated[str, Argument(help="folder:PATH#NAME@VERSION, hf:OWNER/NAME@REVISION or oci://HOST/NAME:TAG.")],
     no_sae: NoSae = False,
     workspace: options.Workspace = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    out: options.Out = Output(),
 ) -> None:
     """Fetch an adapter, check every byte, and put it into the store."""
     from ..share import pull as verb
 
-    out = Output(as_json=as_json, quiet=quiet)
     done = verb(ref, workspace=workspace, sae=not no_sae)
     m = done.adapter.manifest
     document = {
@@ -77,14 +71,11 @@ def search(
     tag: Annotated[str | None, Option("--tag", help="Carries this tag, as feature-diff.")] = None,
     verdict: Annotated[str | None, Option("--verdict", help="Its author states this verdict, as transferred.")] = None,
     workspace: options.Workspace = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    out: options.Out = Output(),
 ) -> None:
     """Find adapters by base model, tag and verdict."""
     from ..share import search as verb
 
-    out = Output(as_json=as_json, quiet=quiet)
     found = verb(where, base=base, tag=tag, verdict=verdict, text=text, workspace=workspace)
     if out.data({"adapters": [each._asdict() for each in found]}, "\n".join(each.ref for each in found)):
         return

@@ -9,14 +9,11 @@ from .output import Output
 def list_(
     target: Annotated[str | None, Option("--target", help="Also say how each fits this model.")] = None,
     workspace: options.Workspace = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    out: options.Out = Output(),
 ) -> None:
     """The adapters of the store."""
     from ..workspace import Workspace
 
-    out = Output(as_json=as_json, quiet=quiet)
     home = Workspace.find(workspace)
     good, bad = home.store.readable()
     fits = _fits(home, target) if target else {}
@@ -49,11 +46,9 @@ def _fits(home: Any, target: str) -> dict[str, str]:
 
 
 def show(
-    name: Annotated[str, Argument(help="NAME or NAME@VERSION.")],
+    name: options.Named,
     workspace: options.Workspace = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    out: options.Out = Output(),
 ) -> None:
     """What an adapter is and from what it was made."""
     import msgspec
@@ -65,7 +60,6 @@ def show(
     from ..workspace import Workspace
     from . import costs
 
-    out = Output(as_json=as_json, quiet=quiet)
     home = Workspace.find(workspace)
     adapter = find(name, home)
     m, evaluations = adapter.manifest, kept(adapter)
@@ -95,16 +89,13 @@ def verify(
     deep: Annotated[bool, Option("--deep", help="Also load each on its own base and hold its effect against the recorded one.")] = False,
     keys: Annotated[list[Path] | None, Option("--key", help="It must be signed by this public key (PEM), or by one of several.")] = None,
     workspace: options.Workspace = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    out: options.Out = Output(),
 ) -> int:
     """Check every byte of adapters against their manifests."""
     from ..adapters import check, find
     from ..errors import HubError
     from ..workspace import Workspace
 
-    out = Output(as_json=as_json, quiet=quiet)
     home = Workspace.find(workspace)
     wanted = names or [f"{name}@{version}" for name in home.store.names() for version in home.store.versions(name)]
     results, code = [], 0

@@ -8,23 +8,21 @@ from .output import Output
 def sweep(
     name: Annotated[str | None, Argument(help="A sweep of the registry, as resa-still-v1-layer; else --layers.")] = None,
     layers: Annotated[str | None, Option("--layers", help="Layers of the hookpoint, 0-based: 1-26, or 0,2,5-7.")] = None,
-    source: Annotated[str | None, Option("--source", help="Model to extract from: a registry name or base+adapter.")] = None,
+    source: options.Source = None,
     target: Annotated[str | None, Option("--target", help="Model to train and judge the adapters on; the source's base by default.")] = None,
     method: Annotated[str | None, Option("--method", help="Method of extraction.")] = None,
-    recipe: Annotated[str | None, Option("--recipe", help="Registry name or YAML file.")] = None,
+    recipe: options.Recipe = None,
     seeds: Annotated[int, Option("--seeds", help="Adapters a layer: the spread of training shows with 3.", min=1)] = 1,
-    settings: Annotated[list[str] | None, Option("--set", help="key=value of the recipe, as training.learning_rate=1e-4.")] = None,
+    settings: options.Settings = None,
     benchmark: Annotated[str, Option("--benchmark")] = "tiny-chain",
     problems: Annotated[int, Option("--problems", min=2)] = 200,
     samples: Annotated[int, Option("--samples", help="Samples a problem.", min=1)] = 2,
-    controls: Annotated[int, Option("--controls", help="Random adapters of the same norm, for each adapter.", min=0)] = 1,
+    controls: options.Controls = 1,
     split: Annotated[str, Option("--split", help="A layer is chosen on problems that do not judge it.")] = "dev",
     executor: Annotated[str, Option("--executor", help="local, or ray: layers side by side on a Ray cluster.")] = "local",
     workspace: options.Workspace = None,
     dry_run: options.DryRun = False,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    out: options.Out = Output(),
 ) -> None:
     """Extract at many layers, judge each, and say whether layers differ at all."""
     import msgspec
@@ -36,7 +34,6 @@ def sweep(
     from ..sweep import sweep as verb
     from ..workspace import Workspace
 
-    out = Output(as_json=as_json, quiet=quiet)
     registry = Workspace.find(workspace).registry
     asked, recipe = named(name, layers, recipe, registry)
     choices = {"target": target, "method": method, "recipe": recipe, "settings": settings}
@@ -46,9 +43,7 @@ def sweep(
         if not out.data({"adapters": [p.name for p in plans], "seeds": seeds}, str(len(plans) * seeds)):
             out.table(["layer", "adapter", "seeds"], [[p.recipe.hookpoint, p.name, str(seeds)] for p in plans])
         return
-    found = verb(
-        source, layers=asked, seeds=seeds, judging=judging, executor=executor, workspace=workspace, progress=Progress(quiet=quiet or as_json), **choices
-    )
+    found = verb(source, layers=asked, seeds=seeds, judging=judging, executor=executor, workspace=workspace, progress=Progress(quiet=out.silent), **choices)
     if not out.data(msgspec.to_builtins(found), found.sentence):
         rows = []
         for p in found.places:

@@ -11,16 +11,13 @@ from .output import Output
 def log(
     name: Annotated[str, Argument(help="NAME of the store.")],
     workspace: options.Workspace = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    out: options.Out = Output(),
 ) -> None:
     """The versions of an adapter, newest first: when, from what, and what was found out."""
     from ..record import kept
     from ..refs import AdapterRef
     from ..workspace import Workspace
 
-    out = Output(as_json=as_json, quiet=quiet)
     store = Workspace.find(workspace).store
     ref = AdapterRef.parse(name)
     store.get(ref)
@@ -48,12 +45,10 @@ def _short(value: Any) -> str:
 
 
 def diff(
-    a: Annotated[str, Argument(help="An adapter by any of its names.")],
+    a: options.Adapter,
     b: Annotated[str, Argument(help="Another one, or another version.")],
     workspace: options.Workspace = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    out: options.Out = Output(),
 ) -> None:
     """Two adapters side by side: settings, data, features, weights, verdicts."""
     import msgspec
@@ -62,7 +57,6 @@ def diff(
     from ..compare import compare
     from ..workspace import Workspace
 
-    out = Output(as_json=as_json, quiet=quiet)
     home = Workspace.find(workspace)
     found = compare(find(a, home), find(b, home))
     if out.data(msgspec.to_builtins(found), "identical" if found.identical else "different"):
@@ -95,9 +89,7 @@ def tag(
     label: Annotated[str | None, Argument(help="A word such as best; it may move from version to version.")] = None,
     clear: Annotated[bool, Option("--clear", help="Take all labels of the version away.")] = False,
     workspace: options.Workspace = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    out: options.Out = Output(),
 ) -> None:
     """Give a version a label: NAME@LABEL then names it."""
     from ..errors import Usage
@@ -106,7 +98,6 @@ def tag(
 
     if (label is None) != clear:
         raise Usage("give either a label or --clear", "resa-hub tag NAME@0.2.0 best")
-    out = Output(as_json=as_json, quiet=quiet)
     store = Workspace.find(workspace).store
     m = store.label(AdapterRef.parse(name), label).manifest
     if not out.data({"adapter": m.reference, "labels": store.labels(m.name)}, m.reference):
@@ -118,16 +109,13 @@ def rm(
     every: Annotated[bool, Option("--all", help="All versions of NAME.")] = False,
     yes: options.Yes = False,
     workspace: options.Workspace = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    out: options.Out = Output(),
 ) -> None:
     """Remove adapters from the store."""
     from ..errors import Usage
     from ..refs import AdapterRef
     from ..workspace import Workspace
 
-    out = Output(as_json=as_json, quiet=quiet)
     store = Workspace.find(workspace).store
     going: list[AdapterRef] = []
     for name in names:
@@ -158,14 +146,11 @@ def confirm(question: str, yes: bool) -> None:
 
 def gc(
     workspace: options.Workspace = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    out: options.Out = Output(),
 ) -> None:
     """Free what no adapter of the store needs any more."""
     from ..workspace import Workspace
 
-    out = Output(as_json=as_json, quiet=quiet)
     freed = Workspace.find(workspace).store.collect()
     if not out.data({"freed": freed}, str(freed)):
         out.text(f"{freed / 1e6:,.1f} MB freed")
