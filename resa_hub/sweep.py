@@ -12,7 +12,7 @@ from .errors import Usage
 from .evaluate import Evaluation, Settings, answers, evaluate
 from .executors import run
 from .extract import extract, prepare
-from .plan import plan
+from .plan import Plan, plan
 from .progress import Progress
 from .recipe import canonical_digest, told
 from .registry import Registry, numbers
@@ -73,6 +73,7 @@ def sweep(
     *,
     layers: Sequence[int],
     seeds: int = 1,
+    family: str | None = None,
     judging: Settings = Settings(split="dev", problems=200, samples=2, seeds=1, greedy=False),
     executor: str = "local",
     workspace: str | Path | None = None,
@@ -81,20 +82,18 @@ def sweep(
 ) -> Sweep:
     """Extract one adapter a layer and seed, evaluate all on the target, draw the curve. What was made before is taken: it resumes by itself.
 
-    choices: those of `plan`, `layer` and `seed` aside. The problems are those of the development split unless `judging` says otherwise, for a layer that was
+    family and choices: as in `planned`. The problems are those of the development split unless `judging` says otherwise, for a layer that was
     picked on test problems would be judged on them too. Raises the errors of `extract` and `evaluate`.
     """
     home, progress, judging = Workspace.find(workspace), progress or Progress(), replace(judging, purpose="choosing")
     if not layers or seeds < 1:
         raise Usage("a sweep needs at least one layer and one seed", "--layers 0-3 --seeds 1")
-    first = choices.pop("seed", None) or 0
-    grid = [(layer, first + number) for layer in layers for number in range(seeds)]
-    plans = {(layer, seed): plan(source, layer=layer, seed=seed, registry=home.registry, **choices) for layer, seed in grid}
-    target = next(iter(plans.values())).recipe.target
+    plans = planned(source, layers=layers, seeds=seeds, family=family, registry=home.registry, **choices)
+    grid, target = list(plans), next(iter(plans.values())).recipe.target
     quiet = progress.quiet or executor != "local"
-    every = [functools.partial(_prepare, source, home.folder, layers, first + number, quiet, choices) for number in range(seeds)]
-    list(run(every, executor))
-    tasks = [functools.partial(_extract, source, home.folder, layer, seed, quiet, choices) for layer, seed in grid]
+    together = [[made for (_, at), made in plans.items() if at == seed] for seed in dict.fromkeys(seed for _, seed in grid)]
+    list(run([functools.partial(_prepare, home.folder, part, quiet) for part in together], executor))
+    tasks = [functools.partial(_extract, home.folder, made, quiet) for made in plans.values()]
     names: dict[tuple[int, int], str] = {}
     with progress.stage("sweep", len(tasks), "adapters") as advance:
         for place, name in run(tasks, executor):
@@ -105,16 +104,34 @@ def sweep(
     return _report(plans, names, judged, ordered, target, judging, home)
 
 
-def _prepare(source: str | None, folder: Path, layers: Sequence[int], seed: int, quiet: bool, choices: dict[str, Any]) -> int:
+def planned(
+    source: str | None = None, *, layers: Sequence[int], seeds: int = 1, family: str | None = None, registry: Registry, **choices: Any
+) -> dict[tuple[int, int], Plan]:
+    """The plan of every layer and seed, from the seed that is given or the recipe's own on.
+
+    choices: those of `plan`, `layer` aside. family: the sweep of the registry that this is; where nothing else is chosen, its adapters bear the names of its
+    recipes, and the seeds are versions.
+    """
+    first, known = choices.pop("seed", None), registry.get("sweeps", family).numbers if family else []
+    untouched = not source and not any(value for key, value in choices.items() if key != "recipe")
+    found = {}
+    for layer in layers:
+        own = choices | {"layer": layer}
+        if untouched and layer in known:
+            own = {"recipe": f"{family}{layer}", "name": f"{family}{layer}"}
+        begin = plan(source, registry=registry, **own).recipe.seed if first is None else first
+        found |= {(layer, seed): plan(source, seed=seed, registry=registry, **own) for seed in range(begin, begin + seeds)}
+    return found
+
+
+def _prepare(folder: Path, plans: list[Plan], quiet: bool) -> int:
     """One task a seed: the SAEs of all layers from one pass of the model."""
-    registry = Workspace.find(folder).registry
-    plans = [plan(source, layer=layer, seed=seed, registry=registry, **choices) for layer in layers]
     return prepare(plans, workspace=folder, progress=Progress(quiet=quiet))
 
 
-def _extract(source: str | None, folder: Path, layer: int, seed: int, quiet: bool, choices: dict[str, Any]) -> str:
+def _extract(folder: Path, made: Plan, quiet: bool) -> str:
     """One task: it can run in another process or on another machine that sees the same folder."""
-    adapter, _ = extract(source, layer=layer, seed=seed, workspace=folder, progress=Progress(quiet=quiet), **choices)
+    adapter, _ = extract(made=made, workspace=folder, progress=Progress(quiet=quiet))
     return adapter.manifest.reference
 
 

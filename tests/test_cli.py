@@ -228,7 +228,7 @@ def test_interrupted_extraction_leaves_nothing(tmp_path: Path) -> None:
             for _ in range(10):  # a library that is being imported may swallow the first one
                 process.send_signal(signal.SIGINT)
                 try:
-                    process.wait(6)
+                    process.wait(20)
                     break
                 except subprocess.TimeoutExpired:
                     continue

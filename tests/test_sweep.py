@@ -3,18 +3,20 @@
 import functools
 import json
 import os
+import pickle
 from pathlib import Path
 
 import numpy
 import pytest
 
+from resa_hub.cli.app import run as cli
 from resa_hub.errors import MissingExtra, NotFound, Usage
 from resa_hub.evaluate import Settings
 from resa_hub.evaluation.curve import differ
 from resa_hub.executors import run
 from resa_hub.progress import Progress
 from resa_hub.registry import Registry, numbers
-from resa_hub.sweep import Sweep, named, sweep
+from resa_hub.sweep import Sweep, named, planned, sweep
 from tests.conftest import QUICK
 
 JUDGE = Settings(split="dev", problems=40, samples=1, seeds=1, greedy=False)
@@ -92,6 +94,23 @@ def test_workers_of_ray_are_no_nicer_than_the_command(monkeypatch: pytest.Monkey
     """Ray's own habit is 15 more: beside other load they would get 2% of a core."""
     monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     assert list(run([functools.partial(os.nice, 0)], "ray")) == [(0, os.nice(0))]
+
+
+def test_the_adapters_of_a_family_bear_the_names_of_its_recipes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From the recipe's own seed on, the seeds as versions of one name; what is changed is another recipe and no more called so."""
+    (tmp_path / "registry.yaml").write_text("sweeps: {mine-layer: {recipe: tiny-feature-diff, vary: hookpoint, value: 'layers.{N}', over: 0-2}}\n")
+    known = Registry(tmp_path)
+    plans = planned(layers=[1, 26], seeds=2, family="resa-still-v1-layer", recipe="resa-still-v1", registry=known, method=None, settings=None)
+    assert list(plans) == [(1, 42), (1, 43), (26, 42), (26, 43)]
+    assert [p.name for p in plans.values()] == ["resa-still-v1-layer1"] * 2 + ["resa-still-v1-layer26"] * 2
+    assert plans[26, 42].recipe == known.recipe("resa-still-v1-layer26") and plans[26, 43].recipe.seed == 43
+    assert pickle.loads(pickle.dumps(plans)) == plans  # the tasks of Ray
+    changed = planned(layers=[1], family="resa-still-v1-layer", recipe="resa-still-v1", registry=known, settings=["lora.rank=8"])
+    beyond = planned(layers=[0], family="resa-still-v1-layer", recipe="resa-still-v1", registry=known, seed=3)
+    assert [(seed, p.name) for (_, seed), p in [*changed.items(), *beyond.items()]] == [(42, "tina-still-sae-tuning-l1"), (3, "tina-still-sae-tuning-l0")]
+    for layers, wanted in (([], [0, 1, 2]), (["--layers", "1-2"], [1, 2])):
+        assert cli(["sweep", "mine-layer", *layers, "--dry-run", "--json", "--workspace", str(tmp_path)]) == 0
+        assert json.loads(capsys.readouterr().out)["adapters"] == [f"mine-layer{layer}" for layer in wanted]
 
 
 QUIET = Progress(quiet=True)

@@ -28,9 +28,8 @@ def sweep(
     import msgspec
 
     from ..evaluate import Settings
-    from ..plan import plan
     from ..progress import Progress
-    from ..sweep import named
+    from ..sweep import named, planned
     from ..sweep import sweep as verb
     from ..workspace import Workspace
 
@@ -39,11 +38,12 @@ def sweep(
     choices = {"target": target, "method": method, "recipe": recipe, "settings": settings}
     judging = Settings(benchmark, problems, samples, controls, split, greedy=False)
     if dry_run:
-        plans = [plan(source, layer=layer, registry=registry, **choices) for layer in asked]  # pyright: ignore[reportArgumentType]
+        plans = planned(source, layers=asked, family=name, registry=registry, **choices).values()
         if not out.data({"adapters": [p.name for p in plans], "seeds": seeds}, str(len(plans) * seeds)):
             out.table(["layer", "adapter", "seeds"], [[p.recipe.hookpoint, p.name, str(seeds)] for p in plans])
         return
-    found = verb(source, layers=asked, seeds=seeds, judging=judging, executor=executor, workspace=workspace, progress=Progress(quiet=out.silent), **choices)
+    progress = Progress(quiet=out.silent)
+    found = verb(source, layers=asked, seeds=seeds, family=name, judging=judging, executor=executor, workspace=workspace, progress=progress, **choices)
     if not out.data(msgspec.to_builtins(found), found.sentence):
         rows = []
         for p in found.places:
