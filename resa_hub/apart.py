@@ -15,13 +15,16 @@ CHOOSING = "choosing"
 """Purpose of an evaluation that compared layers, checkpoints or settings."""
 
 
-def chosen_on(adapter: Adapter, benchmark: str, split: str, splits: Sequence[str]) -> tuple[str, bool]:
+def chosen_on(adapter: Adapter, benchmark: str, split: str, splits: Sequence[str], draw: int = 0) -> tuple[str, bool]:
     """(what was chosen on problems of this evaluation, as a sentence; whether it was this very split). Empty when nothing was.
 
-    Evaluations that were made for choosing lie beside the adapter with that purpose. Splits `dev` and `test` share no problem, `full` holds both.
+    Evaluations that were made for choosing lie beside the adapter with that purpose. Splits `dev` and `test` share no problem, `full` holds both;
+    another draw of a generated benchmark, which has no `full`, holds other problems.
     """
     for found in kept(adapter):
         if found.get("purpose") != CHOOSING or found.get("benchmark") != benchmark:
+            continue
+        if "full" not in splits and found.get("draw", 0) != draw:
             continue
         before = str(found.get("split"))
         if before == split:

@@ -262,7 +262,7 @@ def _apart(made: Plan, result: Evaluation, home: Workspace) -> Evaluation:
     from . import apart
 
     adapter, split = made.adapters[result.adapter][0], made.settings.split or ""
-    note, same = apart.chosen_on(adapter, made.benchmark.name, split, made.benchmark.splits)
+    note, same = apart.chosen_on(adapter, made.benchmark.name, split, made.benchmark.splits, made.settings.draw)
     shared = apart.overlaps(adapter, made.problems, home.registry)
     purpose = apart.CHOOSING if same else made.settings.purpose  # once chosen on, these problems stay marked
     return msgspec.structs.replace(result, purpose=purpose, overlaps=shared, notes=[*result.notes, *([note] if note else []), *(o.sentence for o in shared)])

@@ -61,3 +61,6 @@ def test_what_was_chosen_on_is_remembered(workspace: Path) -> None:
     assert "these very problems" in same[0] and "--split test" in same[0] and same[1]
     assert "a part of these" in part[0] and not part[1]
     assert apart.chosen_on(adapter, "math500", "test", splits) == ("", False) == apart.chosen_on(adapter, "aime24", "dev", splits)
+    generated = ("test", "dev", "train")
+    (adapter.folder / "evals/tiny-r1--tiny-chain--dev.json").write_text(json.dumps(told | {"benchmark": "tiny-chain"}))
+    assert apart.chosen_on(adapter, "tiny-chain", "dev", generated, 0)[1] and apart.chosen_on(adapter, "tiny-chain", "dev", generated, 1) == ("", False)
