@@ -116,7 +116,7 @@ def planned(
     untouched = not source and not any(value for key, value in choices.items() if key != "recipe")
     found = {}
     for layer in layers:
-        own = choices | {"layer": layer}
+        own: dict[str, Any] = choices | {"layer": layer}
         if untouched and layer in known:
             own = {"recipe": f"{family}{layer}", "name": f"{family}{layer}"}
         begin = plan(source, registry=registry, **own).recipe.seed if first is None else first
