@@ -38,7 +38,7 @@ class Imported(msgspec.Struct, frozen=True):
 
 
 class External(msgspec.Struct, frozen=True):
-    """An evaluation whose samples another tool drew and graded, as it is kept beside an adapter: the fields of `evaluate.Evaluation` that are known then."""
+    """An evaluation whose samples another tool drew and graded, as it is kept beside an adapter: the fields of `document.Evaluation` that are known then."""
 
     adapter: str
     content_hash: str

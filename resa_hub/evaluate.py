@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -20,8 +20,8 @@ from .errors import NotFound, Usage
 from .evaluation import arms as planning
 from .evaluation import judgement
 from .evaluation.arms import BASE, MADE, PROMPT, SOURCE, USUAL, Arm
+from .evaluation.document import ArmResult, Contrast, Evaluation
 from .evaluation.judgement import Grades, Judged, Judgement
-from .evaluation.overlap import Overlap
 from .evaluation.samples import Key, Sample, SampleStore
 from .evaluation.statistics import Difference
 from .evaluation.verdict import Verdict, told
@@ -31,86 +31,6 @@ from .workspace import Workspace
 
 POWER = 2.80 / 1.96
 """From the half-width of a 95% interval to the effect that is seen in 80% of runs: z of .975 plus z of .80, over z of .975."""
-
-
-class ArmResult(msgspec.Struct, frozen=True):
-    """One row of the table; scores in percent."""
-
-    name: str
-    role: str
-    score: float
-    score_ci: tuple[float, float]
-    lenient: float
-    greedy: float | None
-    greedy_ci: tuple[float, float] | None
-    tokens: float
-    """Mean length of a completion."""
-    unfinished: float
-    """Share of completions cut by the budget, percent."""
-    prompts: str = ""
-    """sha256 over the token ids of all prompts: equal in all arms that are compared, but for prompt-only."""
-    samples: str = ""
-    """The set of its samples in the store of the workspace."""
-
-
-class Contrast(msgspec.Struct, frozen=True):
-    """Adapter minus an arm that the rule of the verdict does not use, in points, on new problems; uncorrected."""
-
-    against: str
-    role: str
-    value: float
-    low: float
-    high: float
-    p: float
-
-
-class Evaluation(msgspec.Struct, frozen=True):
-    """The judgement of one adapter on one target and benchmark. Scores in percent, gains in points, retained as a ratio."""
-
-    adapter: str
-    content_hash: str
-    target: str
-    target_revision: str
-    fit: str
-    benchmark: str
-    split: str
-    problems: int
-    samples: int
-    temperature: float
-    seed: int
-    verdict: str
-    sentence: str
-    gain: float
-    gain_ci: tuple[float, float]
-    gain_ci_same_problems: tuple[float, float] | None
-    p: float
-    retained: float | None
-    retained_ci: tuple[float, float] | None
-    source_gain: float | None
-    source_gain_ci: tuple[float, float] | None
-    base_over_source: float | None
-    adapter_over_source: float | None
-    margin: float
-    comparisons: list[dict[str, Any]]
-    arms: list[ArmResult]
-    created: str
-    seconds: float
-    draw: int = 0
-    top_p: float = 1.0
-    new_tokens: int = 0
-    engine: dict[str, str] = {}
-    """Name, version, device and dtype."""
-    fingerprint: str = ""
-    """sha256 over ids, questions and answers of the problems."""
-    detectable: float | None = None
-    """The difference from base that a run of this size shows with 80% power, points, on new problems: 2.80 standard errors of the gain."""
-    contrasts: list[Contrast] = []
-    purpose: str = "judging"
-    """choosing: layers, checkpoints or settings were compared on these problems, so that this adapter's gain on them is too high."""
-    overlaps: list[Overlap] = []
-    """Of each data set of the extraction with the problems."""
-    notes: list[str] = []
-    """What has to be known besides: arms that were left out, weaker pairing, damaged samples."""
 
 
 @dataclass(frozen=True)

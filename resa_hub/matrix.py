@@ -12,8 +12,9 @@ from .adapter.store import Adapter
 from .adapters import find
 from .attach import choose
 from .errors import NoEffect, NotFound, Usage
-from .evaluate import Evaluation, Settings, evaluate
+from .evaluate import Settings, evaluate
 from .evaluation import statistics
+from .evaluation.document import Evaluation
 from .executors import run
 from .progress import Progress
 from .recipe import canonical_digest

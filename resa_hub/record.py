@@ -13,7 +13,7 @@ from .errors import Integrity, NotFound
 
 if TYPE_CHECKING:
     from .bridge import External
-    from .evaluate import Evaluation
+    from .evaluation.document import Evaluation
 
 
 PLOT = ".png"

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from .errors import Usage
-from .evaluate import Evaluation, Settings, answers, evaluate
+from .evaluate import Settings, answers, evaluate
+from .evaluation.document import Evaluation
 from .executors import run
 from .extract import extract, prepare
 from .plan import Plan, plan

@@ -18,7 +18,8 @@ from resa_hub.benchmarks.base import Problem
 from resa_hub.cli.app import run as command
 from resa_hub.collect import Engines
 from resa_hub.errors import DoesNotFit, NoEffect, NotFound, RunFailed, Usage
-from resa_hub.evaluate import Evaluation, Settings, evaluate, plan
+from resa_hub.evaluate import Settings, evaluate, plan
+from resa_hub.evaluation.document import Evaluation
 from resa_hub.evaluation.samples import SampleStore
 from resa_hub.progress import Progress
 from resa_hub.record import kept

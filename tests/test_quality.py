@@ -2,7 +2,8 @@
 
 import pytest
 
-from resa_hub.evaluate import Evaluation, Settings, evaluate
+from resa_hub.evaluate import Settings, evaluate
+from resa_hub.evaluation.document import Evaluation
 from resa_hub.extract import extract
 from resa_hub.progress import Progress
 

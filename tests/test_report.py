@@ -137,7 +137,7 @@ def test_plot_is_a_small_picture_whatever_the_names() -> None:
 
 
 def test_verdict_is_kept_with_its_plot_and_shown_on_the_card(example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from resa_hub.evaluate import Evaluation
+    from resa_hub.evaluation.document import Evaluation
 
     adapter = Store(example / "adapters").get(AdapterRef(NAME))
     (adapter.folder / "evals/strange.json").write_text(json.dumps({"verdict": "x", "sentence": "x", "target": "t", "benchmark": "b", "split": "s"}))

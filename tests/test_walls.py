@@ -81,7 +81,7 @@ INSIDE_FUNCTIONS: dict[str, set[str]] = {
     "attach": {"engine"},
     "collect": {"engine", "workers"},
     "evaluate": {"record", "apart"},
-    "record": {"evaluate", "bridge", "evaluation"},
+    "record": {"bridge", "evaluation"},
     "harness": {"record"},
     "adapters": {"attach", "engine"},
     "imports": {"engine"},
@@ -99,10 +99,6 @@ NARROW: dict[tuple[str, str], set[str]] = {
     ("engine", "evaluation"): {"evaluation.samples"},  # the type of a sample, nothing else
 }
 """Where a part may import a few modules of another only."""
-
-EXCEPTIONS = {
-    ("cli/verdicts.py", "evaluate"): "renders the verb's result; itself imported inside functions only",
-}
 
 
 class Import(NamedTuple):
@@ -155,7 +151,7 @@ def violations(source: str, path: str) -> list[str]:
                 broken.append(f"{where} at module level")
             continue
         other = found.module.partition(".")[0]
-        if other == part or (path, other) in EXCEPTIONS:
+        if other == part:
             continue
         allowed = may | (set() if found.top_level else INSIDE_FUNCTIONS.get(part, set()))
         if other not in allowed:
@@ -175,12 +171,6 @@ def test_every_part_of_the_house_has_its_walls() -> None:
 @pytest.mark.parametrize("path", FILES)
 def test_walls_hold(path: str) -> None:
     assert violations((PACKAGE / path).read_text(), path) == []
-
-
-def test_exceptions_are_needed() -> None:
-    """An exception that nothing uses any more has to go."""
-    for path, other in EXCEPTIONS:
-        assert any(found.ours and found.module.partition(".")[0] == other for found in imports((PACKAGE / path).read_text(), path)), (path, other)
 
 
 CAUGHT = [

@@ -1,18 +1,20 @@
 """Evaluations as text and as JSON."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..evaluate import Evaluation
 from .output import Output
 
+if TYPE_CHECKING:
+    from ..evaluation.document import Evaluation
 
-def document(result: Evaluation) -> dict[str, Any]:
+
+def document(result: "Evaluation") -> dict[str, Any]:
     return msgspec.to_builtins(result)
 
 
-def show(out: Output, result: Evaluation) -> None:
+def show(out: Output, result: "Evaluation") -> None:
     out.text(f"\n{result.adapter} on {result.target} ({result.fit}), {result.benchmark}: {result.problems} problems x {result.samples} samples")
     out.table(["arm", f"T={result.temperature:g} %", "95%", "lenient %", "greedy %", "tokens", "cut %"], [_row(arm) for arm in result.arms])
     out.text(f"verdict: {result.verdict.upper()}\n{result.sentence}")

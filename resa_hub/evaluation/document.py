@@ -1,0 +1,87 @@
+"""What an evaluation found, as it is kept beside the adapter, printed by `--json` and drawn by reports."""
+
+from typing import Any
+
+import msgspec
+
+from .overlap import Overlap
+
+
+class ArmResult(msgspec.Struct, frozen=True):
+    """One row of the table; scores in percent."""
+
+    name: str
+    role: str
+    score: float
+    score_ci: tuple[float, float]
+    lenient: float
+    greedy: float | None
+    greedy_ci: tuple[float, float] | None
+    tokens: float
+    """Mean length of a completion."""
+    unfinished: float
+    """Share of completions cut by the budget, percent."""
+    prompts: str = ""
+    """sha256 over the token ids of all prompts: equal in all arms that are compared, but for prompt-only."""
+    samples: str = ""
+    """The set of its samples in the store of the workspace."""
+
+
+class Contrast(msgspec.Struct, frozen=True):
+    """Adapter minus an arm that the rule of the verdict does not use, in points, on new problems; uncorrected."""
+
+    against: str
+    role: str
+    value: float
+    low: float
+    high: float
+    p: float
+
+
+class Evaluation(msgspec.Struct, frozen=True):
+    """The judgement of one adapter on one target and benchmark. Scores in percent, gains in points, retained as a ratio."""
+
+    adapter: str
+    content_hash: str
+    target: str
+    target_revision: str
+    fit: str
+    benchmark: str
+    split: str
+    problems: int
+    samples: int
+    temperature: float
+    seed: int
+    verdict: str
+    sentence: str
+    gain: float
+    gain_ci: tuple[float, float]
+    gain_ci_same_problems: tuple[float, float] | None
+    p: float
+    retained: float | None
+    retained_ci: tuple[float, float] | None
+    source_gain: float | None
+    source_gain_ci: tuple[float, float] | None
+    base_over_source: float | None
+    adapter_over_source: float | None
+    margin: float
+    comparisons: list[dict[str, Any]]
+    arms: list[ArmResult]
+    created: str
+    seconds: float
+    draw: int = 0
+    top_p: float = 1.0
+    new_tokens: int = 0
+    engine: dict[str, str] = {}
+    """Name, version, device and dtype."""
+    fingerprint: str = ""
+    """sha256 over ids, questions and answers of the problems."""
+    detectable: float | None = None
+    """The difference from base that a run of this size shows with 80% power, points, on new problems: 2.80 standard errors of the gain."""
+    contrasts: list[Contrast] = []
+    purpose: str = "judging"
+    """choosing: layers, checkpoints or settings were compared on these problems, so that this adapter's gain on them is too high."""
+    overlaps: list[Overlap] = []
+    """Of each data set of the extraction with the problems."""
+    notes: list[str] = []
+    """What has to be known besides: arms that were left out, weaker pairing, damaged samples."""
