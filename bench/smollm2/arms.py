@@ -14,7 +14,6 @@ class Arm:
     """Of everything: rollouts, SAE, LoRA."""
 
 
-OF_TARGET = "rollouts.source_share=0"
 WITH_SIBLING = ('rollouts.siblings=["smol-t2"]', "rollouts.student=writer", "rollouts.source_share=0.6")
 SAME_SAE = ("sae.mode=pretrained", "sae.origin=./adapters/features-s0/0.1.0/sae/layers.{layer}")
 """The SAE of the first arm: only the named thing differs from it."""
@@ -29,7 +28,6 @@ ARMS = (
     Arm("siblings-256", "feature-diff", (*SAME_SAE, *WITH_SIBLING, WIDE)),
     Arm("pca", "pca-diff", ("scale=1",)),
     Arm("sae-tuning", "sae-tuning"),
-    Arm("of-target-256", "feature-diff", (*SAME_SAE, OF_TARGET, WIDE)),
 )
 """64 features; the upper bound (the source's logits); three seeds of 256 features; the control of which features; one LoRA that has to serve target and
-helper at once; the difference without an SAE, in 64 directions; the paper's method; and rollouts that the target wrote in place of the source."""
+helper at once; the difference without an SAE, in 64 directions; and the paper's method."""
