@@ -34,17 +34,17 @@ def run(
             evaluations.append(steps.once(f"eval {arm.name} on {target}", lambda arm=arm, target=target: _evaluate(steps, size, arm, target)))
             _write(home, steps, evaluations)
     if evaluations:
-        _write(home, steps, evaluations, _forced(steps, size, home))
+        _write(home, steps, evaluations, _forced(steps, size, home, arms[0].name))
     return evaluations
 
 
-def _forced(steps: Steps, size: Size, home: Path) -> dict[str, dict[str, float]]:
+def _forced(steps: Steps, size: Size, home: Path, first: str) -> dict[str, dict[str, float]]:
     """Arithmetic alone: target, source, sibling, and both with the first adapter on them."""
     asked = list(islice(task.problems("test", DATA_SEED), size.forced))
-    source, adapter = home / "models" / SOURCE, home / "adapters/features-256/0.1.0"
+    source, adapter = home / "models" / SOURCE, home / "adapters" / first / "0.1.0"
     cases = {
         f"{name} + {what}" if what else name: (name, folder)
-        for name in (TARGET, SIBLING) for what, folder in (("", None), (SOURCE, source), ("features-256", adapter))
+        for name in (TARGET, SIBLING) for what, folder in (("", None), (SOURCE, source), (first, adapter))
     }  # fmt: skip
     return {label: steps.once(f"forced {label}", lambda n=name, f=folder: forced.accuracy(files(n), f, asked)) for label, (name, folder) in cases.items()}
 
