@@ -14,6 +14,7 @@ import torch
 
 from resa_hub.adapter.files import CARD, CONFIG, MANIFEST, WEIGHTS, walk
 from resa_hub.adapter.store import Adapter, Store
+from resa_hub.adapter.tree import tree
 from resa_hub.adapter.verify import verify
 from resa_hub.errors import DoesNotFit, HubError, NoEffect, NotFound, RunFailed, Usage
 from resa_hub.extract import extract
@@ -273,3 +274,10 @@ def test_a_store_that_cannot_be_written_is_said_at_once(tmp_path: Path) -> None:
     (tmp_path / "adapters").write_text("a file, not a folder")
     with pytest.raises(RunFailed, match="cannot write"):
         quick(tmp_path)
+
+
+def test_show_draws_what_an_adapter_was_made_from(made: Adapter) -> None:
+    first, *rest = tree(made.manifest)
+    assert first == made.manifest.reference and rest[-1].startswith("└─ data")
+    assert any("target" in line and made.manifest.base.id in line for line in rest)
+    assert any(line.startswith("│  └─ its LoRA") and made.manifest.parents[0][:19] in line for line in rest)

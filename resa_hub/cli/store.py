@@ -53,7 +53,9 @@ def show(
     """What an adapter is and from what it was made."""
     import msgspec
 
+    from ..adapter.files import SAE
     from ..adapter.quality import figures
+    from ..adapter.tree import tree
     from ..adapters import find
     from ..published import compare
     from ..record import kept
@@ -67,11 +69,13 @@ def show(
     document = msgspec.to_builtins(m) | {"folder": str(adapter.folder), "evals": evaluations}
     if out.data(document | ({"published": msgspec.to_builtins(claimed)} if claimed else {}), m.content_hash):
         return
-    data = "; ".join(f"{role}: {d.name} ({d.rows:,} rows)" for role, d in m.data.items())
+    sizes = {what: sum(entry.size for entry in m.files if entry.path.startswith(SAE) == is_sae) for what, is_sae in (("LoRA", False), ("SAE", True))}
     pairs = [
         ("adapter", m.reference), ("identity", m.content_hash), ("versions", ", ".join(home.store.versions(m.name))), ("folder", str(adapter.folder)),
-        ("made by", f"{m.method} at {m.hookpoint}, seed {m.seed}, {m.run.created}"), ("source", m.source), ("base", f"{m.base.id} at {m.base.revision}"),
-        ("data", data), ("effect", f"KL {m.probe.kl:.4g} nats a token on its own base" if m.probe else "not known: its base was not at hand"),
+        ("made by", f"{m.method} at {m.hookpoint}, seed {m.seed}, {m.run.created}"),
+        *(("" if number else "lineage", branch) for number, branch in enumerate(tree(m))),
+        ("sizes", ", ".join(f"{what} {size:,} bytes" for what, size in sizes.items() if size)),
+        ("effect", f"KL {m.probe.kl:.4g} nats a token on its own base" if m.probe else "not known: its base was not at hand"),
         ("took", f"{m.run.seconds:.0f} s, {m.run.tokens:,} tokens, {m.run.hardware}"),
     ]  # fmt: skip
     if m.sae:
