@@ -147,6 +147,14 @@ def test_push_and_pull_through_the_workspaces_remote(home: Path, capsys: pytest.
     assert out(capsys, "list", "-q", "--workspace", "friend") == "demo-2@0.1.0\n"
 
 
+def test_list_takes_filters(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    everything = out(capsys, "list", "-q")
+    found = json.loads(out(capsys, "list", "--json"))["adapters"][0]
+    assert out(capsys, "list", "-q", "--base", found["base"], "--method", found["method"]) == everything
+    for wrong in (("--base", "nobody/nothing"), ("--method", "sft"), ("--verdict", "transferred")):
+        assert json.loads(out(capsys, "list", "--json", *wrong))["adapters"] == []
+
+
 def test_verify_names_the_file_that_was_changed(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights = home / "adapters/demo-1/0.1.0" / WEIGHTS
     content = bytearray(weights.read_bytes())

@@ -8,6 +8,9 @@ from .output import Output
 
 def list_(
     target: Annotated[str | None, Option("--target", help="Also say how each fits this model.")] = None,
+    base: Annotated[str | None, Option("--base", help="Only those made on this base: a name of the registry or an id.")] = None,
+    method: Annotated[str | None, Option("--method", help="Only those made by this method.")] = None,
+    verdict: Annotated[str | None, Option("--verdict", help="Only those with this verdict on any target.")] = None,
     workspace: options.Workspace = None,
     out: options.Out = Output(),
 ) -> None:
@@ -16,6 +19,15 @@ def list_(
 
     home = Workspace.find(workspace)
     good, bad = home.store.readable()
+    if base:
+        wanted = home.registry.model(base).base.id if base in home.registry.entries["models"] else base
+        good = [adapter for adapter in good if adapter.manifest.base.id == wanted]
+    if method:
+        good = [adapter for adapter in good if adapter.manifest.method == method]
+    if verdict:
+        from ..record import kept
+
+        good = [adapter for adapter in good if any(said["verdict"] == verdict for said in kept(adapter))]
     fits = _fits(home, target) if target else {}
     rows = [_row(adapter, fits) for adapter in good]
     document = {"adapters": rows, "unreadable": [{"adapter": name, "reason": error.message} for name, error in bad]}
@@ -23,7 +35,9 @@ def list_(
         if rows:
             out.table([key for key in rows[0] if key != "content_hash"], [[str(v) for key, v in row.items() if key != "content_hash"] for row in rows])
         else:
-            out.hint(f"no adapters in {home.store.root}: make one with `resa-hub extract`, fetch one with `resa-hub pull`")
+            filtered = base or method or verdict
+            next_step = "leave a filter out" if filtered else "make one with `resa-hub extract`, fetch one with `resa-hub pull`"
+            out.hint(f"no {'such ' if filtered else ''}adapters in {home.store.root}: {next_step}")
     for name, error in bad:
         out.hint(f"unreadable: {name}: {error.message}")
 
