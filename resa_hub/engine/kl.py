@@ -1,6 +1,6 @@
 """KL between two next-token distributions from their final states, in chunks of positions: no [tokens, vocabulary] tensor ever exists."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import torch
@@ -10,72 +10,85 @@ from torch import Tensor
 Head = Callable[[Tensor], Tensor]
 Direction = Literal["teacher-student", "student-teacher"]
 CHUNK = 192
-"""Positions at a time: 192 x 151,936 float32 logits are 117 MB, and five such tensors live at once."""
-
-
-class _KL(torch.autograd.Function):
-    """The softmaxes are made once and the gradient is p_student - p_teacher (the other way round: p_student (log p_student - log p_teacher - KL)), times the
-    weight. The products stand in the order in which autograd would take them, so the bits are those of the plain algorithm."""
-
-    @staticmethod
-    def forward(ctx, teacher, student, direction: Direction):  # pyright: ignore[reportIncompatibleMethodOverride]
-        known, own = torch.log_softmax(teacher, -1), torch.log_softmax(student, -1)
-        ctx.direction = direction
-        if direction == "teacher-student":
-            probability = known.exp()
-            ctx.save_for_backward(own, probability)
-            return known.sub_(own).mul_(probability).sum(-1)
-        difference = torch.sub(own, known, out=known)
-        ctx.save_for_backward(own, difference)
-        return (own.exp().mul_(difference)).sum(-1)
-
-    @staticmethod
-    def backward(ctx, grad):  # pyright: ignore[reportIncompatibleMethodOverride]
-        own, other = ctx.saved_tensors
-        weight = grad.unsqueeze(-1)
-        if ctx.direction == "teacher-student":
-            by_log = (other * weight).neg_()
-        else:
-            probability = own.exp()
-            by_log = (other * weight).mul_(probability).add_(probability.mul_(weight))
-        return None, torch.ops.aten._log_softmax_backward_data(by_log, own, -1, own.dtype), None
+"""Positions at a time: 192 x 151,936 float32 logits are 117 MB, and four such tensors live at once."""
+BLOCK = 1 << 17
+"""Entries of a chunk whose softmaxes are made at a time on a CPU: they pass through its cache once, not a dozen times through memory."""
 
 
 def kl(teacher: Float[Tensor, "n vocab"], student: Float[Tensor, "n vocab"], direction: Direction) -> Float[Tensor, " n"]:
-    """KL(teacher || student), or the other way round, from logits, in nats; differentiable by `student` only."""
-    return _KL.apply(teacher, student, direction)  # pyright: ignore[reportReturnType]
+    """KL(teacher || student), or the other way round, from logits, in nats; without gradient."""
+    with torch.no_grad():
+        return torch.cat([_block(*pair, direction)[0] for pair in _blocks(teacher, student)])
 
 
-PerPosition = Callable[[Tensor, slice], Tensor]
-"""(the student's states of some positions, which they are) -> the loss of each."""
+def kl_and_gradient(
+    teacher: Float[Tensor, "n vocab"], student: Float[Tensor, "n vocab"], weight: Float[Tensor, " n"], direction: Direction
+) -> tuple[Float[Tensor, " n"], Float[Tensor, "n vocab"]]:
+    """(KL of every position, gradient of sum_i weight_i KL_i by the student's logits). The gradient is p_student - p_teacher (the other way round:
+    p_student (log p_student - log p_teacher - KL)), times the weight.
+
+    The products stand in the order in which autograd would take them, so the bits are those of the plain algorithm.
+    """
+    values, gradient = torch.empty_like(weight), torch.empty_like(student)
+    with torch.no_grad():
+        for theirs, logits, weights, value, made in _blocks(teacher, student, weight.unsqueeze(-1), values, gradient):
+            value[:], own, other = _block(theirs, logits, direction)
+            if direction == "teacher-student":
+                by_log = other.mul_(weights).neg_()
+            else:
+                probability = own.exp()
+                by_log = other.mul_(weights).mul_(probability).add_(probability.mul_(weights))
+            torch.ops.aten._log_softmax_backward_data.out(by_log, own, -1, own.dtype, out=made)
+    return values, gradient
+
+
+def _blocks(logits: Float[Tensor, "n vocab"], *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """These tensors some rows at a time."""
+    rows = max(1, BLOCK // logits.shape[1] if logits.device.type == "cpu" else len(logits))
+    return zip(*(x.split(rows) for x in (logits, *others)), strict=True)
+
+
+def _block(teacher: Tensor, student: Tensor, direction: Direction) -> tuple[Tensor, Tensor, Tensor]:
+    """(KL [n], log p_student, what its gradient needs: p_teacher, or the difference of the logarithms)."""
+    known, own = torch.log_softmax(teacher, -1), torch.log_softmax(student, -1)
+    if direction == "teacher-student":
+        probability = known.exp()
+        return known.sub_(own).mul_(probability).sum(-1), own, probability
+    difference = torch.sub(own, known, out=known)
+    return own.exp().mul_(difference).sum(-1), own, difference
+
+
+Measure = Callable[[Tensor, slice, Tensor], tuple[Tensor, Tensor]]
+"""(the student's logits of some positions, which they are, their weights) -> (the loss of each, gradient of the weighted sum by the logits)."""
 
 
 class _Chunked(torch.autograd.Function):
     """The head is frozen, so the gradient by the student's state is all that is needed: it is made chunk by chunk in the forward pass."""
 
     @staticmethod
-    def forward(ctx, student, weight, per_position: PerPosition):  # pyright: ignore[reportIncompatibleMethodOverride]
+    def forward(ctx, student, weight, head: Head, measure: Measure):  # pyright: ignore[reportIncompatibleMethodOverride]
         gradient = torch.empty_like(student)
         total = torch.zeros((), dtype=torch.float32, device=student.device)
         for start in range(0, len(student), CHUNK):
             part = slice(start, start + CHUNK)
             with torch.enable_grad():
                 state = student[part].detach().requires_grad_(True)
-                loss = (per_position(state, part) * weight[part]).sum()
-            (gradient[part],) = torch.autograd.grad(loss, state)
-            total += loss.detach()
+                logits = head(state)
+            losses, by_logits = measure(logits.detach(), part, weight[part])
+            (gradient[part],) = torch.autograd.grad(logits, state, by_logits)
+            total += (losses * weight[part]).sum()
         ctx.save_for_backward(gradient)
         return total
 
     @staticmethod
     def backward(ctx, grad):  # pyright: ignore[reportIncompatibleMethodOverride]
         (gradient,) = ctx.saved_tensors
-        return gradient * grad, None, None
+        return gradient * grad, None, None, None
 
 
-def chunked(student: Float[Tensor, "n width"], weight: Float[Tensor, " n"], per_position: PerPosition) -> Float[Tensor, ""]:
+def chunked(student: Float[Tensor, "n width"], weight: Float[Tensor, " n"], head: Head, measure: Measure) -> Float[Tensor, ""]:
     """sum_i weight_i loss_i; differentiable by `student` only."""
-    return _Chunked.apply(student, weight, per_position)  # pyright: ignore[reportReturnType]
+    return _Chunked.apply(student, weight, head, measure)  # pyright: ignore[reportReturnType]
 
 
 def chunked_kl(
@@ -90,9 +103,9 @@ def chunked_kl(
     kept = weight.flatten() > 0
     own, other = (x.flatten(0, -2)[kept] for x in (student, teacher))
 
-    def per_position(state: Tensor, part: slice) -> Tensor:
+    def measure(logits: Tensor, part: slice, weights: Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
             target = teacher_head(other[part])
-        return kl(target, student_head(state), direction)
+        return kl_and_gradient(target, logits, weights, direction)
 
-    return chunked(own, weight.flatten()[kept], per_position)
+    return chunked(own, weight.flatten()[kept], student_head, measure)

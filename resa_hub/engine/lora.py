@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from ..adapter.files import CONFIG, WEIGHTS
 from ..errors import DoesNotFit, NoEffect, Usage
 from ..recipe import ALL_LINEAR, LoraSettings
+from .branch import quicken
 from .split import decoder_layers
 
 State = dict[str, Tensor]
@@ -69,7 +70,7 @@ def share_lora(peft: PeftModel, model: PreTrainedModel, settings: LoraSettings) 
     for name, module in other.named_modules():
         if isinstance(module, torch.nn.Linear) and (".lora_A." in name or ".lora_B." in name):
             module.weight = ours[name].weight  # pyright: ignore[reportAttributeAccessIssue]
-    return other
+    return quicken(other)
 
 
 def state_of(peft: PeftModel, adapter: str = "default") -> State:

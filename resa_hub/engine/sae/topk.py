@@ -50,8 +50,9 @@ def active(
         weights, x = w_enc.bfloat16(), x.bfloat16()
         if x.device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
             weights, x = weights.float(), x.float()  # without such instructions it would take 5 to 70 times as long as in float32
-    rows = max(CPU_ROWS, x.shape[1] // 3) if x.device.type == "cpu" else max(1, OTHER_ENTRIES // w_enc.shape[1])
-    parts = [_largest((part @ weights).float().add_(b_enc) if low else torch.addmm(b_enc, part, weights), k) for part in x.split(rows)]
+    rows = max(CPU_ROWS, x.shape[1] // 2) if x.device.type == "cpu" else max(1, OTHER_ENTRIES // w_enc.shape[1])
+    made = torch.empty(min(rows, len(x)), w_enc.shape[1], dtype=weights.dtype, device=x.device)  # the same memory for all parts
+    parts = [_largest(torch.mm(part, weights, out=made[: len(part)]).float().add_(b_enc), k) for part in x.split(rows)]
     values, indices = (torch.cat(part) for part in zip(*parts, strict=True))
     return values, indices
 
@@ -119,7 +120,7 @@ class SparseTopKTrainingSAE(TopKTrainingSAE):
             return super().training_forward_pass(step_input)  # the auxiliary loss needs every pre-activation
         x = step_input.sae_in
         out, values, indices = reconstructed(self, x)
-        loss = (out - x).pow(2).sum(-1).mean()
+        loss = functional.mse_loss(out, x, reduction="sum") / len(x)
         places = torch.stack([torch.arange(len(x), device=x.device).repeat_interleave(self.cfg.k), indices.flatten()])
         acts = torch.sparse_coo_tensor(places, values.flatten(), (len(x), self.cfg.d_sae), check_invariants=False)
         return TrainStepOutput(sae_in=x, sae_out=out, feature_acts=acts, hidden_pre=acts, loss=loss, losses={"mse_loss": loss})

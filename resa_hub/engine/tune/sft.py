@@ -53,6 +53,13 @@ def next_token(model: PreTrainedModel, own_head: Head) -> Loss:
         state, weight = final_state(model, ids).flatten(0, 1), example.weight.to(model.device).flatten()
         kept = weight > 0
         wanted = following[kept]
-        return chunked(state[kept], weight[kept], lambda part, places: functional.cross_entropy(own_head(part), wanted[places], reduction="none"))
+
+        def measure(logits: Tensor, part: slice, weights: Tensor) -> tuple[Tensor, Tensor]:
+            with torch.enable_grad():
+                leaf = logits.requires_grad_(True)
+                losses = functional.cross_entropy(leaf, wanted[part], reduction="none")
+            return losses.detach(), torch.autograd.grad((losses * weights).sum(), leaf)[0]
+
+        return chunked(state[kept], weight[kept], own_head, measure)
 
     return loss

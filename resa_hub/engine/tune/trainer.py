@@ -11,6 +11,7 @@ from torch import Tensor
 from ...errors import NoEffect, RunFailed
 from ...progress import Progress
 from ...recipe import Training
+from ..branch import quicken
 from ..cost import Ledger
 from ..crew import Crew
 from ..kl import Head, chunked_kl
@@ -56,7 +57,7 @@ def fit(
     """
     ledger = ledger or Ledger()
     run = _Run(student, settings, settings.epochs * len(examples), ledger.crew)
-    student.train()
+    quicken(student).train()
     with torch.random.fork_rng(), ledger.stage(STATE):
         torch.manual_seed(seed + ledger.crew.rank)  # dropout: no two processes share a mask
         if run.restore(ledger.load(state)):
@@ -84,7 +85,7 @@ class _Run:
         """Of the last step, all processes together."""
         self.losses: list[float] = []
         self.parameters = {name: p for name, p in student.named_parameters() if p.requires_grad}
-        self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=settings.learning_rate)
+        self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=settings.learning_rate, foreach=True)  # half the time, the same bits
 
     def nothing(self) -> Tensor:
         """The loss of a process that has no row of this batch."""
