@@ -16,7 +16,7 @@ from resa_hub.progress import Progress
 from tests.models import random_model
 
 SMALL = workspace.Size(sloppy=24, clean=24, train=24, dev=8, test=10, rollouts=16, latents=32, k=4, sae_steps=3, epochs=1, layer=1, samples=1, forced=4)
-ARMS = (Arm("features-s0", "feature-diff", ("features=4",)),)
+ARMS = (Arm("features-s0", "feature-diff", ("features=4",)), Arm("logits", "logit-distill"), Arm("sae-tuning", "sae-tuning"))
 
 
 def tiny(folder: Path) -> None:
@@ -49,9 +49,9 @@ def test_chains_are_right_and_splits_do_not_overlap() -> None:
 @pytest.mark.slow
 def test_the_whole_experiment_runs_and_is_not_run_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
-    found = experiment.run(tmp_path, SMALL, Progress(quiet=True), arms=ARMS, base=tiny)
+    found = experiment.run(tmp_path, SMALL, Progress(quiet=True), arms=ARMS, base=tiny, jobs=2)
     assert [(e["adapter"], e["target"], e["fit"]) for e in found] == [
-        ("features-s0@0.1.0", workspace.TARGET, "exact"), ("features-s0@0.1.0", workspace.SIBLING, "kin"),
+        (f"{arm.name}@0.1.0", target, fit) for arm in ARMS for target, fit in ((workspace.TARGET, "exact"), (workspace.SIBLING, "kin"))
     ]  # fmt: skip
     assert [c["against"] for c in found[0]["comparisons"]] == ["base", "random-1"]
     assert (tmp_path / "results.md").read_text().count("| features-s0 |") == 2

@@ -1,6 +1,8 @@
 """build -> extract -> attach -> eval -> results.md, each step once, through the product's own commands."""
 
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,21 +23,40 @@ def run(
     only_build: bool = False,
     arms: Sequence[Arm] = ARMS,
     base: Callable[[Path], None] = pretrained,
+    jobs: int = 1,
 ) -> list[dict[str, Any]]:
-    """All evaluations; the tables are in `results.md` of the workspace as far as it got. base: writes the model that all others stand on."""
+    """All evaluations; the tables are in `results.md` of the workspace as far as it got.
+
+    base: writes the model that all others stand on. jobs: arms at work at the same time, once the first, whose SAE and answers others use, is judged.
+    """
     steps = Steps(home)
     build(steps, size, progress, base)
-    evaluations: list[dict[str, Any]] = []
-    for arm in () if only_build else arms:
-        steps.once(f"extract {arm.name}", lambda arm=arm: _extract(steps, size, arm))
+    if only_build or not arms:
+        return []
+    first, *others = arms
+    found = {first.name: _judged(steps, size, first, attach=True)}
+    if jobs > 1:
+        steps.environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // jobs))
+    with ThreadPoolExecutor(jobs) as pool:
+        running = {pool.submit(_judged, steps, size, arm): arm.name for arm in others}
+        for done in as_completed(running):
+            found[running[done]] = done.result()
+            _write(home, steps, _in_order(arms, found))
+    _write(home, steps, _in_order(arms, found), _forced(steps, size, home, first.name))
+    return _in_order(arms, found)
+
+
+def _in_order(arms: Sequence[Arm], found: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    return [evaluation for arm in arms for evaluation in found.get(arm.name, [])]
+
+
+def _judged(steps: Steps, size: Size, arm: Arm, *, attach: bool = False) -> list[dict[str, Any]]:
+    """One arm, extracted and judged on target and sibling."""
+    steps.once(f"extract {arm.name}", lambda: _extract(steps, size, arm))
+    if attach:
         for target in (TARGET, SIBLING):
-            if arm == arms[0]:
-                steps.once(f"attach {arm.name} to {target}", lambda arm=arm, target=target: steps.command("attach", arm.name, "--target", target))
-            evaluations.append(steps.once(f"eval {arm.name} on {target}", lambda arm=arm, target=target: _evaluate(steps, size, arm, target)))
-            _write(home, steps, evaluations)
-    if evaluations:
-        _write(home, steps, evaluations, _forced(steps, size, home, arms[0].name))
-    return evaluations
+            steps.once(f"attach {arm.name} to {target}", lambda target=target: steps.command("attach", arm.name, "--target", target))
+    return [steps.once(f"eval {arm.name} on {target}", lambda target=target: _evaluate(steps, size, arm, target)) for target in (TARGET, SIBLING)]
 
 
 def _forced(steps: Steps, size: Size, home: Path, first: str) -> dict[str, dict[str, float]]:
