@@ -12,6 +12,7 @@ import msgspec
 
 from . import logs
 from .errors import Usage
+from .evaluation.document import External
 from .evaluation.statistics import Interval, average
 from .evaluation.verdict import AdapterArm, Verdict, judge, told
 
@@ -37,49 +38,6 @@ class Imported(msgspec.Struct, frozen=True):
     notes: list[str]
 
 
-class External(msgspec.Struct, frozen=True):
-    """An evaluation whose samples another tool drew and graded, as it is kept beside an adapter: the fields of `document.Evaluation` that are known then."""
-
-    adapter: str
-    content_hash: str
-    target: str
-    target_revision: str
-    fit: str
-    benchmark: str
-    """The tool's task."""
-    split: str
-    """The tool's name: its problems are of no split of ours."""
-    harness: str
-    """The tool with its version."""
-    engine: dict[str, str]
-    seed: int
-    new_tokens: int | None
-    """Budget of an answer where it was asked for; None: the task's own."""
-    problems: int
-    samples: int
-    verdict: str
-    sentence: str
-    gain: float
-    gain_ci: tuple[float, float]
-    gain_ci_same_problems: tuple[float, float] | None
-    p: float
-    retained: float | None
-    retained_ci: tuple[float, float] | None
-    source_gain: float | None
-    source_gain_ci: tuple[float, float] | None
-    base_over_source: float | None
-    adapter_over_source: float | None
-    margin: float
-    comparisons: list[dict[str, Any]]
-    arms: list[dict[str, Any]]
-    notes: list[str]
-    created: str
-    temperature: float | None = None
-    """The task's own, or the model's."""
-    draw: int = 0
-    purpose: str = "judging"
-
-
 def external(found: Imported, **about: Any) -> External:
     """The document of a verdict on logs; about: what the logs do not tell. Scores in percent; lengths and what was cut are not known."""
     unknown = dict.fromkeys(("lenient", "tokens", "unfinished"))
@@ -89,7 +47,9 @@ def external(found: Imported, **about: Any) -> External:
         for arm in found.arms
     ]  # fmt: skip
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    return External(**about, problems=found.problems, samples=found.samples, arms=arms, notes=found.notes, created=created, **told(found.verdict))
+    return External(
+        **about, problems=found.problems, samples=found.samples, temperature=None, arms=arms, notes=found.notes, created=created, **told(found.verdict)
+    )
 
 
 def _full(name: str, adapter: str) -> str:

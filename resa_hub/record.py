@@ -12,8 +12,7 @@ from .adapter.store import Adapter, Store
 from .errors import Integrity, NotFound
 
 if TYPE_CHECKING:
-    from .bridge import External
-    from .evaluation.document import Evaluation
+    from .evaluation.document import Evaluation, External
 
 
 PLOT = ".png"

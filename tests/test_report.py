@@ -13,6 +13,7 @@ from resa_hub.adapter.store import Adapter, Store
 from resa_hub.adapter.verify import verify
 from resa_hub.cli.app import run
 from resa_hub.errors import HubError, Integrity, NotFound, Usage
+from resa_hub.evaluation.document import Evaluation
 from resa_hub.evaluation.report import data, markdown, observe, plot
 from resa_hub.evaluation.report.charts import scale
 from resa_hub.evaluation.report.observe import Graded
@@ -33,6 +34,13 @@ def example(tmp_path: Path) -> Path:
     """A workspace that holds a copy of the committed adapter."""
     shutil.copytree(ROOT / "adapters", tmp_path / "adapters")
     return tmp_path
+
+
+@pytest.mark.parametrize("target", ["tiny-r1", "tiny-r1b"])
+def test_committed_documents_load_and_their_keys_keep_their_order(target: str) -> None:
+    old = raw(target)
+    now = json.loads(msgspec.json.encode(msgspec.convert(old, Evaluation)))
+    assert list(now)[: len(old)] == list(old) and {key: value for key, value in now.items() if key in old and key != "arms"} | {"arms": old["arms"]} == old
 
 
 def test_flips_lengths_and_format_are_counted() -> None:

@@ -81,7 +81,7 @@ INSIDE_FUNCTIONS: dict[str, set[str]] = {
     "attach": {"engine"},
     "collect": {"engine", "workers"},
     "evaluate": {"record", "apart"},
-    "record": {"bridge", "evaluation"},
+    "record": {"evaluation"},
     "harness": {"record"},
     "adapters": {"attach", "engine"},
     "imports": {"engine"},

@@ -1,10 +1,13 @@
 """What an evaluation found, as it is kept beside the adapter, printed by `--json` and drawn by reports."""
 
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from .overlap import Overlap
+
+Temperature = TypeVar("Temperature", float, float | None)
+Arm = TypeVar("Arm")
 
 
 class ArmResult(msgspec.Struct, frozen=True):
@@ -38,8 +41,8 @@ class Contrast(msgspec.Struct, frozen=True):
     p: float
 
 
-class Evaluation(msgspec.Struct, frozen=True):
-    """The judgement of one adapter on one target and benchmark. Scores in percent, gains in points, retained as a ratio."""
+class Outcome(msgspec.Struct, Generic[Temperature, Arm], frozen=True):
+    """Which adapter was judged on which problems, and the verdict, whoever drew the samples. Scores in percent, gains in points, retained as a ratio."""
 
     adapter: str
     content_hash: str
@@ -50,7 +53,7 @@ class Evaluation(msgspec.Struct, frozen=True):
     split: str
     problems: int
     samples: int
-    temperature: float
+    temperature: Temperature
     seed: int
     verdict: str
     sentence: str
@@ -66,8 +69,13 @@ class Evaluation(msgspec.Struct, frozen=True):
     adapter_over_source: float | None
     margin: float
     comparisons: list[dict[str, Any]]
-    arms: list[ArmResult]
+    arms: list[Arm]
     created: str
+
+
+class Evaluation(Outcome[float, ArmResult], frozen=True):
+    """The judgement of one adapter on one target and benchmark."""
+
     seconds: float
     draw: int = 0
     top_p: float = 1.0
@@ -85,3 +93,17 @@ class Evaluation(msgspec.Struct, frozen=True):
     """Of each data set of the extraction with the problems."""
     notes: list[str] = []
     """What has to be known besides: arms that were left out, weaker pairing, damaged samples."""
+
+
+class External(Outcome[float | None, dict[str, Any]], frozen=True):
+    """An evaluation whose samples another tool drew and graded. `benchmark` is its task, `split` its name, for the problems are of no split of ours;
+    `temperature` is None where the task or the model sets it."""
+
+    harness: str
+    """The tool with its version."""
+    engine: dict[str, str]
+    new_tokens: int | None
+    """Budget of an answer where it was asked for; None: the task's own."""
+    notes: list[str]
+    draw: int = 0
+    purpose: str = "judging"
