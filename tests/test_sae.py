@@ -14,7 +14,7 @@ from resa_hub.engine.sae import activations, fit
 from resa_hub.engine.sae.codes import encode, reconstruct
 from resa_hub.engine.sae.files import load, new, save
 from resa_hub.engine.sae.quality import quality
-from resa_hub.engine.sae.topk import SparseTopKTrainingSAE, active
+from resa_hub.engine.sae.topk import ByLatent, Room, SparseTopKTrainingSAE, active, lay_out, reconstructed
 from resa_hub.engine.sae.train import train
 from resa_hub.engine.split import decoder_layers, hook_module, prefix
 from resa_hub.engine.text import Batch
@@ -81,6 +81,29 @@ def test_our_trainer_gives_saelens_own_parameters(monkeypatch: pytest.MonkeyPatc
         theirs.n_training_steps += 1
     assert all((value - sparse.state_dict()[name]).abs().max() < 1e-6 for name, value in dense.state_dict().items())
     assert torch.equal(ours.trainer.act_freq_scores, theirs.act_freq_scores)
+
+
+@pytest.mark.parametrize("latents", [100, 256, 600])
+def test_sums_by_latent_lie_in_the_room_of_the_training(latents: int) -> None:
+    """In pieces or whole they are the same, latents that never fire included, and the gradient is that very memory."""
+    generator = torch.Generator().manual_seed(0)
+    indices, values, x = torch.randint(0, latents - 7, (50, 4), generator=generator), torch.randn(50, 4, generator=generator), torch.randn(50, 6)
+    wanted = torch.zeros(latents, 6, dtype=torch.double)
+    for row in range(50):
+        for latent, value in zip(indices[row].tolist(), values[row].tolist(), strict=True):
+            wanted[latent] += value * x[row].double()
+    assert (ByLatent(indices, latents).summed(values, x, Room(), "any") - wanted).abs().max() < 1e-5
+
+    sae = SparseTopKTrainingSAE(config(d_sae=latents))
+    lay_out(sae, training=True)
+    places = []
+    for _ in range(2):
+        sae.zero_grad()
+        reconstructed(sae, torch.randn(30, sae.cfg.d_in, generator=generator))[0].pow(2).sum().backward()
+        assert sae.W_enc.grad is not None and sae.W_dec.grad is not None
+        places.append((sae.W_enc.grad.data_ptr(), sae.W_dec.grad.data_ptr()))
+    assert places[0] == places[1] and places[0][0] != places[0][1]
+
 
 
 @pytest.mark.parametrize(("latents", "k"), [(8_192, 32), (8_192, 1), (4_096, 32), (8_200, 32)])

@@ -4,6 +4,7 @@ After 20 Adam steps the parameters equal SAELens' own to 2e-7 (see tests); the t
 """
 
 import warnings
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float, Int
@@ -13,6 +14,19 @@ from torch import Tensor
 from torch.nn import functional
 
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+
+
+class Room:
+    """Memory that every step uses again: asking the system for hundreds of megabytes anew costs a twentieth of a step."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, Tensor] = {}
+
+    def empty(self, name: str, shape: tuple[int, int], like: Tensor) -> Tensor:
+        held = self._held.get(name)
+        if held is None or held.shape != shape or held.dtype != like.dtype or held.device != like.device:
+            held = self._held[name] = torch.empty(shape, dtype=like.dtype, device=like.device)
+        return held
 
 
 class ByLatent:
@@ -26,14 +40,23 @@ class ByLatent:
         self.columns = self.order // indices.shape[1]
         self.shape = (latents, indices.shape[0])
 
-    def summed(self, values: Float[Tensor, "n k"], rows: Float[Tensor, "n d_in"]) -> Float[Tensor, "latents d_in"]:
-        """For every latent the rows where it is active, times its values there."""
+    def summed(self, values: Float[Tensor, "n k"], rows: Float[Tensor, "n d_in"], room: Room, name: str) -> Float[Tensor, "latents d_in"]:
+        """For every latent the rows where it is active, times its values there; on a CPU it lies in `room` under `name`."""
         sorted_values = values.flatten()[self.order]
-        if rows.device.type == "cpu":  # half the time of the sparse product
-            return functional.embedding_bag(self.columns, rows, self.rows, mode="sum", per_sample_weights=sorted_values, include_last_offset=True)
-        return torch.sparse_csr_tensor(self.rows, self.columns, sorted_values, self.shape, check_invariants=False) @ rows
+        if rows.device.type != "cpu":
+            return torch.sparse_csr_tensor(self.rows, self.columns, sorted_values, self.shape, check_invariants=False) @ rows
+        out = room.empty(name, (self.shape[0], rows.shape[1]), rows)
+        edges = [*range(0, len(out), PIECE), len(out)]  # a quarter of the time of the sparse product
+        for (start, first), (stop, last) in pairwise(zip(edges, self.rows[edges].tolist(), strict=True)):
+            out[start:stop] = functional.embedding_bag(
+                self.columns[first:last], rows, self.rows[start : stop + 1] - first, mode="sum",
+                per_sample_weights=sorted_values[first:last], include_last_offset=True,
+            )  # fmt: skip
+        return out
 
 
+PIECE = 256
+"""Latents summed at a time on a CPU: what is made stays in its cache until it is copied to where it belongs."""
 GROUP = 64
 """Pre-activations are searched in groups of this size."""
 CPU_ROWS, OTHER_ENTRIES = 256, 1 << 28
@@ -42,16 +65,16 @@ CPU_ROWS, OTHER_ENTRIES = 256, 1 << 28
 
 
 def active(
-    x: Float[Tensor, "n d_in"], w_enc: Float[Tensor, "d_in d_sae"], b_enc: Float[Tensor, " d_sae"], k: int, low: bool = False
+    x: Float[Tensor, "n d_in"], w_enc: Float[Tensor, "d_in d_sae"], b_enc: Float[Tensor, " d_sae"], k: int, low: bool = False, room: Room | None = None
 ) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
-    """The k largest entries of x W + b in each row and their places, in no order. low: the product of bfloat16 factors."""
+    """The k largest entries of x W + b in each row and their places, in no order; not differentiable. low: the product of bfloat16 factors."""
     weights = w_enc
     if low:
         weights, x = w_enc.bfloat16(), x.bfloat16()
         if x.device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
             weights, x = weights.float(), x.float()  # without such instructions it would take 5 to 70 times as long as in float32
     rows = max(CPU_ROWS, x.shape[1] // 2) if x.device.type == "cpu" else max(1, OTHER_ENTRIES // w_enc.shape[1])
-    made = torch.empty(min(rows, len(x)), w_enc.shape[1], dtype=weights.dtype, device=x.device)  # the same memory for all parts
+    made = (room or Room()).empty("pre", (min(rows, len(x)), w_enc.shape[1]), weights)
     parts = [_largest(torch.mm(part, weights, out=made[: len(part)]).float().add_(b_enc), k) for part in x.split(rows)]
     values, indices = (torch.cat(part) for part in zip(*parts, strict=True))
     return values, indices
@@ -83,15 +106,16 @@ def _by_value(grad: Float[Tensor, "n d_in"], w_dec: Float[Tensor, "d_sae d_in"],
 
 
 class _Reconstruct(torch.autograd.Function):
-    """(input - b_dec) -> decoded top-k latents, without bias. W_enc [d_in, d_sae], W_dec [d_sae, d_in]."""
+    """What SAELens' SAE encodes (the input, without b_dec where `applied`) -> decoded top-k latents. W_enc [d_in, d_sae], W_dec [d_sae, d_in]."""
 
     @staticmethod
-    def forward(ctx, x, w_enc, b_enc, w_dec, k: int, low: bool):  # pyright: ignore[reportIncompatibleMethodOverride]
-        values, indices = active(x, w_enc, b_enc, k, low)
+    def forward(ctx, x, w_enc, b_enc, w_dec, b_dec, applied: bool, k: int, low: bool, room: Room | None):  # pyright: ignore[reportIncompatibleMethodOverride]
+        values, indices = active(x, w_enc, b_enc, k, low, room)
         values = values.relu()
+        ctx.applied, ctx.room = applied, room or Room()
         ctx.save_for_backward(x, w_enc, w_dec, values, indices)
         ctx.mark_non_differentiable(values, indices)
-        return functional.embedding_bag(indices, w_dec, mode="sum", per_sample_weights=values), values, indices
+        return functional.embedding_bag(indices, w_dec, mode="sum", per_sample_weights=values).add_(b_dec), values, indices
 
     @staticmethod
     def backward(ctx, grad, *_):  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -100,10 +124,13 @@ class _Reconstruct(torch.autograd.Function):
         grad = grad.contiguous()
         by_value = _by_value(grad, w_dec, indices) * (values > 0)
         places = ByLatent(indices, latents)
-        g_enc = places.summed(by_value, x).T
+        g_enc, g_dec = places.summed(by_value, x, ctx.room, "enc"), places.summed(values, grad, ctx.room, "dec")
         g_bias = torch.zeros(latents, dtype=grad.dtype, device=grad.device).index_add_(0, indices.flatten(), by_value.flatten())
-        g_x = functional.embedding_bag(indices, w_enc.T.contiguous(), mode="sum", per_sample_weights=by_value) if ctx.needs_input_grad[0] else None
-        return g_x, g_enc, g_bias, places.summed(values, grad), None, None
+        g_b_dec = grad.sum(0)
+        if ctx.applied:  # sum_n W_enc by_latent_n, where the sum over n is the gradient of b_enc
+            g_b_dec -= w_enc @ g_bias
+        # Views: autograd takes them as they are, where it would copy what is also held elsewhere.
+        return None, g_enc.T, g_bias, g_dec[:], g_b_dec, None, None, None, None
 
 
 class SparseTopKTrainingSAE(TopKTrainingSAE):
@@ -113,6 +140,8 @@ class SparseTopKTrainingSAE(TopKTrainingSAE):
     """The encoder's product in bfloat16 while training."""
     unit_decoder = True
     """Each latent's direction is kept at norm 1 in training. An SAE that was made otherwise would be another one after its first step."""
+    room: Room | None = None
+    """While training: its gradients lie there, so no second backward pass may come before the optimiser's step."""
 
     def training_forward_pass(self, step_input: TrainStepInput) -> TrainStepOutput:
         dead = step_input.dead_neuron_mask
@@ -126,10 +155,11 @@ class SparseTopKTrainingSAE(TopKTrainingSAE):
         return TrainStepOutput(sae_in=x, sae_out=out, feature_acts=acts, hidden_pre=acts, loss=loss, losses={"mse_loss": loss})
 
 
-def lay_out(sae: TopKTrainingSAE, *, training: bool) -> None:
+def lay_out(sae: SparseTopKTrainingSAE, *, training: bool) -> None:
     """In training W_enc [d_in, d_sae] lies in memory latent by latent, as its gradient comes: no step has to turn it over. Its values stay."""
     weight = sae.W_enc.data
     sae.W_enc.data = weight.T.contiguous().T if training else weight.contiguous()
+    sae.room = Room() if training else None
 
 
 def has_unit_decoder(sae: TopKTrainingSAE) -> bool:
@@ -139,5 +169,7 @@ def has_unit_decoder(sae: TopKTrainingSAE) -> bool:
 
 def reconstructed(sae: SparseTopKTrainingSAE, x: Float[Tensor, "n d_in"]) -> tuple[Float[Tensor, "n d_in"], Float[Tensor, "n k"], Int[Tensor, "n k"]]:
     """(reconstruction, values and indices of the active latents); differentiable by the SAE's parameters with sparse work only."""
-    out, values, indices = _Reconstruct.apply(sae.process_sae_in(x), sae.W_enc, sae.b_enc, sae.W_dec, sae.cfg.k, sae.low_precision)  # pyright: ignore
-    return out + sae.b_dec, values, indices
+    with torch.no_grad():
+        entering = sae.process_sae_in(x)
+    parameters = sae.W_enc, sae.b_enc, sae.W_dec, sae.b_dec
+    return _Reconstruct.apply(entering, *parameters, sae.cfg.apply_b_dec_to_input, sae.cfg.k, sae.low_precision, sae.room)  # pyright: ignore
