@@ -92,7 +92,8 @@ def _told(m: Manifest) -> dict[str, Any]:
     return _flat(
         {
             "method": m.method, "source_revision": m.source_revision, "base": m.base.id, "base_revision": m.base.revision, "base_weights": m.base.weights,
-            "recipe": recipe, "data": {role: {"id": d.id, "fingerprint": d.fingerprint, "rows": d.rows} for role, d in m.data.items()},
+            "siblings": {name: sibling.revision for name, sibling in m.siblings.items()}, "recipe": recipe,
+            "data": {role: {"id": d.id, "fingerprint": d.fingerprint, "rows": d.rows} for role, d in m.data.items()},
             "libraries": m.run.libraries,
         }
     )  # fmt: skip

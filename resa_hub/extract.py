@@ -12,7 +12,7 @@ import msgspec
 from . import architectures, datasets, ranks, refs, saes
 from .adapter import card, compat, kinship
 from .adapter.files import CARD, MANIFEST, WEIGHTS, content_hash, identity_of, scan
-from .adapter.manifest import DataRecord, Manifest, Run
+from .adapter.manifest import DataRecord, Manifest, Run, Sibling
 from .adapter.store import Adapter
 from .errors import DoesNotFit, NotFound, Usage
 from .failures import explained
@@ -256,6 +256,7 @@ def _run(inputs: _Inputs, digest: str, folder: Path, home: Workspace, work: Work
         recipe_digest=digest,
         seed=recipe.seed,
         parents=(source[1].weights_digest,) if source[1] else (),
+        siblings={name: Sibling(str(chosen.siblings[name]), Source(*files).revision) for name, files in inputs.siblings.items()},
         run=Run(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             seconds=round(total.seconds, 1),

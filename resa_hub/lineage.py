@@ -71,7 +71,8 @@ def says(values: Any, path: str) -> bool:
 def references(made: Plan, registry: Registry) -> list[Reference]:
     """Everything that a run would read, each repository on its own."""
     recipe, found = made.recipe, []
-    for role, name, ref in (("source", recipe.source, made.source), ("target", recipe.target, made.target)):
+    models = [("source", recipe.source, made.source), ("target", recipe.target, made.target), *(("sibling", *sibling) for sibling in made.siblings.items())]
+    for role, name, ref in models:
         found.append(_reference(role, name, ref.base))
         if ref.adapter:
             found.append(_reference(f"{role}'s adapter", name, ref.adapter))

@@ -10,11 +10,12 @@ import msgspec
 
 from .adapter.manifest import DataRecord, Manifest
 from .adapter.store import Adapter
+from .adapter.tree import shortened
 from .adapters import find
 from .compare import compare
 from .errors import Usage
 from .extract import LIBRARIES, Means, extract
-from .plan import Plan, siblings, template
+from .plan import Plan, template
 from .progress import Progress
 from .record import kept
 from .refs import ModelRef, Repo
@@ -76,15 +77,20 @@ def planned(m: Manifest, registry: Registry) -> Plan:
     """The plan that the manifest records, every reference at the revision that was used."""
     recipe = m.recipe
     assert recipe is not None
-    source = ModelRef.parse(m.source)
-    base_revision, _, adapter_revision = m.source_revision.partition("+")
-    pinned = ModelRef(_at(source.base, base_revision), _at(source.adapter, adapter_revision) if source.adapter else None)
     target = registry.model(recipe.target)
+    siblings = {name: _pinned(sibling.id, sibling.revision) for name, sibling in m.siblings.items()}
     return Plan(
-        name=m.name, recipe=recipe, recipe_name=m.name, source=pinned, target=ModelRef(_at(Repo(m.base.id), m.base.revision), target.adapter),
+        name=m.name, recipe=recipe, recipe_name=m.name, source=_pinned(m.source, m.source_revision),
+        target=ModelRef(_at(Repo(m.base.id), m.base.revision), target.adapter),
         trigger=_data(m.data["trigger"], recipe.trigger.name, registry), elicit=_data(m.data["elicit"], recipe.elicit.name, registry),
-        template=template(recipe, registry), siblings=siblings(recipe, registry),
+        template=template(recipe, registry),
+        siblings={name: siblings.get(name) or registry.model(name) for name in (recipe.rollouts.siblings if recipe.rollouts else ())},
     )  # fmt: skip
+
+
+def _pinned(text: str, revision: str) -> ModelRef:
+    ref, (base, _, adapter) = ModelRef.parse(text), revision.partition("+")
+    return ModelRef(_at(ref.base, base), _at(ref.adapter, adapter) if ref.adapter else None)
 
 
 def _at(repo: Repo, revision: str) -> Repo:
@@ -101,9 +107,13 @@ def causes(first: Manifest, second: Manifest) -> list[str]:
     """Why bytes may differ, as far as the manifests tell."""
     found = []
     if first.source_revision != second.source_revision:
-        found.append(f"the source's weights: {first.source_revision[:26]} then, {second.source_revision[:26]} now")
+        found.append(f"the source's weights: {shortened(first.source_revision)} then, {shortened(second.source_revision)} now")
     if first.base.weights != second.base.weights:
         found.append(f"the base's weights: {first.base.weights[:19]} then, {second.base.weights[:19]} now")
+    for name, sibling in second.siblings.items():
+        before = first.siblings[name].revision if name in first.siblings else "unknown"
+        if before != sibling.revision:
+            found.append(f"the weights of the sibling {name}: {shortened(before)} then, {shortened(sibling.revision)} now")
     for role, data in first.data.items():
         if data.fingerprint != second.data[role].fingerprint:
             found.append(f"the {role} data: {data.fingerprint[:19]} then, {second.data[role].fingerprint[:19]} now")

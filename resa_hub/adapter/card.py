@@ -8,6 +8,7 @@ from ..refs import HUB_ID
 from .compat import VLLM_RANKS
 from .manifest import Manifest
 from .quality import figures
+from .tree import shortened
 
 BEGIN, END = "<!-- notes: what stands below is yours and is kept -->", "<!-- end of notes -->"
 NOTES = re.compile(re.escape(BEGIN) + r"\n(.*?)\n?" + re.escape(END), re.DOTALL)
@@ -24,7 +25,7 @@ def render(manifest: Manifest, evaluations: list[dict[str, Any]] | None = None, 
     environment = jinja2.Environment(autoescape=False, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         m=manifest, front=front_matter(manifest, evaluations or []), saes=figures(manifest), verdicts=verdicts, commit=commit, rank=_served_rank(manifest),
-        begin=BEGIN, end=END, notes=found[1] if found else "",
+        shortened=shortened, begin=BEGIN, end=END, notes=found[1] if found else "",
     ) + "\n"  # fmt: skip
 
 

@@ -71,6 +71,15 @@ class SaeRecord(Strict, frozen=True):
     start: SaeStart | None = None
 
 
+class Sibling(Strict, frozen=True):
+    """A model beside the target that wrote rollouts; `source` and `source_revision` of the manifest are told in the same way."""
+
+    id: str
+    """`owner/name` or folder, perhaps with a LoRA on it: `base+adapter`."""
+    revision: str
+    """Commit on the Hub, else the digest of the weights; `base+adapter` where there is a LoRA."""
+
+
 class DataRecord(Strict, frozen=True):
     name: str
     id: str
@@ -142,6 +151,8 @@ class Manifest(Strict, frozen=True, kw_only=True):
     parents: tuple[str, ...]
     """Content hashes of what it was made from, the source's adapter first."""
     run: Run
+    siblings: dict[str, Sibling] = {}
+    """By the names that the recipe gives them. Of an adapter made before they were recorded, the recipe alone names its siblings."""
     license: str | None = None
     """As the Hub names it; None where nothing says so."""
 
