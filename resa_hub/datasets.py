@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
+from .entries import Dataset
 from .errors import MissingExtra, Network, NotFound, RunFailed, Usage
 from .recipe import Data
 from .refs import DATA_SUFFIXES, Repo, is_path
-from .registry import Dataset
 from .sources import Rows, hub_errors, text_digest
 
 TINY = "resa-hub/tiny-chain"

@@ -11,12 +11,13 @@ from typing import Any
 import msgspec
 
 from . import datasets, tiny
+from .entries import Dataset
 from .gpus import GPUS, Gpu
 from .operations import Shapes, sae_training, supervised, tuning
 from .plan import Plan
 from .recipe import AUTO, Data, Recipe, Rollouts
 from .refs import Repo, is_path, layer_of
-from .registry import Dataset, Registry
+from .registry import Registry
 from .sources import Rows, locate
 from .templates import question_answer, template_of
 

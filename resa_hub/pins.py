@@ -7,9 +7,10 @@ import msgspec
 import yaml
 
 from . import tiny
+from .entries import Model
 from .errors import HubError, Network, NotFound, Usage, did_you_mean
 from .refs import DATA_SUFFIXES, is_path
-from .registry import Entry, Model, Registry, builtin_path, read_layer
+from .registry import Entry, Registry, builtin_path, read_layer
 from .remotes.hub_client import hub_client
 from .workspace import Workspace
 

@@ -7,10 +7,11 @@ from typing import Any
 import msgspec
 
 from . import refs
+from .entries import Dataset
 from .errors import HubError, NotFound, Usage, did_you_mean
 from .recipe import AUTO, METHODS, WITH_SAE, Recipe, Screen, override, structure
 from .refs import ModelRef, check_name
-from .registry import Dataset, Registry, merged
+from .registry import Registry, merged
 
 PATCHING = ("feature-diff", "random-features", "outside-features", "pca-diff")
 SCREENED = ("feature-diff", "pca-diff")

@@ -5,8 +5,9 @@ from typing import Any
 
 import msgspec
 
+from .entries import Published
 from .recipe import Recipe
-from .registry import Published, Registry
+from .registry import Registry
 
 Z = 1.96
 

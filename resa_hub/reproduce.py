@@ -13,13 +13,14 @@ from .adapter.store import Adapter
 from .adapter.tree import shortened
 from .adapters import find
 from .compare import compare
+from .entries import Dataset
 from .errors import Usage
 from .extract import LIBRARIES, Means, extract
 from .plan import Plan, template
 from .progress import Progress
 from .record import kept
 from .refs import ModelRef, Repo
-from .registry import Dataset, Registry
+from .registry import Registry
 from .workspace import Workspace
 
 COMMIT = re.compile(r"[0-9a-f]{40}")

@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 from . import saes, tiny
 from .adapter.files import read_tensor, safetensors_header
+from .entries import Sae
 from .errors import Conflict, DoesNotFit, HubError, Integrity, RunFailed, Usage
 from .pins import lean, own_file, write
 from .refs import HOOKPOINT, SaeRef, check_hookpoint, check_name, is_path, layer_of
-from .registry import Registry, Sae
+from .registry import Registry
 from .sources import SAE_FORMATS, SaeFiles, locate
 from .workspace import Workspace
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from .entries import numbers
 from .errors import Usage
 from .evaluate import Settings, answers, evaluate
 from .evaluation.document import Evaluation
@@ -16,7 +17,7 @@ from .extract import extract, prepare
 from .plan import Plan, plan
 from .progress import Progress
 from .recipe import canonical_digest, told
-from .registry import Registry, numbers
+from .registry import Registry
 from .workspace import Workspace
 
 NOISE = 0.05

@@ -8,10 +8,11 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from resa_hub import datasets, registry
+from resa_hub import datasets
+from resa_hub.entries import Dataset
 from resa_hub.errors import NotFound, RunFailed, Usage
 from resa_hub.recipe import Data
-from resa_hub.registry import Dataset, Registry
+from resa_hub.registry import Registry
 
 # One row each with the columns that the data set of this name has on the Hub; the values are ours.
 TRACE = "<think>\nTwo and two\n</think>\n\nIt is \\boxed{4}."
@@ -146,7 +147,7 @@ def test_files_that_cannot_be_data_are_one_clear_error(name: str, content: bytes
 
 
 def test_the_tiny_task_has_chains_of_thought_too() -> None:
-    entry = registry.Dataset(id=datasets.TINY)
+    entry = Dataset(id=datasets.TINY)
     rows = datasets.load(Data(name="tiny-chain", rows=3, seed=1, cot=True), entry)
     assert rows.thoughts and all(thought.rpartition("=")[2] == answer for thought, (_, answer) in zip(rows.thoughts, rows.pairs, strict=True))
     assert datasets.load(Data(name="tiny-chain", rows=3, seed=1), entry).pairs == rows.pairs

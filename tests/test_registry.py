@@ -9,11 +9,12 @@ import pytest
 import yaml
 
 from resa_hub import registry, tiny
+from resa_hub.entries import KINDS, Benchmark, Dataset, Published
 from resa_hub.errors import NotFound, Usage
 from resa_hub.lineage import flat
 from resa_hub.recipe import Recipe, structure
 from resa_hub.refs import ModelRef, Repo, check_hookpoint, check_name
-from resa_hub.registry import KINDS, Benchmark, Dataset, Published, Registry, builtin_path, merged
+from resa_hub.registry import Registry, builtin_path, merged
 
 FRAGMENTS = {"paper", "reference-code"}
 """Hyperparameters only: recipes are `like` them."""

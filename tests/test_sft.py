@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from resa_hub import datasets, registry
+from resa_hub import datasets, entries
 from resa_hub.adapter.verify import verify
 from resa_hub.engine.lora import new_lora, state_of
 from resa_hub.engine.models import Source, load_base, load_tokenizer
@@ -114,7 +114,7 @@ def test_packing_is_that_of_the_reference_code() -> None:
     from datasets import Dataset
     from sparsify.data import chunk_and_tokenize
 
-    tokenizer, rows = load_tokenizer(tiny("tiny-r1")), datasets.load(Data(name="tiny-chain", rows=200), registry.Dataset(id=datasets.TINY))
+    tokenizer, rows = load_tokenizer(tiny("tiny-r1")), datasets.load(Data(name="tiny-chain", rows=200), entries.Dataset(id=datasets.TINY))
     told = Dataset.from_dict({"text": [question_answer(None, *pair) for pair in rows.pairs]})
     reference = chunk_and_tokenize(told, tokenizer, max_seq_len=48, num_proc=1, load_from_cache_file=False)["input_ids"]
     ours = packed(examples(tokenizer, None, rows, special=False), 2, 48, 1, openers(tokenizer))

@@ -10,12 +10,13 @@ import numpy
 import pytest
 
 from resa_hub.cli.app import run as cli
+from resa_hub.entries import numbers
 from resa_hub.errors import MissingExtra, NotFound, Usage
 from resa_hub.evaluate import Settings
 from resa_hub.evaluation.curve import differ
 from resa_hub.executors import run
 from resa_hub.progress import Progress
-from resa_hub.registry import Registry, numbers
+from resa_hub.registry import Registry
 from resa_hub.sweep import Sweep, named, planned, sweep
 from tests.conftest import QUICK
 

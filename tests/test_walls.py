@@ -16,7 +16,7 @@ HEAVY_FILES = ("engine/", "tiny/train.py", "tiny/tokenizer.py")
 
 ARTIFACT = {"errors", "refs", "recipe", "adapter"}
 """An adapter and what it is told in."""
-BELOW_VERBS = ARTIFACT | {"progress", "registry", "sources", "datasets", "workspace", "remotes", "evaluation", "benchmarks", "tiny"}
+BELOW_VERBS = ARTIFACT | {"progress", "entries", "registry", "sources", "datasets", "workspace", "remotes", "evaluation", "benchmarks", "tiny"}
 
 MAY: dict[str, set[str]] = {
     "__init__": set(),
@@ -28,13 +28,14 @@ MAY: dict[str, set[str]] = {
     "recipe": {"errors", "refs"},
     "operations": set(),
     "gpus": set(),
-    "registry": {"errors", "refs", "recipe"},
+    "entries": {"errors", "refs", "recipe"},
+    "registry": {"errors", "refs", "recipe", "entries"},
     "tiny": set(),
     "tiny/train.py": {"recipe", "engine", "tiny"},
     "adapter": ARTIFACT,
     "sources": ARTIFACT | {"tiny"},
-    "datasets": {"errors", "refs", "recipe", "registry", "sources", "tiny"},
-    "benchmarks": {"errors", "refs", "registry", "datasets", "tiny"},
+    "datasets": {"errors", "refs", "recipe", "entries", "sources", "tiny"},
+    "benchmarks": {"errors", "refs", "entries", "registry", "datasets", "tiny"},
     "remotes": ARTIFACT | {"sources"},
     "evaluation": ARTIFACT | {"sources", "gpus"},
     "workspace": {"errors", "registry", "adapter"},
@@ -42,12 +43,12 @@ MAY: dict[str, set[str]] = {
     "ranks": set(),
     "__main__": {"cli"},
     "engine": {"ranks", "errors", "refs", "recipe", "operations", "templates", "progress", "adapter", "sources", "evaluation"},
-    "plan": {"errors", "refs", "recipe", "registry"},
+    "plan": {"errors", "refs", "recipe", "entries", "registry"},
     "templates": {"errors"},
-    "estimate": {"datasets", "gpus", "operations", "plan", "recipe", "refs", "registry", "sources", "templates", "tiny"},
+    "estimate": {"datasets", "entries", "gpus", "operations", "plan", "recipe", "refs", "registry", "sources", "templates", "tiny"},
     "lineage": {"errors", "plan", "recipe", "refs", "registry", "tiny"},
-    "published": {"recipe", "registry"},
-    "pins": {"errors", "refs", "registry", "remotes", "tiny", "workspace"},
+    "published": {"recipe", "entries", "registry"},
+    "pins": {"errors", "refs", "entries", "registry", "remotes", "tiny", "workspace"},
     "saes": {"errors", "refs", "recipe", "registry", "sources"},
     "extract": BELOW_VERBS | {"ranks", "architectures", "plan", "work", "failures", "saes"},
     "signing": BELOW_VERBS,

@@ -9,9 +9,10 @@ from pathlib import PurePath
 
 import msgspec
 
-from .. import registry
+from ..entries import Benchmark as Entry
 from ..errors import NotFound, did_you_mean
 from ..refs import DATA_SUFFIXES
+from ..registry import Registry
 from .base import Benchmark
 from .grading import RULES
 from .table import Table
@@ -24,19 +25,19 @@ OWN_FILES = {
 """Id of the registry entry -> what makes the benchmark, called with (name, entry)."""
 
 
-def load(text: str, names: registry.Registry | None = None) -> Benchmark:
+def load(text: str, names: Registry | None = None) -> Benchmark:
     """The benchmark of a name, nothing read yet; raises `NotFound` with the nearest name, or `Usage`. Without `names` the built-in and the user's count."""
-    names = names or registry.Registry()
+    names = names or Registry()
     name, _, path = text.partition("=")
     if path:
         known = names.entries["benchmarks"]
         if name not in known and name not in RULES:
             raise NotFound(f"no benchmark and no grading is called {name!r}", did_you_mean(name, [*known, *RULES]))
-        entry = known[name].value if name in known else registry.Benchmark(id=path, grading=name)
+        entry = known[name].value if name in known else Entry(id=path, grading=name)
         entry = msgspec.structs.replace(entry, id=path, revision=None, config=None, split="train")
         return Table(name if name in known else _named(path), entry)
     if text.endswith(DATA_SUFFIXES):
-        return Table(_named(text), registry.Benchmark(id=text))
+        return Table(_named(text), Entry(id=text))
     entry = names.get("benchmarks", text.partition("/")[0])
     if entry.id not in OWN_FILES:
         return Table(text, entry)

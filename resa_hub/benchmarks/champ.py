@@ -7,8 +7,8 @@ import json
 import re
 from typing import Any
 
+from ..entries import Benchmark as Entry
 from ..errors import MissingExtra
-from ..registry import Benchmark as Entry
 from .table import Table
 
 INTEGER = re.compile(r"-?\d[\d,]*")

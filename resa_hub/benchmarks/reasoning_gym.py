@@ -6,8 +6,8 @@ The package's own scoring decides, and only its full score counts: it gives part
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ..entries import Benchmark as Entry
 from ..errors import MissingExtra, NotFound, Usage, did_you_mean
-from ..registry import Benchmark as Entry
 from . import answers
 from .base import Completion, Grade, Problem
 from .table import digest

@@ -8,9 +8,9 @@ from functools import cached_property
 from typing import Any
 
 from .. import datasets
+from ..entries import Benchmark as Entry
 from ..errors import NotFound, RunFailed, Usage
 from ..refs import DATA_SUFFIXES, is_path
-from ..registry import Benchmark as Entry
 from . import answers, grading, prompts
 from .base import Completion, Grade, Problem
 

@@ -5,8 +5,8 @@ Example: `7*7-8+6-4=` -> `<think>7*7=9;9-8=1;1+6=7;7-4=3</think><answer>3</answe
 
 from collections.abc import Sequence
 
+from ..entries import Benchmark as Entry
 from ..errors import Usage
-from ..registry import Benchmark as Entry
 from ..tiny import task
 from . import grading
 from .base import Completion, Grade, Problem

@@ -11,8 +11,9 @@ def registry(
     out: options.Out = Output(),
 ) -> None:
     """The names everybody starts with, and where each comes from."""
+    from ..entries import KINDS, SINGULAR
     from ..errors import Usage, did_you_mean
-    from ..registry import KINDS, SINGULAR, plain
+    from ..registry import plain
     from ..workspace import Workspace
 
     known = Workspace.find(workspace).registry
@@ -67,7 +68,7 @@ def flatten(value: Any, prefix: str = "") -> list[tuple[str, str]]:
 
 def summary(value: Any) -> str:
     """One line an entry."""
-    from ..registry import Model, Published, Sweep
+    from ..entries import Model, Published, Sweep
 
     if isinstance(value, str):
         return value
