@@ -105,7 +105,6 @@ def test_sums_by_latent_lie_in_the_room_of_the_training(latents: int) -> None:
     assert places[0] == places[1] and places[0][0] != places[0][1]
 
 
-
 @pytest.mark.parametrize(("latents", "k"), [(8_192, 32), (8_192, 1), (4_096, 32), (8_200, 32)])
 def test_the_search_in_groups_finds_the_largest(latents: int, k: int) -> None:
     generator = torch.Generator().manual_seed(0)
