@@ -80,6 +80,8 @@ class Training(Strict, frozen=True, kw_only=True):
     """How the rate falls behind the warm-up: not at all; along half a cosine to a tenth; straight to zero."""
     warmup: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
     """Share of the steps in which the rate rises straight from zero."""
+    weight_decay: Positive = 0.01
+    """Of AdamW, torch's default; the public code of the SFT baselines has 0."""
     kl: Literal["teacher-student", "student-teacher"] = "teacher-student"
     """KL(teacher || student) as the reference code computes it, or KL(student || teacher) as the paper writes it."""
     reduction: Literal["sum", "mean"] = "sum"

@@ -174,7 +174,7 @@ def test_attribution_is_the_slope_of_the_kl(prepared: tuple[Session, Any]) -> No
 
     one, made = prepared
     sae, batches = made.saes["layers.2"].sae, made.batches[:1]
-    score = selection.attribution(one, sae, batches, "layers.2", {})
+    score = selection.attribution(one, sae, selection.compared(one, batches, "layers.2", {}), "layers.2")
     latent = score.abs().argmax()
     patch, small, sums = selection.FeaturePatch(sae, latent[None]), 1e-2, []
     for step in (-small, small):

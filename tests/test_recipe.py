@@ -46,6 +46,7 @@ OTHER = {
     "training.gradient_clip": 0.5,
     "training.schedule": "cosine",
     "training.warmup": 0.5,
+    "training.weight_decay": 0.5,
     "training.max_tokens": 7,
     "training.kl": "student-teacher",
     "training.reduction": "mean",

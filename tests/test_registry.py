@@ -249,7 +249,7 @@ def test_published_recipes_follow_the_reference_code() -> None:
 
 SFT = {
     "method": "sft", "sae.mode": "scratch", "training.learning_rate": 1e-5, "training.epochs": 3, "training.batch_rows": 16, "training.schedule": "linear",
-    "training.warmup": 0.05, "training.reduction": "mean", "training.chunk_tokens": None, "training.max_tokens": 2_048,
+    "training.warmup": 0.05, "training.weight_decay": 0, "training.reduction": "mean", "training.chunk_tokens": None, "training.max_tokens": 2_048,
 }  # fmt: skip
 """Everything in which the SFT baselines of the reference code differ from its SAE-Tuning, who and what aside."""
 

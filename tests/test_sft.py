@@ -165,14 +165,16 @@ def test_the_rate_is_that_of_transformers(schedule: Any, warmup: float) -> None:
 def test_it_trains_as_the_plain_loop_with_transformers_schedule() -> None:
     from transformers import get_scheduler
 
-    settings: dict[str, Any] = {"epochs": 4, "chunk_tokens": None, "batch_rows": 1, "schedule": "linear", "warmup": 0.25, "reduction": "mean", "max_tokens": 24}
+    settings: dict[str, Any] = {
+        "epochs": 4, "chunk_tokens": None, "batch_rows": 1, "schedule": "linear", "warmup": 0.25, "reduction": "mean", "max_tokens": 24, "weight_decay": 0.3,
+    }  # fmt: skip
     made = session(**settings)
     batches = made.texts(ROWS)
     assert {len(batch.ids[0]) for batch in batches} > {24}  # one is cut off, and one is shorter
     ours = method("sft")(made).state
     student = new_lora(load_base(tiny("tiny-r1")), made.recipe.lora, None, made.recipe.seed)
     trained = [p for p in student.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=1e-3)
+    optimizer = torch.optim.AdamW(trained, lr=1e-3, weight_decay=0.3)
     schedule = get_scheduler("linear", optimizer, 3, 12)
     student.train()
     for ids in [batch.ids for batch in batches] * 4:

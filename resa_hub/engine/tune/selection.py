@@ -12,7 +12,7 @@ from ...refs import layer_of
 from ..kl import chunked_kl
 from ..sae.codes import encode
 from ..sae.topk import SparseTopKTrainingSAE
-from ..split import final_state, head, suffix
+from ..split import Hidden, final_state, head, suffix
 from ..text import Batch
 from .patched import Patches, states
 from .session import Session
@@ -23,6 +23,18 @@ STEPS = 8
 STAGE = "selection"
 SAMPLE = 16_384
 """Tokens of rollouts whose gradients are taken, at least one batch; their order is that of the seed, so the first of them are a fair sample."""
+
+
+class Compared(NamedTuple):
+    """A batch of rollouts as source and target see it: made once, looked at in every step."""
+
+    batch: Batch
+    other: Hidden
+    """The source's state at the hookpoint."""
+    own: Hidden
+    """That of the model it is compared with, moved by the patches before."""
+    wanted: Hidden
+    """The source's final state."""
 
 
 class Ranking(NamedTuple):
@@ -58,12 +70,21 @@ def rank(session: Session, sae: SparseTopKTrainingSAE, batches: list[Batch], hoo
     ranking = by_difference(session, sae, batches, hookpoint, before)
     if session.recipe.selection == "mean":
         return ranking
-    sizes = itertools.accumulate(batch.tokens for batch in batches)
-    batches = [batch for batch, upto in zip(batches, sizes, strict=True) if upto <= SAMPLE] or batches[:1]
     with session.ledger.stage(STAGE):
+        sample = compared(session, batches, hookpoint, before)
         if session.recipe.selection == "attribution":
-            return ranking._replace(order=_descending(attribution(session, sae, batches, hookpoint, before)))
-        return ranking._replace(order=stepwise(session, sae, batches, hookpoint, before))
+            return ranking._replace(order=_descending(attribution(session, sae, sample, hookpoint)))
+        return ranking._replace(order=stepwise(session, sae, sample, hookpoint))
+
+
+@torch.no_grad()
+def compared(session: Session, batches: list[Batch], hookpoint: str, before: Patches) -> list[Compared]:
+    """The first of the batches, up to `SAMPLE` tokens."""
+    sizes, sample = itertools.accumulate(batch.tokens for batch in batches), []
+    for batch in [batch for batch, upto in zip(batches, sizes, strict=True) if upto <= SAMPLE] or batches[:1]:
+        session.ledger.add(STAGE, batch.tokens, 4.0 * session.sizes.all * batch.tokens)
+        sample.append(Compared(batch, *states(session, batch, hookpoint, before), final_state(session.source, batch.ids.to(session.source.device))))
+    return sample
 
 
 @torch.no_grad()
@@ -82,21 +103,20 @@ def by_difference(session: Session, sae: SparseTopKTrainingSAE, batches: list[Ba
 
 
 def attribution(
-    session: Session, sae: SparseTopKTrainingSAE, batches: list[Batch], hookpoint: str, before: Patches, chosen: Int[Tensor, " n"] | None = None
+    session: Session, sae: SparseTopKTrainingSAE, sample: list[Compared], hookpoint: str, chosen: Int[Tensor, " n"] | None = None
 ) -> Float[Tensor, " latents"]:
     """How far each latent's difference lowers KL(source || patched target), to first order: -sum over positions of (f_source - f_target) Dec . dKL/dh.
 
-    The gradient is taken where the patches before and the `chosen` latents are in place; only completions count.
+    The gradient is taken where the `chosen` latents are in place; only completions count.
     """
     score = torch.zeros(sae.cfg.d_sae, device=sae.W_dec.device)
-    for batch in batches:
-        # The source's pass, the target's, and the gradient of its states.
-        session.ledger.add(STAGE, batch.tokens, 6.0 * session.sizes.all * batch.tokens)
-        other, own = states(session, batch, hookpoint, before)
+    above = session.sizes.all - session.sizes.up_to(layer_of(hookpoint))
+    for batch, other, own, wanted in sample:
+        session.ledger.add(STAGE, operations=4.0 * above * batch.tokens)
         start = own
         if chosen is not None and len(chosen):
             start = own + session.recipe.scale * FeaturePatch(sae, chosen)(other, own).to(own.dtype)
-        gradient = _gradient(session, batch, hookpoint, start)[:, 1:].float()
+        gradient = _gradient(session, batch, hookpoint, start, wanted)[:, 1:].float()
         with torch.no_grad():
             effect = gradient @ sae.W_dec.T
             for state, sign in ((other, -1.0), (own, 1.0)):
@@ -105,24 +125,22 @@ def attribution(
     return score
 
 
-def stepwise(session: Session, sae: SparseTopKTrainingSAE, batches: list[Batch], hookpoint: str, before: Patches) -> Int[Tensor, " latents"]:
+def stepwise(session: Session, sae: SparseTopKTrainingSAE, sample: list[Compared], hookpoint: str) -> Int[Tensor, " latents"]:
     """Latents by attribution, a part at a time, each with those chosen before in place: what two features do alike is not counted twice."""
     wanted = max(session.recipe.screen.features, default=session.recipe.features) if session.recipe.screen else session.recipe.features
     chosen = torch.empty(0, dtype=torch.long, device=sae.W_dec.device)
     for step in range(STEPS):
         part = wanted * (step + 1) // STEPS - len(chosen)
         if part > 0:
-            order = _descending(attribution(session, sae, batches, hookpoint, before, chosen))
+            order = _descending(attribution(session, sae, sample, hookpoint, chosen))
             chosen = torch.cat([chosen, order[~torch.isin(order, chosen)][:part]])
-    order = _descending(attribution(session, sae, batches, hookpoint, before, chosen))
+    order = _descending(attribution(session, sae, sample, hookpoint, chosen))
     return torch.cat([chosen, order[~torch.isin(order, chosen)]])
 
 
-def _gradient(session: Session, batch: Batch, hookpoint: str, start: Tensor) -> Tensor:
+def _gradient(session: Session, batch: Batch, hookpoint: str, start: Hidden, wanted: Hidden) -> Tensor:
     """Of KL(source || model), summed over the completions, by the state at the hookpoint."""
     reader, ids = session.reader(batch), batch.ids.to(session.target.device)
-    with torch.no_grad():
-        wanted = final_state(session.source, ids)
     state = start.detach().clone().requires_grad_(True)
     found = suffix(reader, ids, state, layer_of(hookpoint))
     chunked_kl(found, wanted, batch.completion.float().to(ids.device), head(reader), head(session.source)).backward()

@@ -58,7 +58,7 @@ def next_token(model: PreTrainedModel, own_head: Head) -> Loss:
             with torch.enable_grad():
                 leaf = logits.requires_grad_(True)
                 losses = functional.cross_entropy(leaf, wanted[part], reduction="none")
-            return losses.detach(), torch.autograd.grad((losses * weights).sum(), leaf)[0]
+            return losses.detach(), torch.autograd.grad(losses, leaf, weights)[0]
 
         return chunked(state[kept], weight[kept], own_head, measure)
 

@@ -85,7 +85,12 @@ class _Run:
         """Of the last step, all processes together."""
         self.losses: list[float] = []
         self.parameters = {name: p for name, p in student.named_parameters() if p.requires_grad}
-        self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=settings.learning_rate, foreach=True)  # half the time, the same bits
+        self.optimizer = torch.optim.AdamW(
+            self.parameters.values(),
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            foreach=True,  # half the time, the same bits
+        )
 
     def nothing(self) -> Tensor:
         """The loss of a process that has no row of this batch."""
