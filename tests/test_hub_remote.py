@@ -76,7 +76,7 @@ def test_earlier_version_leaves_main_alone(hub: HubServer, pushed: share.Pushed,
     make_adapter(here / "adapters", version="0.2.0", seed=1)
     make_adapter(here / "adapters", version="0.1.5", seed=2)
     later = share.push("demo@0.2.0", REMOTE, workspace=here)
-    assert share.push("demo@0.1.0", REMOTE, workspace=here) == (pushed.uri, (), False)
+    assert share.push("demo@0.1.0", REMOTE, workspace=here) == (pushed.uri, (), False, ())
     with pytest.raises(Conflict):
         share.push("demo@0.1.5", REMOTE, workspace=here)
     assert hub.storage.repos[REPO].branches["main"] == later.uri.partition("@")[2]

@@ -2,19 +2,27 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy
 import pytest
+from safetensors.numpy import save_file
 
 from resa_hub import share
-from resa_hub.adapter.files import CARD
+from resa_hub.adapter.files import CARD, MANIFEST, content_hash, identity_of, scan
+from resa_hub.adapter.manifest import read_manifest
 from resa_hub.adapter.store import Adapter, lacks_sae
 from resa_hub.cli.app import run
 from resa_hub.errors import Conflict, Integrity, Usage
 from resa_hub.refs import RemoteRef
 from resa_hub.remotes import hub_sae
+from resa_hub.remotes.base import Pushed
+from tests.adapters import make_adapter
+from tests.commands import environment
 from tests.hub.fixtures import running_hub  # noqa: F401  (a fixture)
 from tests.hub.server import HubServer
 
@@ -110,6 +118,99 @@ def test_the_tag_of_a_version_never_moves(hub: HubServer, made: Adapter, workspa
     assert repo.tags["v0.3.0"] == empty
 
 
+def version_at(root: Path, number: str, *hookpoints: str) -> str:
+    """A version of demo with an SAE at each of these hookpoints, small and without torch; its reference."""
+    folder = make_adapter(root / "adapters", version=number)
+    for at in hookpoints:
+        (folder / "sae" / at).mkdir(parents=True)
+        (folder / "sae" / at / "cfg.json").write_text(json.dumps({"metadata": {"hf_hook_name": at}}))
+        save_file({"W_enc": numpy.ones((2, 3), numpy.float32)}, folder / "sae" / at / "sae_weights.safetensors")
+    return sealed(folder)
+
+
+def sealed(folder: Path) -> str:
+    """Its manifest vouches for the files as they are now; its reference."""
+    files = identity_of(scan(folder))
+    manifest = msgspec.structs.replace(read_manifest(folder), files=files, content_hash=content_hash(files))
+    (folder / MANIFEST).unlink()  # the blob of the store stays as it is
+    (folder / MANIFEST).write_bytes(manifest.to_json())
+    return manifest.reference
+
+
+FOUND = """
+import sys
+from resa_hub import saes
+from resa_hub.errors import HubError
+for origin in sys.argv[1:]:
+    try:
+        print(saes.find(origin).folder.name)
+    except HubError as error:
+        print(error.message)
+"""
+
+
+def found_at(hub: HubServer, cache: Path, *origins: str) -> list[str]:
+    """The SAE that a process of its own takes from each, or what it says."""
+    env = environment(HF_ENDPOINT=hub.url, HF_HOME=str(cache))
+    return subprocess.run([sys.executable, "-c", FOUND, *origins], env=env, capture_output=True, text=True, timeout=60, check=True).stdout.splitlines()
+
+
+def test_hookpoints_that_a_version_has_not_are_left_to_the_earlier_tags(hub: HubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    two, one, other = (version_at(tmp_path, *v) for v in (("0.2.0", "layers.2", "layers.3"), ("0.3.0", "layers.2"), ("0.4.0", "layers.1")))
+
+    def push(name: str) -> Pushed:
+        return share.push_apart(name, TO, APART, workspace=tmp_path)[1]
+
+    assert push(two).removed == ()
+    repo, gone = hub.storage.repos[APART], ["layers.3/cfg.json", "layers.3/sae_weights.safetensors"]
+    assert FILES | set(gone) < set(hub.storage.tree(APART))
+    # What would go is told before; one commit takes it away and says so; the tag of the version that had it keeps it.
+    before, commits = repo.branches["main"], len(hub.storage.history(repo))
+    words = ["push", one, "--to", TO, "--sae-repo", APART, "--workspace", str(tmp_path)]
+    assert run([*words, "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["sae"]["removed"] == gone and repo.branches["main"] == before
+    assert run(words) == 0 and f"{gone[0]} removed" in " ".join(capsys.readouterr().out.split())
+    assert len(hub.storage.history(repo)) == commits + 1 and repo.tags["v0.3.0"] == repo.branches["main"]
+    assert set(hub.storage.tree(APART)) == {".gitattributes", CARD} | FILES and set(gone) < set(hub.storage.tree(APART, "v0.2.0"))
+    origins = [APART, f"{APART}@v0.3.0", f"{APART}@v0.2.0", f"{APART}@v0.2.0#layers.3", f"{APART}#layers.3"]
+    assert found_at(hub, tmp_path / "hf", *origins) == [
+        "layers.2",
+        "layers.2",
+        f"{APART}@v0.2.0 holds the SAEs of layers.2, layers.3",
+        "layers.3",
+        f"{APART}#layers.3 has no SAE of layers.3, only of layers.2",
+    ]
+    # Nothing is left to do, and an earlier version is where it was.
+    tip = repo.branches["main"]
+    assert (push(one).changed, push(two).changed, push(two).removed, repo.branches["main"]) == (False, False, (), tip)
+    # Other folders of the same adapter's: all that the card names.
+    assert set(push(other).removed) == FILES and {path for path in hub.storage.tree(APART) if "/" in path} == {path.replace("2", "1", 1) for path in FILES}
+    assert set(hub.storage.tree(APART, "v0.3.0")) > FILES
+
+
+def test_folders_that_no_card_names_stay(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The owner's own, also beside ours; those of a card that does not say which are its; and what somebody else takes away meanwhile is no error."""
+    two, one, other = (version_at(tmp_path, *v) for v in (("0.2.0", "layers.2", "layers.3"), ("0.3.0", "layers.2"), ("0.4.0", "layers.1")))
+    share.push_apart(two, TO, APART, workspace=tmp_path)
+    own = {"layers.9/cfg.json": b"{}", "layers.9/sae_weights.safetensors": b"mine", "layers.3/notes.txt": b"mine"}
+    hub.storage.advance(APART, dict(own))
+    commit = hub_sae.commit_files
+
+    def overtaken(*arguments: Any) -> str:
+        monkeypatch.setattr(hub_sae, "commit_files", commit)
+        hub.storage.advance(APART, {"layers.3/cfg.json": None})
+        return commit(*arguments)
+
+    monkeypatch.setattr(hub_sae, "commit_files", overtaken)
+    assert share.push_apart(one, TO, APART, workspace=tmp_path)[1].removed == ("layers.3/sae_weights.safetensors",)
+    assert set(hub.storage.tree(APART)) == {".gitattributes", CARD} | FILES | set(own)
+    # A card whose list is gone, as those written before there was one.
+    card = hub.storage.get(hub.storage.tree(APART)[CARD].sha256)
+    assert b"<!-- resa-hub: at layers.2 -->" in card
+    hub.storage.advance(APART, {CARD: card.replace(b"<!-- resa-hub: at layers.2 -->\n", b"")})
+    assert share.push_apart(other, TO, APART, workspace=tmp_path)[1].removed == () and set(hub.storage.tree(APART)) > FILES | set(own)
+
+
 def test_what_stands_in_the_way(hub: HubServer, made: Adapter, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = made.manifest.name
     for to, apart in ((TO, "alice/adapter"), ("folder:/nowhere", APART), (TO, f"{APART}@main"), (TO, "nothing")):
@@ -154,3 +255,18 @@ def test_only_a_sound_and_whole_adapter_leaves(hub: HubServer, made: Adapter, wo
     with pytest.raises(Usage, match="has no SAE here"):
         share.push_apart(name, TO, APART, workspace=workspace)
     assert not hub.storage.repos
+
+
+def test_a_version_without_its_sae_takes_that_of_an_earlier_one_away(hub: HubServer, tmp_path: Path) -> None:
+    """Else its tag would hold the weights of one version and the SAE of another, and no pull would take it."""
+    one, two = version_at(tmp_path, "0.1.0", "layers.2", "layers.3"), version_at(tmp_path, "0.2.0", "layers.2")
+    folder = tmp_path / "adapters" / "demo" / "0.2.0"
+    (folder / "sae" / "layers.2" / "cfg.json").write_text("{}")
+    sealed(folder)
+    share.push(one, TO, workspace=tmp_path)
+    done = share.push(two, TO, workspace=tmp_path, sae=False)
+    assert {path.partition("/")[0] for path in done.removed} == {"sae"} and len(done.removed) == 4
+    assert not any(path.startswith("sae/") for path in hub.storage.tree("alice/adapter"))
+    assert lacks_sae(share.pull(TO, workspace=tmp_path / "there").adapter)
+    assert not lacks_sae(share.pull(f"{TO}@0.1.0", workspace=tmp_path / "there").adapter)
+    assert share.push(two, TO, workspace=tmp_path).changed and not lacks_sae(share.pull(TO, workspace=tmp_path / "there").adapter)

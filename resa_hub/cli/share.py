@@ -31,13 +31,16 @@ def push(
     else:
         all_done = (verb(name, to, workspace=workspace, public=public, dry_run=dry_run, sae=not no_sae, sign=sign),)
     told = [
-        {"uri": done.uri, "changed": done.changed, "sent": [{"path": entry.path, "size": entry.size} for entry in done.sent], "dry_run": dry_run}
+        {
+            "uri": done.uri, "changed": done.changed, "sent": [{"path": entry.path, "size": entry.size} for entry in done.sent],
+            "removed": list(done.removed), "dry_run": dry_run,
+        }
         for done in all_done
-    ]
+    ]  # fmt: skip
     if out.data(told[0] | ({"sae": told[1]} if sae_repo else {}), "\n".join(done.uri for done in all_done)):
         return
     for done in all_done:
-        out.table(["file", "bytes"], [[entry.path, f"{entry.size:,}"] for entry in done.sent])
+        out.table(["file", "bytes"], [*([entry.path, f"{entry.size:,}"] for entry in done.sent), *([path, "removed"] for path in done.removed)])
         out.text(f"{'would push to' if dry_run else 'pushed to' if done.changed else 'already at'} {done.uri}")
 
 

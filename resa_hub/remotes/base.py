@@ -20,6 +20,8 @@ class Pushed(NamedTuple):
     sent: tuple[FileEntry, ...]
     changed: bool
     """False when the remote held all of it already."""
+    removed: tuple[str, ...] = ()
+    """What earlier versions had there and this one has not: gone from the newest state, kept under their tags."""
 
 
 class Found(NamedTuple):

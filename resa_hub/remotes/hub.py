@@ -64,16 +64,16 @@ class HubRemote:
             else:
                 self._check_place(api, adapter, tags, None if same else head, main)
             sent = tuple(entry for entry in wanted if entry.path not in main or not matches(adapter.folder / entry.path, *main[entry.path]))
-            # Evaluations that others added stay with the version that they judge; nothing of an earlier version does.
-            stale = () if same else tuple(path for path in main if path not in {entry.path for entry in entries})
+            # Evaluations that others added stay with the version that they judge; nothing of an earlier version does, nor its SAE where this one comes without.
+            stale = () if same else tuple(path for path in main if path not in {entry.path for entry in wanted})
             changed = bool(sent or stale or tag not in tags)
             if dry_run:
-                return Pushed(str(self.ref), sent, changed)
+                return Pushed(str(self.ref), sent, changed, stale)
             commit = self._commit(api, adapter, sent, stale, head) if sent or stale else head
             if tag not in tags:
                 set_tag(api, self.repo, tag, commit, adapter.manifest)
                 self._check_tag(api, tag, adapter, entries)
-        return Pushed(self._uri(commit), sent, changed)
+        return Pushed(self._uri(commit), sent, changed, stale)
 
     def pull(self, staging: Path, *, sae: bool = True) -> Arrived:
         """Fetch the files of one commit into an empty folder; the location is `hf:owner/name@commit`.

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,14 +35,18 @@ if TYPE_CHECKING:
 
 TRIES = 3
 MARK = "<!-- resa-hub: the SAE of {name} -->"
+HOOKPOINTS = re.compile(rb"<!-- resa-hub: at ([\w., ]+) -->", re.ASCII)
+"""The folders that a card calls its own, as `render` writes them."""
 
 
 def push_sae(adapter: Adapter, ref: RemoteRef, adapter_at: RemoteRef, *, public: bool = False, dry_run: bool = False) -> Pushed:
     """One commit on main with what differs there, then the tag of the adapter's version; a new repository is private unless `public`.
 
-    Nothing of the repository is ever removed, and no tag moved. adapter_at: where the adapter itself lies, for the card. Raises `Integrity` unless the files
-    are as the manifest says; `Conflict` for a repository that holds another adapter's SAE, a card of somebody else's, a later version, or this version's tag
-    with other bytes, and when main has moved at each of three tries.
+    The folders of hookpoints that the card on main names and this SAE has not are removed in that commit, so that a reader of main never takes a mixture of
+    versions; the tags of those versions keep them, and no tag is ever moved. What no card of this adapter names is somebody's own and stays.
+    adapter_at: where the adapter itself lies, for the card. Raises `Integrity` unless the files are as the manifest says; `Conflict` for a repository that
+    holds another adapter's SAE, a card of somebody else's, a later version, or this version's tag with other bytes, and when main has moved at each of
+    three tries.
     """
     files = {entry.path.removeprefix(SAE): entry for entry in verify(adapter.folder).files if entry.path.startswith(SAE)}
     card = render(adapter, sorted({path.partition("/")[0] for path in files}), ref, adapter_at)
@@ -73,17 +78,18 @@ def _push(adapter: Adapter, ref: RemoteRef, files: dict[str, FileEntry], card: b
                 return Pushed(_uri(repo, tagged), (), False)
         else:
             check_newest(repo, tags, adapter.manifest.version)
+        stale = tuple(path for path in there if path not in files and path.partition("/")[0] in _named(told))
         sent = (*(_there(path, file) for path, file in changed.items()), *([entry] if told != card else []))
         if dry_run:
-            return Pushed(str(ref), sent, bool(sent) or tag not in tags)
+            return Pushed(str(ref), sent, bool(sent) or tag not in tags, stale)
         operations: dict[str, Path | bytes] = {path: adapter.folder / file.path for path, file in changed.items()}
         if told != card:
             operations[CARD] = card
-        commit = commit_files(api, repo, operations, (), f"SAE of {adapter.manifest.reference}", head) if sent else head
+        commit = commit_files(api, repo, operations, stale, f"SAE of {adapter.manifest.reference}", head) if sent else head
         if tag not in tags:
             set_tag(api, repo, tag, commit, adapter.manifest)
             _check_tag(api, repo, tag, adapter, files)
-    return Pushed(_uri(repo, commit), sent, bool(sent) or tag not in tags)
+    return Pushed(_uri(repo, commit), sent, bool(sent) or tag not in tags, stale)
 
 
 def _changed(adapter: Adapter, files: dict[str, FileEntry], tree: dict[str, RemoteFile]) -> dict[str, FileEntry]:
@@ -97,6 +103,12 @@ def _check_tag(api: "HfApi", repo: str, tag: str, adapter: Adapter, files: dict[
     if _changed(adapter, files, list_tree(api, repo, commit, SAE)):
         raise other_bytes(repo, tag)
     return commit
+
+
+def _named(card: bytes | None) -> set[str]:
+    """The hookpoints whose folders a card names; none where it says nothing of them."""
+    found = HOOKPOINTS.search(card or b"")
+    return set(found[1].decode().split(", ")) if found else set()
 
 
 def _there(path: str, file: FileEntry) -> FileEntry:
@@ -125,6 +137,7 @@ library_name: saelens
 tags: [sparse-autoencoder, resa-hub]
 ---
 {MARK.format(name=m.name)}
+<!-- resa-hub: at {", ".join(hookpoints)} -->
 
 # SAE of {m.reference}
 
