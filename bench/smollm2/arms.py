@@ -20,14 +20,16 @@ SAME_SAE = ("sae.mode=pretrained", "sae.origin=./adapters/features-s0/0.1.0/sae/
 WIDE = "features=256"
 ARMS = (
     Arm("features-s0", "feature-diff"),
+    Arm("features-256-s1", "feature-diff", (WIDE,), seed=1),
     Arm("logits", "logit-distill"),
     Arm("features-256", "feature-diff", (*SAME_SAE, WIDE)),
     Arm("random-256", "random-features", (*SAME_SAE, WIDE)),
-    Arm("features-256-s1", "feature-diff", (WIDE,), seed=1),
     Arm("features-256-s2", "feature-diff", (WIDE,), seed=2),
+)
+"""64 features; three seeds of 256; the upper bound (the source's logits); the control of which features."""
+FURTHER = (
     Arm("siblings-256", "feature-diff", (*SAME_SAE, *WITH_SIBLING, WIDE)),
     Arm("pca", "pca-diff", ("scale=1",)),
     Arm("sae-tuning", "sae-tuning"),
 )
-"""64 features; the upper bound (the source's logits); three seeds of 256 features; the control of which features; one LoRA that has to serve target and
-helper at once; the difference without an SAE, in 64 directions; and the paper's method."""
+"""One LoRA that has to serve target and helper at once; the difference without an SAE, in 64 directions; and the paper's method."""

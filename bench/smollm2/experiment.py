@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from resa_hub.progress import Progress
 
 from . import forced, report, task
-from .arms import ARMS, Arm
+from .arms import ARMS, SAME_SAE, Arm
 from .steps import Steps
 from .workspace import DATA_SEED, SIBLING, SOURCE, TARGET, Size, build, files, pretrained
 
@@ -27,18 +27,19 @@ def run(
 ) -> list[dict[str, Any]]:
     """All evaluations; the tables are in `results.md` of the workspace as far as it got.
 
-    base: writes the model that all others stand on. jobs: arms at work at the same time, once the first, whose SAE and answers others use, is judged.
+    base: writes the model that all others stand on. jobs: arms at work at the same time.
     """
     steps = Steps(home)
     build(steps, size, progress, base)
     if only_build or not arms:
         return []
     first, *others = arms
-    found = {first.name: _judged(steps, size, first, attach=True)}
+    found: dict[str, list[dict[str, Any]]] = {}
     if jobs > 1:
         steps.environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // jobs))
     with ThreadPoolExecutor(jobs) as pool:
-        running = {pool.submit(_judged, steps, size, arm): arm.name for arm in others}
+        begun = pool.submit(_judged, steps, size, first)
+        running = {begun: first.name} | {pool.submit(_judged, steps, size, arm, begun): arm.name for arm in others}
         for done in as_completed(running):
             found[running[done]] = done.result()
             _write(home, steps, _in_order(arms, found))
@@ -50,10 +51,14 @@ def _in_order(arms: Sequence[Arm], found: dict[str, list[dict[str, Any]]]) -> li
     return [evaluation for arm in arms for evaluation in found.get(arm.name, [])]
 
 
-def _judged(steps: Steps, size: Size, arm: Arm, *, attach: bool = False) -> list[dict[str, Any]]:
-    """One arm, extracted and judged on target and sibling."""
+def _judged(steps: Steps, size: Size, arm: Arm, first: Future | None = None) -> list[dict[str, Any]]:
+    """One arm, extracted and judged on target and sibling. It waits for the first arm where it needs its SAE, and before it needs what base and source said."""
+    if first and set(SAME_SAE) & set(arm.settings):
+        first.result()
     steps.once(f"extract {arm.name}", lambda: _extract(steps, size, arm))
-    if attach:
+    if first:
+        first.result()
+    else:
         for target in (TARGET, SIBLING):
             steps.once(f"attach {arm.name} to {target}", lambda target=target: steps.command("attach", arm.name, "--target", target))
     return [steps.once(f"eval {arm.name} on {target}", lambda target=target: _evaluate(steps, size, arm, target)) for target in (TARGET, SIBLING)]
