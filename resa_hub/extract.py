@@ -5,22 +5,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from . import architectures, datasets, ranks, refs, saes
-from .adapter import card, compat, kinship
-from .adapter.files import CARD, MANIFEST, WEIGHTS, content_hash, identity_of, scan
+from . import ranks, saes
+from .adapter import card, kinship
+from .adapter.files import CARD, MANIFEST, content_hash, identity_of, scan
 from .adapter.manifest import DataRecord, Manifest, Run, Sibling
 from .adapter.store import Adapter
-from .errors import DoesNotFit, NotFound, Usage
+from .errors import NotFound, Usage
 from .failures import explained
+from .inputs import Inputs, check_kinship, gather
 from .plan import Plan, plan
 from .progress import Progress
-from .recipe import AUTO, Recipe, canonical_digest, told
-from .refs import ModelRef
-from .sources import Files, Rows, SaeFiles, locate, weights_digest
+from .recipe import AUTO, WITH_SAE, canonical_digest
 from .work import Work, hold, seconds_between_states
 from .workspace import Workspace
 
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from .engine.crew import Crew
     from .engine.tune.session import Session
 
-WITH_SAE = ("sae-tuning", "gaussian", "feature-diff", "random-features", "outside-features")
 LIBRARIES = ("torch", "transformers", "peft", "sae-lens", "safetensors", "numpy")
 
 
@@ -42,34 +40,6 @@ class Means:
     """Bytes of disk for activations of stage I that do not fit its buffer; they are computed anew at each pass without it."""
     rate: float | None = None
     """Price of this machine, USD an hour."""
-
-
-class _Inputs(NamedTuple):
-    plan: Plan
-    source: tuple[Files, Files | None]
-    target: tuple[Files, Files | None]
-    trigger: Rows
-    elicit: Rows
-    siblings: dict[str, tuple[Files, Files | None]]
-    reference: Path | None
-    """The adapter whose norm the method `random` takes."""
-    saes: dict[str, SaeFiles]
-    """What stage I starts from, by hookpoint; empty for mode scratch."""
-
-    @property
-    def digest(self) -> str:
-        """Of everything that decides the result."""
-        decides: dict[str, Any] = {"recipe": told(self.plan.recipe), "source": _revisions(self.source), "target": _revisions(self.target)}
-        decides["data"] = [self.trigger.fingerprint, self.elicit.fingerprint]
-        if self.siblings:
-            decides["siblings"] = {name: _revisions(files) for name, files in self.siblings.items()}
-        if self.plan.recipe.norm_of and self.reference:
-            decides["norm_of"] = weights_digest([self.reference / WEIGHTS])
-        if self.plan.template:
-            decides["template"] = self.plan.template
-        if self.saes:
-            decides["saes"] = {at: sae.digest for at, sae in self.saes.items()}
-        return canonical_digest(decides)
 
 
 def extract(
@@ -92,7 +62,7 @@ def extract(
     home, progress = Workspace.find(workspace), progress or Progress()
     chosen = made or plan(source, registry=home.registry, **choices)
     with explained("; nothing was begun"):
-        inputs = _inputs(chosen, home)
+        inputs = gather(chosen, home)
     if ranks.world() == 1:
         return _extract(inputs, home, again, resume, means, progress)
     from .engine.crew import assembled
@@ -101,13 +71,13 @@ def extract(
         return _extract(inputs, home, again, resume, means, progress, crew) if crew.first else _assist(inputs, home, means, crew)
 
 
-def _extract(inputs: _Inputs, home: Workspace, again: bool, resume: bool, means: Means, progress: Progress, crew: "Crew | None" = None) -> tuple[Adapter, bool]:
+def _extract(inputs: Inputs, home: Workspace, again: bool, resume: bool, means: Means, progress: Progress, crew: "Crew | None" = None) -> tuple[Adapter, bool]:
     """What the only process does, or the first of several: it decides, writes and tells the others."""
     digest, name, agree = inputs.digest, inputs.plan.name, crew.agree if crew else lambda value: value
     present = agree(None if again else home.store.with_recipe(digest, name))
     if present:
         return present, False
-    _check_kinship(inputs)
+    check_kinship(inputs)
     with (
         explained(": what was done is kept"),
         home.store.staging() as folder,
@@ -132,13 +102,13 @@ def _extract(inputs: _Inputs, home: Workspace, again: bool, resume: bool, means:
     return agree(adapter), True
 
 
-def _assist(inputs: _Inputs, home: Workspace, means: Means, crew: "Crew") -> tuple[Adapter, bool]:
+def _assist(inputs: Inputs, home: Workspace, means: Means, crew: "Crew") -> tuple[Adapter, bool]:
     """What the other processes do: they compute with the first one and write nothing."""
     from .engine.extraction import assist
 
     present = crew.agree()
     if present is None:
-        _check_kinship(inputs)
+        check_kinship(inputs)
         present = crew.agree()
     if present is not None:
         return present, False
@@ -151,11 +121,11 @@ def screen(made: Plan, *, workspace: str | Path | None = None, means: Means = Me
     """What the screen of this plan tries and chooses, nothing trained but the SAE; `extract` of the same plan takes over what was done. Raises as `extract`."""
     home, progress = Workspace.find(workspace), progress or Progress()
     with explained("; nothing was begun"):
-        inputs = _inputs(made, home)
+        inputs = gather(made, home)
     tried = made.recipe.screen
     if made.recipe.hookpoint != AUTO and not (tried and (tried.features or tried.scales)):
         raise Usage("this recipe leaves nothing open that a screen could choose", "--layer auto, --features auto, --scale auto, or --set screen.scales=[1,2]")
-    _check_kinship(inputs)
+    check_kinship(inputs)
     with explained(": what was done is kept"), hold(home.cache / "work", _key(made.name, inputs.digest)) as work:
         from .engine import extraction
 
@@ -172,7 +142,7 @@ def prepare(plans: Sequence[Plan], *, workspace: str | Path | None = None, means
     if recipe.method not in WITH_SAE or recipe.sae.mode == "pretrained" or any(len(p.recipe.at) != 1 or p.recipe.hookpoint == AUTO for p in plans):
         return 0
     with explained("; nothing was begun"):
-        first = _inputs(plans[0], home)
+        first = gather(plans[0], home)
     every = [first._replace(plan=p, saes=saes.starts(p.recipe, home.registry)) for p in plans]
     waiting = [i for i in every if not home.store.with_recipe(i.digest, i.plan.name)]
     if not waiting:
@@ -185,7 +155,7 @@ def prepare(plans: Sequence[Plan], *, workspace: str | Path | None = None, means
         lead: Session | None = None
         for inputs in waiting:
             at = inputs.plan.recipe.hookpoint
-            _check_kinship(inputs)
+            check_kinship(inputs)
             work = stack.enter_context(hold(home.cache / "work", _key(inputs.plan.name, inputs.digest)))
             if not (work.folder / f"{FINISHED}{at}.pt").is_file():
                 session = _session(inputs, home, work, means, progress)
@@ -195,26 +165,6 @@ def prepare(plans: Sequence[Plan], *, workspace: str | Path | None = None, means
         return len(places)
 
 
-def _inputs(chosen: Plan, home: Workspace) -> _Inputs:
-    """The files and texts that a plan names, fetched where they are not here."""
-    recipe = chosen.recipe
-    starts, source = saes.starts(recipe, home.registry), _files(chosen.source)  # the first can be refused before anything large is fetched
-    return _Inputs(
-        chosen, source, _files(chosen.target), datasets.load(recipe.trigger, chosen.trigger), datasets.load(recipe.elicit, chosen.elicit),
-        {name: _files(ref) for name, ref in chosen.siblings.items()}, _reference(recipe, source, home),
-        starts,
-    )  # fmt: skip
-
-
-def _reference(recipe: Recipe, source: tuple[Files, Files | None], home: Workspace) -> Path | None:
-    """The adapter whose norm a random one takes: the one that is named, else the source's own."""
-    if recipe.norm_of is None:
-        return source[1].folder if source[1] else None
-    if refs.is_path(recipe.norm_of):
-        return locate(refs.Repo(recipe.norm_of), "adapter").folder
-    return home.named.get(refs.AdapterRef.parse(recipe.norm_of)).folder
-
-
 def _key(name: str, digest: str) -> str:
     """Name of the work folder; the states of another version of this program are not read."""
     from importlib.metadata import version
@@ -222,7 +172,7 @@ def _key(name: str, digest: str) -> str:
     return f"{name}-{canonical_digest([digest, version('resa-hub')])[7:23]}"
 
 
-def _run(inputs: _Inputs, digest: str, folder: Path, home: Workspace, work: Work, means: Means, progress: Progress, crew: "Crew | None" = None) -> Manifest:
+def _run(inputs: Inputs, digest: str, folder: Path, home: Workspace, work: Work, means: Means, progress: Progress, crew: "Crew | None" = None) -> Manifest:
     from importlib.metadata import version
 
     from .engine.cost import TOTAL
@@ -273,7 +223,7 @@ def _run(inputs: _Inputs, digest: str, folder: Path, home: Workspace, work: Work
     )
 
 
-def _session(inputs: _Inputs, home: Workspace, work: Work | None, means: Means, progress: Progress, crew: "Crew | None" = None) -> "Session":
+def _session(inputs: Inputs, home: Workspace, work: Work | None, means: Means, progress: Progress, crew: "Crew | None" = None) -> "Session":
     from .engine.cost import Ledger
     from .engine.crew import ALONE
     from .engine.models import Source
@@ -286,36 +236,3 @@ def _session(inputs: _Inputs, home: Workspace, work: Work | None, means: Means, 
         memory=means.memory, disk=means.disk,
         siblings={name: Source(*files) for name, files in inputs.siblings.items()}, reference=inputs.reference,
     )  # fmt: skip
-
-
-def _files(ref: ModelRef) -> tuple[Files, Files | None]:
-    return locate(ref.base), locate(ref.adapter, "adapter") if ref.adapter else None
-
-
-def _revisions(files: tuple[Files, Files | None]) -> list[str]:
-    return [f.revision for f in files if f]
-
-
-def _check_kinship(inputs: _Inputs) -> None:
-    """Source, target and siblings must share architecture and sizes, for states are compared entry by entry, and have the layer; siblings share weights too."""
-    recipe, target = inputs.plan.recipe, inputs.target[0]
-    for files in (inputs.source[0], target):
-        architectures.check(files.config, files.id)
-    _check_shapes(recipe.source, inputs.source[0], recipe.target, target)
-    for name, (files, _) in inputs.siblings.items():
-        _check_shapes(name, files, recipe.target, target)
-        r = kinship.correlation(kinship.sketch(target.weights), files.weights)
-        if r < compat.DISTANT:
-            raise DoesNotFit(f"{name} is no sibling of {recipe.target}: unrelated weights (correlation {r:.3f})", "name models of the target's close lineage")
-    layers = kinship.shapes(target.config).get("num_hidden_layers")
-    deepest = max((refs.layer_of(at) for at in recipe.at if at != AUTO), default=0)
-    if isinstance(layers, int) and deepest >= layers:
-        raise Usage(f"layers.{deepest} does not exist: {recipe.target} has {layers} layers", f"choose layers.0 to layers.{layers - 1}")
-
-
-def _check_shapes(name: str, model: Files, target_name: str, target: Files) -> None:
-    ours, theirs = kinship.shapes(target.config), kinship.shapes(model.config)
-    different = [key for key in theirs if key != "vocab_size" and ours.get(key) != theirs[key]]
-    if different:
-        key = different[0]
-        raise DoesNotFit(f"{name} and {target_name} have other shapes: {key} {theirs[key]} and {ours.get(key)}", "choose models of one family and size")
