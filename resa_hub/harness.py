@@ -1,53 +1,33 @@
 """`eval --harness`: another tool runs base, source, adapter and random controls, each as it is run by hand; `bridge` judges the results that it logs.
 
 Every arm is a process of its own. What it logged is kept in the workspace's cache under a digest of all that decides it, so that a second run goes on.
-Written for lm-eval 0.4.13 and inspect 0.3.285.
 """
 
-import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
-from . import logs
-from .adapter.compat import Fit, rank_for
-from .adapter.files import CONFIG, WEIGHTS, read_json
+from . import logs, tools
+from .adapter.compat import Fit
 from .adapter.store import Adapter
 from .attach import choose, fitting, resolve
 from .bridge import ADAPTER, BASE, Imported, external, judge_logs
-from .collect import Engines, make_controls
-from .errors import HubError, MissingExtra, NotFound, RunFailed, Usage, did_you_mean
+from .collect import make_controls
+from .errors import HubError, MissingExtra, RunFailed, Usage
 from .evaluation import arms as planning
 from .evaluation.arms import MADE, RANDOM, SOURCE, USUAL, Arm
 from .progress import Progress
 from .recipe import canonical_digest
 from .sources import Files, locate
+from .tools import TOOLS, Asked
 from .workspace import Workspace
-
-BATCH = "8"
-"""Rows at once of lm-eval's transformers backend; its own default is 1."""
-
-
-class Asked(NamedTuple):
-    """What every arm is asked; whatever is not said here is the task's own."""
-
-    tasks: tuple[str, ...]
-    """Names that the tool knows, or files: lm-eval's .yaml, inspect's .py or .py@task."""
-    limit: int | None = None
-    """Problems of each task."""
-    samples: int = 4
-    """inspect's epochs; lm-eval gives one sample a problem."""
-    seed: int = 0
-    new_tokens: int | None = None
-    engines: Engines = Engines()
 
 
 class Judged(msgspec.Struct, frozen=True):
@@ -91,70 +71,20 @@ class Plan(NamedTuple):
         """What is run to write the logs of an arm to `folder`."""
         asked = self.asked
         if self.harness == "inspect":  # it takes a file only by a path from the current folder, else: "Non-relative patterns are unsupported"
-            asked = asked._replace(tasks=tuple(os.path.relpath(task) if _file(task) else task for task in asked.tasks))
-        return [sys.executable, "-m", *_command(self.harness, asked, step.arm, folder)]
-
-
-def lm_eval(asked: Asked, base: Files, adapter: Path | None, rank: int | None, folder: Path) -> list[str]:
-    """The arguments behind `python -m`. adapter: a PEFT folder; rank: what vLLM takes for it, since lm-eval's default of 16 refuses larger ones."""
-    engines = asked.engines
-    told: dict[str, Any] = {"pretrained": str(base.folder), "dtype": engines.dtype}
-    if engines.name == "vllm":
-        told |= {"tensor_parallel_size": engines.tensor_parallel}
-        told |= {"lora_local_path": str(adapter), "max_lora_rank": rank, "enable_lora": True} if adapter else {}
-    elif adapter:
-        told |= {"peft": str(adapter)}
-    command = ["lm_eval", "run", "--model", "vllm" if engines.name == "vllm" else "hf", "--model_args", json.dumps(told)]
-    command += ["--tasks", ",".join(asked.tasks), "--batch_size", "auto" if engines.name == "vllm" else BATCH, "--seed", str(asked.seed)]
-    command += ["--log_samples", "--output_path", str(folder)]
-    command += ["--limit", str(asked.limit)] if asked.limit else []
-    command += ["--gen_kwargs", f"max_gen_toks={asked.new_tokens}"] if asked.new_tokens else []
-    return command + (["--apply_chat_template"] if _has_template(base) else [])
-
-
-def inspect(asked: Asked, base: Files, adapter: Path | None, rank: int | None, folder: Path) -> list[str]:
-    """As `lm_eval`. transformers loads a PEFT folder that names its base by path: see `_with_base`."""
-    paths = {"model_path": str(folder / "adapter" if adapter else base.folder), "tokenizer_path": str(base.folder)}
-    if "," in "".join(paths.values()):
-        raise Usage("inspect splits paths at commas", "choose a --workspace and a folder of models without one")
-    command = ["inspect_ai", "eval", *asked.tasks, "--model", f"hf/{base.id.rpartition('/')[2]}"]
-    for name, value in {**paths, "dtype": asked.engines.dtype}.items():
-        command += ["-M", f"{name}={value}"]
-    command += ["--epochs", str(asked.samples), "--seed", str(asked.seed), "--log-dir", str(folder), "--log-format", "json", "--display", "plain"]
-    command += ["--limit", str(asked.limit)] if asked.limit else []
-    return command + (["--max-tokens", str(asked.new_tokens)] if asked.new_tokens else [])
-
-
-class Tool(NamedTuple):
-    package: str
-    module: str
-    command: Callable[[Asked, Files, Path | None, int | None, Path], list[str]]
-    logs: str
-    """Glob of its per-sample results; the task stands between the first `_` and the last."""
-    engines: tuple[str, ...]
-    note: str
-
-
-TOOLS = {
-    "lm-eval": Tool(
-        "lm-eval", "lm_eval", lm_eval, "**/samples_*.jsonl", ("transformers", "vllm"), "lm-eval: one sample a problem, drawn (or greedy) as its task says"
-    ),
-    "inspect": Tool(
-        "inspect-ai", "inspect_ai", inspect, "*_*.json", ("transformers",), "inspect: sampled at the model's own settings where its task names none"
-    ),
-}
+            asked = asked._replace(tasks=tuple(os.path.relpath(task) if tools.file_of(task) else task for task in asked.tasks))
+        return [sys.executable, "-m", *tools.arguments(self.harness, asked, step.arm, folder)]
 
 
 def plan(name: str, target: str, harness: str, asked: Asked, home: Workspace, *, arms: Sequence[str] = USUAL, controls: int = 3, force: bool = False) -> Plan:
     """The arms and where their logs are kept. Raises `MissingExtra`, `Usage` and the errors of `attach.fitting`."""
-    tool = _tool(harness, asked)
+    tool = tools.named(harness, asked)
     kinds = planning.chosen(arms)
     if others := set(kinds) - {SOURCE, RANDOM, *MADE}:
         raise Usage(f"{harness} runs base, source, adapter and random controls, not {', '.join(sorted(others))}", "--arms source,random")
     choice = choose(name, target, home.registry)
     resolve(choice, home)  # a missing adapter is said before the target is fetched
     base = locate(choice.target.base)
-    asked = asked._replace(engines=asked.engines.settled(base), tasks=tuple(_whole(task) for task in asked.tasks))
+    asked = asked._replace(engines=asked.engines.settled(base), tasks=tuple(tools.absolute(task) for task in asked.tasks))
     if asked.engines.name not in tool.engines:
         raise Usage(f"{harness} is run with {' or '.join(tool.engines)} only, not {asked.engines.name}", f"--engine {tool.engines[0]}")
     if asked.engines.name == "vllm" and not _installed("vllm"):
@@ -177,7 +107,7 @@ def evaluate(made: Plan, target: str, progress: Progress, metric: str | None = N
             with progress.stage(f"{made.harness}, {step.name}", 1, "run") as advance:
                 _run(made, step, metric, progress)
                 advance(1)
-        found[step.name] = _logs(made.harness, step.folder)
+        found[step.name] = tools.logged(made.harness, step.folder)
     results, adapter = [], made.adapter.manifest
     for task in sorted(found[BASE]):
         if missing := [name for name, files in found.items() if task not in files]:
@@ -211,11 +141,11 @@ def _run(made: Plan, step: Step, metric: str | None, progress: Progress) -> None
     staged.mkdir(parents=True)
     make_controls([step.arm])
     if made.harness == "inspect" and step.arm.folder:
-        _with_base(step.arm.folder, step.arm.base, staged / "adapter")
+        tools.with_base(step.arm.folder, step.arm.base, staged / "adapter")
     progress.say(f"  {made.harness} runs {step.name}: it reports in {staged / 'stderr.txt'}")
     with open(staged / "stdout.txt", "wb") as out, open(staged / "stderr.txt", "wb") as err:
         code = subprocess.run(made.command(step, staged), stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=_environment(), check=False).returncode
-    files = _logs(made.harness, staged)
+    files = tools.logged(made.harness, staged)
     said = "" if files and not code else _last_line(staged / "stderr.txt") or _last_line(staged / "stdout.txt") or f"exit code {code}"
     try:
         for path in files.values() if not said else ():
@@ -231,29 +161,6 @@ def _run(made: Plan, step: Step, metric: str | None, progress: Progress) -> None
     shutil.rmtree(staged, ignore_errors=True)
 
 
-def _logs(harness: str, folder: Path) -> dict[str, Path]:
-    """Task -> its per-sample results."""
-    found = sorted(folder.glob(TOOLS[harness].logs))
-    return {path.name.partition("_")[2].rpartition("_")[0]: path for path in found}
-
-
-def _with_base(adapter: Path, base: Files, folder: Path) -> None:
-    """The adapter's folder, its config naming the base by path: that is how transformers finds it."""
-    folder.mkdir()
-    (folder / CONFIG).write_text(json.dumps(read_json(adapter / CONFIG) | {"base_model_name_or_path": str(base.folder.resolve()), "revision": None}))
-    (folder / WEIGHTS).symlink_to((adapter / WEIGHTS).resolve())
-
-
-def _tool(harness: str, asked: Asked) -> Tool:
-    if harness not in TOOLS:
-        raise Usage(f"no harness is called {harness!r}", did_you_mean(harness, list(TOOLS)))
-    if not find_spec(TOOLS[harness].module):
-        raise MissingExtra(f"{harness} is not installed", f"pip install 'resa-hub[{harness}]'")
-    if not asked.tasks:
-        raise Usage(f"no task of {harness} is named", "--tasks gsm8k" if harness == "lm-eval" else "--tasks file.py@task")
-    return TOOLS[harness]
-
-
 def _installed(package: str) -> bool:
     try:
         return bool(version(package))
@@ -263,35 +170,11 @@ def _installed(package: str) -> bool:
 
 def _digest(harness: str, asked: Asked, arm: Arm) -> str:
     """Of all that decides what a tool logs: for tasks in files also what lies beside them, by size and time, since their data may be there."""
-    beside = [
-        [p.name, s.st_size, s.st_mtime_ns] for task in asked.tasks if (f := _file(task)) for p in sorted(f.parent.iterdir()) if p.is_file() and (s := p.stat())
-    ]
+    files = [file for task in asked.tasks if (file := tools.file_of(task))]
+    beside = [[p.name, s.st_size, s.st_mtime_ns] for file in files for p in sorted(file.parent.iterdir()) if p.is_file() and (s := p.stat())]
     who = [arm.base.weights_digest, arm.folder.name] if arm.origin and arm.folder else arm.identity  # controls are named after their adapter's hash and a seed
-    told = _command(harness, asked, arm, Path("."))
+    told = tools.arguments(harness, asked, arm, Path("."))
     return canonical_digest([harness, version(TOOLS[harness].package), told, who, beside]).partition(":")[2][:16]
-
-
-def _command(harness: str, asked: Asked, arm: Arm, folder: Path) -> list[str]:
-    whole = arm.origin or arm.folder  # a control has the rank of its adapter, and may not be made yet
-    rank = rank_for([whole]) if whole and asked.engines.name == "vllm" else None
-    return TOOLS[harness].command(asked, arm.base, arm.folder, rank, folder)
-
-
-def _file(task: str) -> Path | None:
-    path = Path(task.partition("@")[0])
-    return path if path.suffix in (".py", ".yaml") and path.is_file() else None
-
-
-def _whole(task: str) -> str:
-    """The tools look for files from the folder they are started in; here that is the caller's own."""
-    path = Path(task.partition("@")[0]).expanduser()
-    if path.suffix in (".py", ".yaml") and not path.is_file():
-        raise NotFound(f"the task {path} does not exist", "check the path")
-    return task.replace(task.partition("@")[0], str(path.resolve()), 1) if path.suffix in (".py", ".yaml") else task
-
-
-def _has_template(base: Files) -> bool:
-    return (base.folder / "chat_template.jinja").is_file() or bool((read_json((base.folder / "tokenizer_config.json").resolve())).get("chat_template"))
 
 
 def _environment() -> dict[str, str]:

@@ -7,18 +7,19 @@ from typing import Any
 
 import pytest
 
-from resa_hub import harness
+from resa_hub import harness, tools
 from resa_hub.adapter.files import CARD
 from resa_hub.adapter.verify import verify
 from resa_hub.cli.app import run
 from resa_hub.collect import Engines
 from resa_hub.errors import DoesNotFit, MissingExtra, NotFound, RunFailed, Usage
-from resa_hub.harness import Asked, Tool, evaluate, inspect, lm_eval, plan
+from resa_hub.harness import evaluate, plan
 from resa_hub.progress import Progress
 from resa_hub.record import kept
 from resa_hub.refs import AdapterRef
 from resa_hub.report import Wish, gather, rendered
 from resa_hub.tiny import task
+from resa_hub.tools import Asked, Tool, inspect, lm_eval
 from resa_hub.workspace import Workspace
 from tests.adapters import make_adapter
 from tests.models import tiny
@@ -101,7 +102,7 @@ def pretended(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         name = "base" if adapter is None else "random" if "random" in adapter.name else "source" if "tina" in adapter.name else "adapter"
         return ["pretend_tool", str(folder), name, str(rows)]
 
-    monkeypatch.setitem(harness.TOOLS, "lm-eval", Tool("pytest", "pytest", command, "**/samples_*.jsonl", ("transformers",), "a note"))
+    monkeypatch.setitem(tools.TOOLS, "lm-eval", Tool("pytest", "pytest", command, "**/samples_*.jsonl", ("transformers",), "a note"))
     return rows
 
 
@@ -165,14 +166,14 @@ def test_the_command_line_prints_the_verdict_and_what_it_would_run(
     assert run([*words, "--tasks", "one"]) == 1
     assert run([*words, "--tasks", "one", "--benchmark", "math500"]) == 2
     assert run(words) == 2
-    monkeypatch.setattr(harness, "find_spec", lambda name: None)
+    monkeypatch.setattr(tools, "find_spec", lambda name: None)
     capsys.readouterr()
     assert run([*words, "--tasks", "one"]) == 8
     assert "pip install 'resa-hub[lm-eval]'" in capsys.readouterr().err
 
 
 def test_what_cannot_be_run(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(harness, "find_spec", lambda name: True)
+    monkeypatch.setattr(tools, "find_spec", lambda name: True)
     monkeypatch.setattr(harness, "_installed", lambda package: False)
     home, name = Workspace(workspace), "tina-tiny-feature-diff-l2"
     small = make_adapter(workspace / "adapters")

@@ -73,7 +73,8 @@ MAY: dict[str, set[str]] = {
     "apart": BELOW_VERBS | {"record"},
     "logs": {"errors"},
     "bridge": {"errors", "evaluation", "logs"},
-    "harness": BELOW_VERBS | {"attach", "collect", "bridge", "logs"},
+    "tools": BELOW_VERBS | {"collect"},
+    "harness": BELOW_VERBS | {"attach", "collect", "bridge", "logs", "tools"},
 }
 """Part of the house -> the parts that it may import when it is imported itself; a file of its own goes before its folder. Its own part is always free."""
 
@@ -89,7 +90,23 @@ INSIDE_FUNCTIONS: dict[str, set[str]] = {
     "imports": {"engine"},
     "sae_imports": {"engine"},
     "reproduce": {"evaluate"},
-    "cli": {"extract", "attach", "evaluate", "collect", "matrix", "sizing", "bridge", "harness", "share", "record", "report", "sweep", "adapters", "compare"}
+    "cli": {
+        "extract",
+        "attach",
+        "evaluate",
+        "collect",
+        "matrix",
+        "sizing",
+        "bridge",
+        "harness",
+        "tools",
+        "share",
+        "record",
+        "report",
+        "sweep",
+        "adapters",
+        "compare",
+    }
     | BELOW_VERBS
     | {"imports", "sae_imports", "reproduce"}
     | {"plan", "estimate", "lineage", "pins", "published"},

@@ -12,7 +12,8 @@ def planned(
     controls: int, force: bool, workspace: Any,
 ) -> list[Any]:  # fmt: skip
     """The plans of `harness.plan`, one an adapter."""
-    from ..harness import Asked, plan
+    from ..harness import plan
+    from ..tools import Asked
     from ..workspace import Workspace
 
     named = tuple(filter(None, (task.strip() for task in (tasks or "").split(","))))
