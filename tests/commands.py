@@ -18,8 +18,8 @@ def environment(**changes: str | None) -> dict[str, str]:
     return {key: value for key, value in (os.environ | ours).items() if value is not None}
 
 
-def resa_hub(*arguments: str, cwd: Path | None = None, timeout: float = 120, **changes: str | None) -> subprocess.CompletedProcess[str]:
-    """`resa-hub ARGUMENTS` in a process of its own."""
+def resa_hub(*arguments: str, cwd: Path | None = None, timeout: float = 600, **changes: str | None) -> subprocess.CompletedProcess[str]:
+    """`resa-hub ARGUMENTS` in a process of its own; timeout, seconds: against a hang, since on a busy machine 10 s of CPU may take minutes."""
     command = [sys.executable, "-c", RUN, *arguments]
     return subprocess.run(command, cwd=cwd, env=environment(**changes), capture_output=True, text=True, timeout=timeout)
 

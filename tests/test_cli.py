@@ -229,7 +229,7 @@ def test_interrupted_extraction_leaves_nothing(tmp_path: Path) -> None:
     heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None  # noqa: E731  (a shell's background jobs are started deaf to it)
     with subprocess.Popen(child, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heard) as process:
         try:
-            staging, until = tmp_path / "adapters/.staging", time.monotonic() + 60
+            staging, until = tmp_path / "adapters/.staging", time.monotonic() + 300
             while not (staging.is_dir() and list(staging.iterdir())) and time.monotonic() < until:
                 time.sleep(0.05)
             time.sleep(2)
