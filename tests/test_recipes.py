@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import yaml
 
-from resa_hub import registry as registry_module
 from resa_hub.cli.app import run
 from resa_hub.errors import NotFound, Usage
 from resa_hub.estimate import Estimate, Shapes, estimate, measured_speed
@@ -27,12 +26,7 @@ from tests.commands import RUN, environment, resa_hub
 from tests.hub.dataset_routes import publish
 from tests.hub.fixtures import running_hub  # noqa: F401  (a fixture)
 from tests.hub.server import HubServer
-
-
-@pytest.fixture(autouse=True)
-def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No registry of this machine's user."""
-    monkeypatch.setattr(registry_module, "user_path", lambda: tmp_path / "none.yaml")
+from tests.registries import user as user
 
 
 def out(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
