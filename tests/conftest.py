@@ -1,4 +1,4 @@
-"""What many tests share: one small extraction, the installed wheel, the demo. Nothing heavy is imported until a fixture is used."""
+"""What many tests share: one small extraction and its evaluation, the installed wheel, the demo. Nothing heavy is imported until a fixture is used."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from resa_hub.adapter.store import Adapter
 from resa_hub.progress import Progress
 from tests.demo import demonstration as demonstration
 from tests.demo import installed as installed
+from tests.evaluations import judged as judged
 
 QUICK = ["sae.steps=20", "sae.latents=256", "rollouts.count=128", "training.epochs=1", "features=16", "trigger.rows=128", "elicit.rows=128"]
 """Settings under which an extraction from tina-tiny takes about a second."""
