@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import jsonschema
@@ -137,16 +138,16 @@ def test_a_sibling_of_the_hub_is_taken_at_its_commit(hub: HubServer, tmp_path: P
     home = tmp_path / "home"
     words = ["extract", "--source", "tina-tiny", "--method", "feature-diff", "--workspace", str(home), "--json"]
     words += [word for setting in [*SMALL, "rollouts.siblings=[alice/cousin+alice/lora]"] for word in ("--set", setting)]
-    environment = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf")}
-    done = resa_hub(*words, **environment)
+    command = partial(resa_hub, HF_ENDPOINT=hub.url, HF_HOME=str(tmp_path / "hf"))
+    done = command(*words)
     assert done.returncode == 0, done.stderr
     manifest = read_manifest(Path(json.loads(done.stdout)["folder"]))
     assert manifest.siblings == {"alice/cousin+alice/lora": Sibling("alice/cousin+alice/lora", f"{commits['cousin']}+{commits['lora']}")}
     for name, folder in (("cousin", shutil.copytree(tiny("tiny-r1b").folder, tmp_path / "other")), ("lora", lora)):
         changed(folder)
         hub.storage.advance(f"alice/{name}", {path.name: path.read_bytes() for path in folder.glob("*.safetensors")})
-    again = resa_hub("reproduce", manifest.name, "--workspace", str(home), "--json", **environment)
+    again = command("reproduce", manifest.name, "--workspace", str(home), "--json")
     assert again.returncode == 0 and json.loads(again.stdout)["causes"] == [], again.stderr
     del hub.storage.repos["alice/lora"]
-    refused = resa_hub("reproduce", manifest.name, "--workspace", str(home), **environment)
+    refused = command("reproduce", manifest.name, "--workspace", str(home))
     assert refused.returncode == 3 and f"alice/lora@{commits['lora']}" in refused.stderr
