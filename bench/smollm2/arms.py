@@ -31,5 +31,8 @@ FURTHER = (
     Arm("siblings-256", "feature-diff", (*SAME_SAE, *WITH_SIBLING, WIDE)),
     Arm("pca", "pca-diff", ("scale=1",)),
     Arm("sae-tuning", "sae-tuning"),
+    Arm("hookpoints-256", "feature-diff", ("hookpoints=[layers.20, layers.25]", WIDE)),
+    Arm("selected-256", "feature-diff", (*SAME_SAE, WIDE, "selection=logits")),
 )
-"""One LoRA that has to serve target and helper at once; the difference without an SAE, in 64 directions; and the paper's method."""
+"""One LoRA that has to serve target and helper at once; the difference without an SAE, in 64 directions; the paper's method; 256 features at each of two
+hookpoints; and 256 chosen by what they do to the logits."""
