@@ -1,15 +1,19 @@
 """Small SAEs of one size, in sparsify's format and in ours, and whether two are the same."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 from sparsify import SparseCoder, SparseCoderConfig
+from torch import Tensor
 
 from resa_hub.engine.sae.codes import encode, reconstruct
 from resa_hub.engine.sae.files import new
 from resa_hub.engine.sae.topk import SparseTopKTrainingSAE
 from resa_hub.recipe import SaeSettings
+from tests.hub.server import HubServer
 
 WIDTH, LATENTS, K = 64, 96, 6
 """WIDTH is that of the embedded models."""
@@ -51,3 +55,21 @@ def agree(sae: SparseTopKTrainingSAE, coder: SparseCoder) -> None:
     dense = [torch.zeros(len(X), LATENTS).scatter(-1, i, v) for v, i in ((values, indices), (found.top_acts, found.top_indices))]
     assert torch.allclose(*dense, atol=1e-6, rtol=1e-6) and (dense[0] > 0).sum(-1).float().mean() > K / 2
     assert torch.allclose(reconstruct(sae, X), coder(X).sae_out, atol=2e-6, rtol=1e-6)
+
+
+def change(path: Path, **values: object) -> None:
+    """Keys of a JSON file."""
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def weights(folder: Path, edit: Callable[[dict[str, Tensor]], object]) -> None:
+    """The tensors of a written coder."""
+    tensors = load_file(folder / "sae.safetensors")
+    edit(tensors)
+    save_file(tensors, folder / "sae.safetensors")
+
+
+def publish(hub: HubServer, folder: Path, repo: str = "alice/sae-tiny") -> None:
+    """A folder as a repository of the test Hub."""
+    hub.storage.create(repo, repo.partition("/")[0], private=False)
+    hub.storage.advance(repo, {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()})

@@ -17,7 +17,7 @@ from tests.models import random_ids, random_model
 
 def student(rank: int = 16, alpha: int = 64, dropout: float = 0.0, family: str = "qwen2", dtype: torch.dtype = torch.float32) -> PeftModel:
     """A random model with a LoRA whose B is not zero."""
-    made = new_lora(random_model(family).to(dtype), LoraSettings(rank=rank, alpha=alpha, dropout=dropout), None, 0)
+    made = new_lora(random_model(family).to(dtype=dtype), LoraSettings(rank=rank, alpha=alpha, dropout=dropout), None, 0)
     generator = torch.Generator().manual_seed(1)
     for name, parameter in made.named_parameters():
         if ".lora_B." in name:
@@ -77,7 +77,7 @@ def test_where_it_does_not_apply_peft_does_as_ever(taken: list[int], case: str) 
             model.merge_adapter()
         if case == "two adapters":
             model.add_adapter("other", model.peft_config["default"])
-            model.base_model.set_adapter(["default", "other"])
+            model.base_model.set_adapter(["default", "other"])  # pyright: ignore[reportCallIssue]
     with torch.no_grad():
         wanted, made = (model(input_ids=random_ids(3, 17), use_cache=False).logits for model in (plain, short))
     assert torch.equal(wanted, made) and not taken

@@ -29,9 +29,9 @@ from resa_hub.reproduce import planned, reproduce
 from resa_hub.sae_imports import import_sae
 from resa_hub.workspace import Workspace
 from tests.adapters import kl_of, make_adapter, recipe_of
+from tests.coders import theirs, written
 from tests.conftest import QUICK
 from tests.models import tiny, write_lora
-from tests.test_saes import theirs, written
 
 QUIET = Progress(quiet=True)
 

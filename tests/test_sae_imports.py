@@ -18,10 +18,10 @@ from resa_hub.errors import Conflict, DoesNotFit, HubError, Integrity, NotFound,
 from resa_hub.imports import export
 from resa_hub.registry import builtin_path
 from resa_hub.sae_imports import import_sae
+from tests.coders import LATENTS, WIDTH, K, agree, change, ours, publish, theirs, weights, written
 from tests.conftest import QUICK
 from tests.hub.fixtures import running_hub  # noqa: F401  (a fixture)
 from tests.hub.server import HubServer
-from tests.test_saes import LATENTS, WIDTH, K, agree, change, ours, publish, theirs, weights, written
 
 MINE = "# my own names\nmodels:\n  other: {id: some/model, note: kept}\n"
 

@@ -24,7 +24,7 @@ from resa_hub.progress import Progress
 from resa_hub.recipe import Recipe, override, structure
 from resa_hub.registry import Registry, plain
 from resa_hub.sources import SaeFiles
-from tests.coders import LATENTS, WIDTH, K, X, agree, ours, theirs, written
+from tests.coders import LATENTS, WIDTH, K, X, agree, ours, publish, theirs, written
 from tests.commands import resa_hub
 from tests.hub.fixtures import running_hub  # noqa: F401  (a fixture)
 from tests.hub.server import HubServer
@@ -189,11 +189,6 @@ for origin, hookpoint in zip(sys.argv[1::2], sys.argv[2::2]):
     except HubError as error:
         print(type(error).__name__, error.message)
 """
-
-
-def publish(hub: HubServer, folder: Path, repo: str = "alice/sae-tiny") -> None:
-    hub.storage.create(repo, repo.partition("/")[0], private=False)
-    hub.storage.advance(repo, {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()})
 
 
 def test_from_the_hub_one_folder_is_fetched_and_the_mismatch_is_told(hub: HubServer, many: Path, tmp_path: Path) -> None:

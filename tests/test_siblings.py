@@ -25,12 +25,12 @@ from resa_hub.reproduce import causes, planned, reproduce
 from resa_hub.sources import weights_digest
 from resa_hub.workspace import Workspace
 from scripts import schema as published
+from tests.coders import publish
 from tests.commands import resa_hub
 from tests.conftest import QUICK
 from tests.hub.fixtures import running_hub  # noqa: F401  (a fixture)
 from tests.hub.server import HubServer
 from tests.models import tiny, write_lora
-from tests.test_saes import publish
 
 QUIET = Progress(quiet=True)
 SMALL = [*QUICK, "rollouts.count=48", "elicit.rows=64"]

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from sae_lens import SAE
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from sparsify import SparseCoder
-from torch import Tensor
 
 from resa_hub.engine.sae import sparsify
 from resa_hub.engine.sae.codes import reconstruct
@@ -20,7 +19,7 @@ from resa_hub.engine.text import Batch
 from resa_hub.errors import DoesNotFit
 from resa_hub.progress import Progress
 from resa_hub.sources import SaeFiles
-from tests.coders import LATENTS, WIDTH, X, agree, ours, theirs, written
+from tests.coders import LATENTS, WIDTH, X, agree, change, ours, theirs, weights, written
 from tests.models import random_ids, random_model
 
 OLD = {"activation": None, "skip_connection": None, "transcode": None}
@@ -74,16 +73,6 @@ def test_saelens_scaling_by_decoder_norm_is_folded_in(tmp_path: Path) -> None:
     change(tmp_path / "cfg.json", normalize_activations="layer_norm")
     with pytest.raises(DoesNotFit, match="normalize_activations layer_norm"):
         load(tmp_path, WIDTH, "layers.2")
-
-
-def change(path: Path, **values: object) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | values))
-
-
-def weights(folder: Path, edit: Callable[[dict[str, Tensor]], object]) -> None:
-    tensors = load_file(folder / "sae.safetensors")
-    edit(tensors)
-    save_file(tensors, folder / "sae.safetensors")
 
 
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {

@@ -18,7 +18,7 @@ BLOCK = 1 << 17
 def kl(teacher: Float[Tensor, "n vocab"], student: Float[Tensor, "n vocab"], direction: Direction) -> Float[Tensor, " n"]:
     """KL(teacher || student), or the other way round, from logits, in nats; without gradient."""
     with torch.no_grad():
-        return torch.cat([_block(*pair, direction)[0] for pair in _blocks(teacher, student)])
+        return torch.cat([_block(theirs, own, direction)[0] for theirs, own in _blocks(teacher, student)])
 
 
 def kl_and_gradient(
