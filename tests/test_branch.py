@@ -17,7 +17,8 @@ from tests.models import random_ids, random_model
 
 def student(rank: int = 16, alpha: int = 64, dropout: float = 0.0, family: str = "qwen2", dtype: torch.dtype = torch.float32) -> PeftModel:
     """A random model with a LoRA whose B is not zero."""
-    made = new_lora(random_model(family).to(dtype=dtype), LoraSettings(rank=rank, alpha=alpha, dropout=dropout), None, 0)
+    base = random_model(family).to(dtype)  # pyright: ignore
+    made = new_lora(base, LoraSettings(rank=rank, alpha=alpha, dropout=dropout), None, 0)
     generator = torch.Generator().manual_seed(1)
     for name, parameter in made.named_parameters():
         if ".lora_B." in name:
