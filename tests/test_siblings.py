@@ -70,7 +70,10 @@ def changed(folder: Path) -> str:
     return weights_digest([path])
 
 
-def test_siblings_are_in_the_manifest_with_what_they_were(taught: Adapter, made: Adapter, capsys: pytest.CaptureFixture[str]) -> None:
+def test_siblings_are_in_the_manifest_with_what_they_were(
+    taught: Adapter, made: Adapter, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")  # long paths are not wrapped
     home = taught.folder.parent.parent.parent
     digest = weights_digest([*(home / "cousin").glob("*.safetensors")])
     manifest = taught.manifest
