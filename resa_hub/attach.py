@@ -60,10 +60,8 @@ class Choice(NamedTuple):
 
 
 def choose(name: str | None, target: str, registry: Registry) -> Choice:
-    """What the names stand for; raises `NotFound` for an unknown target."""
-    ref = registry.model(target)
-    if ref.adapter:
-        raise Usage(f"{target} is itself an adapter on a base", f"name the base: --target {registry.base_name(target)}")
+    """What the names stand for; raises `NotFound` for an unknown target, `Usage` for one that is itself an adapter."""
+    ref = registry.bare(target)
     if name:
         return Choice(ref, target, str(parse_adapter(name)), "named")
     entry = registry.model_entry(target)

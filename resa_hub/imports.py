@@ -91,13 +91,11 @@ def _base(asked: str | None, config: Any, home: Workspace) -> tuple[Files | None
     if not isinstance(named, str) or not named:
         return None, "its base is not named: give --base MODEL"
     try:
-        ref = home.registry.model(home.registry.name_of_base(named))
+        ref = home.registry.bare(home.registry.name_of_base(named))
     except HubError:
         if asked:
             raise
-        return None, f"its base {named!r} is no name of a model: give --base MODEL"
-    if ref.adapter:
-        raise Usage(f"{named} is itself an adapter on a base", "name the base")
+        return None, f"its base {named!r} is no name of a base model: give --base MODEL"
     revision = config.get("revision") if not asked else None
     known = ref.base if ref.base.revision or not isinstance(revision, str) else Repo(ref.base.id, revision)
     try:

@@ -111,7 +111,7 @@ def plan(
         recipe=resolved,
         recipe_name=recipe_name,
         source=registry.model(resolved.source),
-        target=registry.model(resolved.target),
+        target=registry.bare(resolved.target),
         trigger=registry.dataset(resolved.trigger.name),
         elicit=registry.dataset(resolved.elicit.name),
         template=template(resolved, registry),

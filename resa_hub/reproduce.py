@@ -78,11 +78,10 @@ def planned(m: Manifest, registry: Registry) -> Plan:
     """The plan that the manifest records, every reference at the revision that was used."""
     recipe = m.recipe
     assert recipe is not None
-    target = registry.model(recipe.target)
     siblings = {name: _pinned(sibling.id, sibling.revision) for name, sibling in m.siblings.items()}
     return Plan(
         name=m.name, recipe=recipe, recipe_name=m.name, source=_pinned(m.source, m.source_revision),
-        target=ModelRef(_at(Repo(m.base.id), m.base.revision), target.adapter),
+        target=ModelRef(_at(Repo(m.base.id), m.base.revision)),
         trigger=_data(m.data["trigger"], recipe.trigger.name, registry), elicit=_data(m.data["elicit"], recipe.elicit.name, registry),
         template=template(recipe, registry),
         siblings={name: siblings.get(name) or registry.model(name) for name in (recipe.rollouts.siblings if recipe.rollouts else ())},

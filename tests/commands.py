@@ -6,6 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from resa_hub.cli.app import run
 from tests.adapters import make_adapter
 
 ROOT = Path(__file__).parent.parent
@@ -37,3 +40,10 @@ def stocked(folder: Path, count: int = 3) -> Path:
     for number in range(count):
         make_adapter(folder / "adapters", f"demo-{number}", seed=number)
     return folder
+
+
+def out(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What a command prints in this process; it must succeed."""
+    code, printed = run(list(arguments)), capsys.readouterr()
+    assert code == 0, printed.err
+    return printed.out

@@ -28,6 +28,7 @@ from transformers import (
 
 from resa_hub.engine.lora import State, new_lora, save_lora, state_of
 from resa_hub.engine.models import load_base
+from resa_hub.engine.text import Batch
 from resa_hub.recipe import LoraSettings
 from resa_hub.refs import Repo
 from resa_hub.sources import Files, locate
@@ -101,3 +102,8 @@ def write_lora(folder: Path, settings: LoraSettings = LORA, layers: list[int] | 
     state = random_state(load_base(tiny(base)), settings, layers, seed)
     save_lora(state, settings, folder, f"resa-hub/{base}", None, layers)
     return folder
+
+
+def batch_of(rows: int = 8, positions: int = 14, seed: int = 0) -> Batch:
+    ids = random_ids(rows, positions, 64, seed)
+    return Batch(ids, torch.ones_like(ids, dtype=torch.bool))

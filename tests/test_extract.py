@@ -184,6 +184,7 @@ def test_the_version_is_the_next_free_one_when_somebody_was_faster(workspace: Pa
     ("kind", "choices", "settings"),
     [
         (Usage, {"layer": 9}, []),
+        (Usage, {"target": "tina-tiny"}, []),  # one artifact, one base
         (Usage, {"layer": -1}, []),
         (Usage, {"method": "sae-tuning", "layer": 3}, []),
         (Usage, {"method": "telepathy"}, []),

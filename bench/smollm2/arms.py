@@ -15,8 +15,15 @@ class Arm:
 
 
 WITH_SIBLING = ('rollouts.siblings=["smol-t2"]', "rollouts.student=writer", "rollouts.source_share=0.6")
-SAME_SAE = ("sae.mode=pretrained", "sae.origin=./adapters/features-s0/0.1.0/sae/layers.{layer}")
-"""The SAE of the first arm: only the named thing differs from it."""
+
+
+def sae_of(arm: str) -> tuple[str, str]:
+    """The SAE of that arm: only what else is said differs from it."""
+    return "sae.mode=pretrained", f"sae.origin=./adapters/{arm}/0.1.0/sae/layers.{{layer}}"
+
+
+SAME_SAE = sae_of("features-s0")
+BY_LOGITS = "selection=logits"
 WIDE = "features=256"
 ARMS = (
     Arm("features-s0", "feature-diff"),
@@ -32,7 +39,10 @@ FURTHER = (
     Arm("pca", "pca-diff", ("scale=1",)),
     Arm("sae-tuning", "sae-tuning"),
     Arm("hookpoints-256", "feature-diff", ("hookpoints=[layers.20, layers.25]", WIDE)),
-    Arm("selected-256", "feature-diff", (*SAME_SAE, WIDE, "selection=logits")),
+    Arm("selected-256", "feature-diff", (*SAME_SAE, WIDE, BY_LOGITS)),
+    Arm("selected-64", "feature-diff", (*SAME_SAE, BY_LOGITS)),
+    Arm("selected-256-s1", "feature-diff", (*sae_of("features-256-s1"), WIDE, BY_LOGITS), seed=1),
+    Arm("selected-256-s2", "feature-diff", (*sae_of("features-256-s2"), WIDE, BY_LOGITS), seed=2),
 )
 """One LoRA that has to serve target and helper at once; the difference without an SAE, in 64 directions; the paper's method; 256 features at each of two
-hookpoints; and 256 chosen by what they do to the logits."""
+hookpoints; and those chosen by what they do to the logits, in the SAEs of which the arms above took the strongest."""
