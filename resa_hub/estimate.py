@@ -13,12 +13,13 @@ import msgspec
 from . import datasets, tiny
 from .entries import Dataset
 from .gpus import GPUS, Gpu
-from .operations import Shapes, sae_training, supervised, tuning
+from .operations import Shapes
 from .plan import Plan
-from .recipe import AUTO, Data, Recipe, Rollouts
-from .refs import Repo, is_path, layer_of
+from .recipe import AUTO, Data, Recipe
+from .refs import Repo, is_path
 from .registry import Registry
 from .sources import Rows, locate
+from .stages import SPLICED, Amount, Stage, deepest, stages_of
 from .templates import question_answer, template_of
 
 ROW_TOKENS, COT_TOKENS = 180, 400
@@ -34,32 +35,8 @@ DECODING = 0.1
 ACTIVATIONS = 34
 """Bytes a token and unit of width that a layer keeps for its backward pass in 16 bit, attention scores not kept: Korthikanti et al. 2022 (arXiv 2205.05198)."""
 KL_POSITIONS, KL_COPIES = 256, 6
-SPLICED, FEATURES = ("sae-tuning", "gaussian"), ("feature-diff", "random-features", "outside-features")
 PAPER_STEPS = {"still": 1_448}
 """Steps an epoch that the paper names, by elicitation data: two GPUs, one chunk each."""
-
-
-class Amount(msgspec.Struct, frozen=True):
-    """The tokens of one role's data."""
-
-    rows: int
-    tokens: int
-    batches: int
-    """Chunks or buckets, a step each."""
-    basis: str
-    """counted, or what the estimate rests on."""
-    question: float = 0.0
-    """Mean tokens of a question."""
-
-
-class Stage(msgspec.Struct, frozen=True):
-    name: str
-    steps: int
-    tokens: int
-    operations: float
-    passes: int
-    """Layers started, forward or backward."""
-    decoding: bool = False
 
 
 class Offer(msgspec.Struct, frozen=True):
@@ -109,7 +86,7 @@ def estimate(plan: Plan, registry: Registry, rate: float | None = None) -> Estim
         if found is None:
             return f"the rows of {told.name} are not known here: give its registry entry `rows`"
         data[role] = found
-    stages = _stages(recipe, shapes, data)
+    stages = stages_of(recipe, shapes, data)
     memory, caches = _memory(recipe, shapes, stages, data)
     needed = sum(memory.values())
     offers = [offer for gpu in GPUS if (offer := _offer(gpu, stages, needed, rate))]
@@ -164,62 +141,6 @@ def _lengths(rows: Rows, plan: Plan) -> tuple[list[int], list[int], str]:
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         return [len(e.ids) + 1 for e in tokenizer.encode_batch(texts)], [len(e.ids) for e in tokenizer.encode_batch(asked)], "counted"
     return [len(text) // 4 + 1 for text in texts], [len(text) // 4 for text in asked], "estimate: the texts are here, four characters a token"
-
-
-def _stages(recipe: Recipe, shapes: Shapes, data: dict[str, Amount]) -> list[Stage]:
-    size, elicit, epochs = shapes.sizes, data["elicit"], recipe.training.epochs
-    if recipe.method == "sft":
-        return [_tune(epochs, elicit.batches, elicit.tokens, supervised(size.all, size.head), 0.0, shapes.depth, 0)]
-    if recipe.method == "random":
-        return [Stage("adapter", 0, 0, 0.0, 0)]
-    if recipe.method in SPLICED:
-        at_mlp, layer = recipe.hookpoint.endswith(".mlp"), deepest(recipe, shapes)
-        above = size.all if at_mlp else size.all - size.up_to(layer)
-        states = 2.0 * (size.all + shapes.width * recipe.sae.latents)
-        tuned = shapes.depth if at_mlp else shapes.depth - layer - 1
-        trigger = data["trigger"]
-        firsts = (trigger.tokens // recipe.training.chunk_tokens if recipe.training.chunk_tokens else trigger.rows) if recipe.sae.skip_first else 0
-        learnt = (trigger.tokens - firsts) * (9 if trigger.batches > 1 else 10) // 10
-        return [
-            _sae(recipe, shapes, learnt, trigger.batches),
-            _tune(epochs, elicit.batches, elicit.tokens, tuning(above, size.head), states, tuned, shapes.depth),
-        ]
-    return _on_rollouts(recipe, shapes, elicit)
-
-
-def _on_rollouts(recipe: Recipe, shapes: Shapes, elicit: Amount) -> list[Stage]:
-    """The methods that distil on rollouts; a completion is taken to be as long as it may be."""
-    size, settings = shapes.sizes, recipe.rollouts or Rollouts()
-    count = min(settings.count, elicit.rows)
-    made, read = count * settings.new_tokens, round(count * elicit.question)
-    tokens, with_sae = made + read, recipe.method in FEATURES
-    both = 2 if with_sae and settings.of_source else 1
-    times = both + recipe.rounds - 1
-    generate = Stage("rollouts", times * settings.new_tokens, times * tokens, times * 2.0 * (size.all * tokens + size.head * made), 0, True)
-    batches = math.ceil(count / recipe.training.batch_rows)
-    encoder = 4.0 * shapes.width * recipe.sae.latents * len(recipe.at) if with_sae else 0.0
-    states = 2.0 * size.all + encoder + 2.0 * size.up_to(deepest(recipe, shapes))
-    tune = _tune(recipe.rounds * recipe.training.epochs, batches, tokens, tuning(size.all, size.head), states, shapes.depth, 2 * shapes.depth)
-    return [generate, *([_sae(recipe, shapes, both * tokens * 9 // 10, both * batches)] if with_sae else []), tune]
-
-
-def _sae(recipe: Recipe, shapes: Shapes, states: int, batches: int) -> Stage:
-    settings, layer, count = recipe.sae, deepest(recipe, shapes), len(recipe.at)
-    below = shapes.sizes.up_to(layer)
-    steps = 0 if settings.mode == "pretrained" else settings.steps or max(1, int(states * settings.epochs) // settings.batch_tokens)
-    tokens = steps * settings.batch_tokens
-    operations = 2.0 * below * states + tokens * sae_training(shapes.width, settings.latents, settings.k)
-    return Stage("sae", count * steps, count * tokens, count * operations, count * (batches * (layer + 1) + 3 * steps))
-
-
-def deepest(recipe: Recipe, shapes: Shapes) -> int:
-    """The deepest layer that is looked at; the middle one where the screen chooses."""
-    return max(shapes.depth // 2 if place == AUTO else layer_of(place) for place in recipe.at)
-
-
-def _tune(epochs: int, batches: int, tokens: int, each: float, states: float, tuned: int, teacher: int) -> Stage:
-    """each: operations a token of a step; states: of the teacher's, made once."""
-    return Stage("adapter", epochs * batches, epochs * tokens, epochs * tokens * each + tokens * states, batches * (3 * epochs * tuned + teacher))
 
 
 def _memory(recipe: Recipe, shapes: Shapes, stages: list[Stage], data: dict[str, Amount]) -> tuple[dict[str, int], dict[str, int]]:

@@ -39,6 +39,22 @@ def sae_training(width: int, latents: int, k: int) -> float:
     return 2.0 * width * latents + 2.0 * 4 * width * k
 
 
+SELECTION_TOKENS = 16_384
+"""Of rollouts by which features are selected, where their effect on the logits counts; at least one batch is taken."""
+SELECTION_STEPS = 8
+"""Selection `logits` takes the features in so many steps: each looks at the logits with those chosen before in place."""
+
+
+def comparing(layers: int) -> float:
+    """Operations a token of having the states of source and target side by side, both from `layers` parameters."""
+    return 4.0 * layers
+
+
+def attributing(above: int) -> float:
+    """Operations a token of one look at what every feature does: forward and gradient of the state through the `above` parameters behind the hookpoint."""
+    return 4.0 * above
+
+
 class Shapes(NamedTuple):
     """The sizes of a decoder-only model as its config.json gives them."""
 

@@ -160,6 +160,27 @@ def test_what_is_at_hand_is_counted_exactly(tmp_path: Path) -> None:
         assert costs["adapter"].tokens == found.stages[-1].tokens
 
 
+def test_selection_by_the_logits_is_foretold(tmp_path: Path) -> None:
+    """A look a step and one for the rest, each through the layers above; by attribution one look, by the mean none."""
+    from resa_hub.extract import extract
+    from resa_hub.progress import Progress
+
+    known, settings = Registry(), ["sae.steps=20", "sae.latents=256", "training.epochs=1", "rollouts.count=512", "features=8", "hookpoint=layers.1"]
+
+    def stages(selection: str) -> dict[str, Any]:
+        told = estimate(plan("tina-tiny", method="feature-diff", settings=[*settings, f"selection={selection}"], registry=known), known)
+        assert isinstance(told, Estimate)
+        return {stage.name: stage for stage in told.stages}
+
+    found = stages("logits")
+    assert list(found) == ["rollouts", "sae", "selection", "adapter"] and "selection" not in stages("mean")
+    assert found["selection"].steps == 9 and stages("attribution")["selection"].steps == 1
+    made = plan("tina-tiny", method="feature-diff", settings=[*settings, "selection=logits"], registry=known)
+    cost = extract(made=made, workspace=tmp_path, progress=Progress(quiet=True))[0].manifest.run.costs["selection"]
+    assert cost.tokens == pytest.approx(found["selection"].tokens, rel=0.1)
+    assert cost.operations / cost.tokens == pytest.approx(found["selection"].operations / found["selection"].tokens, rel=0.03)
+
+
 def test_rate_and_unknowns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert all(offer.usd == pytest.approx(3 * offer.hours) for offer in told("resa-still-v1", rate=3.0).offers[:4])
     known = Registry()

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ...errors import NoEffect, Usage
+from ...operations import SELECTION_STEPS, SELECTION_TOKENS, attributing, comparing
 from ...refs import layer_of
 from ..kl import chunked_kl
 from ..sae.codes import encode
@@ -17,12 +18,7 @@ from ..text import Batch
 from .patched import Patches, states
 from .session import Session
 
-STEPS = 8
-"""Selection `logits` takes the features in so many steps: each looks at the logits with those chosen before in place."""
-
 STAGE = "selection"
-SAMPLE = 16_384
-"""Tokens of rollouts whose gradients are taken, at least one batch; their order is that of the seed, so the first of them are a fair sample."""
 
 
 class Compared(NamedTuple):
@@ -79,10 +75,10 @@ def rank(session: Session, sae: SparseTopKTrainingSAE, batches: list[Batch], hoo
 
 @torch.no_grad()
 def compared(session: Session, batches: list[Batch], hookpoint: str, before: Patches) -> list[Compared]:
-    """The first of the batches, up to `SAMPLE` tokens."""
+    """The first of the batches, up to `SELECTION_TOKENS`; their order is that of the seed, so they are a fair sample."""
     sizes, sample = itertools.accumulate(batch.tokens for batch in batches), []
-    for batch in [batch for batch, upto in zip(batches, sizes, strict=True) if upto <= SAMPLE] or batches[:1]:
-        session.ledger.add(STAGE, batch.tokens, 4.0 * session.sizes.all * batch.tokens)
+    for batch in [batch for batch, upto in zip(batches, sizes, strict=True) if upto <= SELECTION_TOKENS] or batches[:1]:
+        session.ledger.add(STAGE, batch.tokens, comparing(session.sizes.all) * batch.tokens)
         sample.append(Compared(batch, *states(session, batch, hookpoint, before), final_state(session.source, batch.ids.to(session.source.device))))
     return sample
 
@@ -112,7 +108,7 @@ def attribution(
     score = torch.zeros(sae.cfg.d_sae, device=sae.W_dec.device)
     above = session.sizes.all - session.sizes.up_to(layer_of(hookpoint))
     for batch, other, own, wanted in sample:
-        session.ledger.add(STAGE, operations=4.0 * above * batch.tokens)
+        session.ledger.add(STAGE, operations=attributing(above) * batch.tokens)
         start = own
         if chosen is not None and len(chosen):
             start = own + session.recipe.scale * FeaturePatch(sae, chosen)(other, own).to(own.dtype)
@@ -129,8 +125,8 @@ def stepwise(session: Session, sae: SparseTopKTrainingSAE, sample: list[Compared
     """Latents by attribution, a part at a time, each with those chosen before in place: what two features do alike is not counted twice."""
     wanted = max(session.recipe.screen.features, default=session.recipe.features) if session.recipe.screen else session.recipe.features
     chosen = torch.empty(0, dtype=torch.long, device=sae.W_dec.device)
-    for step in range(STEPS):
-        part = wanted * (step + 1) // STEPS - len(chosen)
+    for step in range(SELECTION_STEPS):
+        part = wanted * (step + 1) // SELECTION_STEPS - len(chosen)
         if part > 0:
             order = _descending(attribution(session, sae, sample, hookpoint, chosen))
             chosen = torch.cat([chosen, order[~torch.isin(order, chosen)][:part]])
