@@ -9,11 +9,16 @@ import msgspec
 from . import refs
 from .entries import Dataset
 from .errors import HubError, NotFound, Usage, did_you_mean
-from .recipe import AUTO, METHODS, WITH_SAE, Recipe, Screen, override, structure
+from .recipe import AUTO, METHODS, WITH_SAE, Recipe, Rollouts, Screen, override, structure
 from .refs import ModelRef, check_name
 from .registry import Registry, merged
 
-PATCHING = ("feature-diff", "random-features", "outside-features", "pca-diff")
+PATCHING = {
+    "feature-diff": "features", "random-features": "random active features", "outside-features": "features just behind the strongest",
+    "pca-diff": "principal directions",
+}  # fmt: skip
+"""What each method moves the teacher by."""
+SELECTIONS = {"mean": "mean difference", "attribution": "attribution", "logits": "what they do to the logits"}
 SCREENED = ("feature-diff", "pca-diff")
 SCREENED_FEATURES, SCREENED_SCALES = [4, 16, 64], [1.0, 1.5, 2.0, 3.0]
 """What the screen tries where a number is `auto` and the recipe names no candidates."""
@@ -57,9 +62,24 @@ class Plan:
             *(("sibling", f"{name} = {ref}") for name, ref in self.siblings.items()),
             *((role, f"{told.name} = {entry.id}{' with its chains of thought' if told.cot else ''}") for role, told, entry in data),
             *([] if sft else sae),
+            *([("patch", _patched(r))] if r.method in PATCHING else []),
+            *([("rollouts", _written(r.rollouts))] if r.rollouts and r.method in (*PATCHING, "logit-distill") else []),
             ("LoRA", f"rank {r.lora.rank}, alpha {r.lora.alpha}, {', '.join(r.lora.modules)}"),
             ("training", f"{r.training.epochs} epochs, learning rate {r.training.learning_rate:g}, {r.dtype}, seed {r.seed}"),
         ]
+
+
+def _patched(recipe: Recipe) -> str:
+    """What the teacher is moved by."""
+    screen, what = recipe.screen or Screen(), PATCHING[recipe.method]
+    many = f"{what}, as many as the screen finds" if screen.features else f"{recipe.features:,} {what}"
+    chosen = f", selected by {SELECTIONS[recipe.selection]}" if recipe.method == "feature-diff" else ""
+    return f"{many}{chosen}" + ("" if screen.scales else f"; scale {recipe.scale:g}")
+
+
+def _written(rollouts: Rollouts) -> str:
+    source = f", {rollouts.source_share:.0%} of them by the source" if rollouts.source_share else ""
+    return f"{rollouts.count:,} of at most {rollouts.new_tokens:,} tokens, temperature {rollouts.temperature:g}{source}"
 
 
 def _tried(recipe: Recipe) -> str:
