@@ -24,8 +24,8 @@ class Sizes(NamedTuple):
 
 
 def tuning(layers: int, head: int) -> float:
-    """Operations a token of one step of guided tuning: student forward and gradient of the states through `layers` parameters and its head,
-    and the teacher's head on its final state."""
+    """Operations a token of one step of guided tuning, or of one look at what features do to the logits: student forward and gradient of the states through
+    `layers` parameters and its head, and the teacher's head on its final state."""
     return 4.0 * (layers + head) + 2.0 * head
 
 
@@ -48,11 +48,6 @@ SELECTION_STEPS = 8
 def comparing(layers: int) -> float:
     """Operations a token of having the states of source and target side by side, both from `layers` parameters."""
     return 4.0 * layers
-
-
-def attributing(above: int) -> float:
-    """Operations a token of one look at what every feature does: forward and gradient of the state through the `above` parameters behind the hookpoint."""
-    return 4.0 * above
 
 
 class Shapes(NamedTuple):

@@ -4,7 +4,7 @@ import math
 
 import msgspec
 
-from .operations import SELECTION_STEPS, SELECTION_TOKENS, Shapes, attributing, comparing, sae_training, supervised, tuning
+from .operations import SELECTION_STEPS, SELECTION_TOKENS, Shapes, comparing, sae_training, supervised, tuning
 from .recipe import AUTO, Recipe, Rollouts
 from .refs import layer_of
 
@@ -78,7 +78,7 @@ def _selection(recipe: Recipe, shapes: Shapes, tokens: int, batches: int) -> Sta
     """Features chosen by the gradient of the logits: once, or in steps and once more for the order of the rest."""
     sample, looks, size = min(tokens, SELECTION_TOKENS), SELECTION_STEPS + 1 if recipe.selection == "logits" else 1, shapes.sizes
     layers = [_layer(place, shapes) for place in recipe.at]
-    operations = sum(comparing(size.all) + looks * attributing(size.all - size.up_to(layer)) for layer in layers)
+    operations = sum(comparing(size.all) + looks * tuning(size.all - size.up_to(layer), size.head) for layer in layers)
     passes = sum(2 * shapes.depth + looks * 3 * (shapes.depth - layer - 1) for layer in layers)
     return Stage("selection", looks * len(layers), len(layers) * sample, sample * operations, math.ceil(batches * sample / tokens) * passes)
 

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ...errors import NoEffect, Usage
-from ...operations import SELECTION_STEPS, SELECTION_TOKENS, attributing, comparing
+from ...operations import SELECTION_STEPS, SELECTION_TOKENS, comparing, tuning
 from ...refs import layer_of
 from ..kl import chunked_kl
 from ..sae.codes import encode
@@ -108,7 +108,7 @@ def attribution(
     score = torch.zeros(sae.cfg.d_sae, device=sae.W_dec.device)
     above = session.sizes.all - session.sizes.up_to(layer_of(hookpoint))
     for batch, other, own, wanted in sample:
-        session.ledger.add(STAGE, operations=attributing(above) * batch.tokens)
+        session.ledger.add(STAGE, operations=tuning(above, session.sizes.head) * batch.tokens)
         start = own
         if chosen is not None and len(chosen):
             start = own + session.recipe.scale * FeaturePatch(sae, chosen)(other, own).to(own.dtype)
