@@ -282,3 +282,13 @@ def test_show_draws_what_an_adapter_was_made_from(made: Adapter) -> None:
     assert first == made.manifest.reference and rest[-1].startswith("└─ data")
     assert any("target" in line and made.manifest.base.id in line for line in rest)
     assert any(line.startswith("│  └─ its LoRA") and made.manifest.parents[0][:19] in line for line in rest)
+
+
+def test_bfloat16_that_will_crawl_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from resa_hub.engine import extraction, models
+
+    assert not models.crawls("float32")
+    monkeypatch.setattr(extraction, "crawls", lambda dtype: dtype == "bfloat16")
+    for dtype in ("bfloat16", "float32"):
+        extract("tina-tiny", method="random", workspace=tmp_path / dtype, settings=[*QUICK, f"dtype={dtype}"], progress=Progress())
+        assert ("--set dtype=float32" in capsys.readouterr().err) == (dtype == "bfloat16")

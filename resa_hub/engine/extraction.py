@@ -9,7 +9,7 @@ from ..adapter.manifest import Probe, SaeRecord
 from ..errors import NoEffect
 from ..sources import Files
 from .lora import load_lora, modules_of, save_lora
-from .models import load_base
+from .models import crawls, load_base
 from .probe import measure
 from .sae.files import save
 from .tune import method, screened
@@ -38,6 +38,8 @@ def make(session: Session, target: Files, folder: Path) -> Made:
     carriers = modules_of(session.target, session.recipe.lora)  # a wrong name is told before hours of work, not behind them
     if other := set(carriers) != set(session.recipe.lora.modules):
         session.progress.say(f"  the LoRA stands on every linear module of the layers: {', '.join(carriers)}")
+    if crawls(session.recipe.dtype):
+        session.progress.say("  this processor has no bfloat16 instructions: --set dtype=float32 would be many times faster")
     result = method(session.recipe.method)(session)
     recipe = session.recipe
     save_lora(result.state, recipe.lora, folder, target.id, target.revision, result.layers)

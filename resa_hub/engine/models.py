@@ -37,6 +37,11 @@ def device() -> torch.device:
     return torch.device("cuda", ranks.local_rank()) if torch.cuda.is_available() else torch.device("cpu")
 
 
+def crawls(dtype: str) -> bool:
+    """Whether products of this type are emulated here: bfloat16 on a processor without such instructions takes 5 to 70 times as long as float32."""
+    return dtype == "bfloat16" and device().type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
 def load_base(files: Files, dtype: str = "float32") -> PreTrainedModel:
     """The frozen base model in evaluation mode, without remote code; raises `DoesNotFit` for a type that transformers has no causal LM of."""
     _check_type(files)
