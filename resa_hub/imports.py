@@ -91,7 +91,7 @@ def _base(asked: str | None, config: Any, home: Workspace) -> tuple[Files | None
     if not isinstance(named, str) or not named:
         return None, "its base is not named: give --base MODEL"
     try:
-        ref = home.registry.bare(home.registry.name_of_base(named))
+        ref = home.registry.bare(home.registry.name_of_base(named), "--base")
     except HubError:
         if asked:
             raise

@@ -106,11 +106,14 @@ class Registry:
             raise Usage(f"model {text!r} of the registry stands on {entry.base!r}, which is an adapter itself", "name a model without adapter as its base")
         return ModelRef(self.model(entry.base).base, entry.adapter.repo)
 
-    def bare(self, text: str) -> ModelRef:
-        """A model to put an adapter on or to train one for. An artifact names one base, so raises `Usage` for a model that is itself a LoRA on a base."""
+    def bare(self, text: str, option: str = "--target") -> ModelRef:
+        """A model to put an adapter on or to train one for. An artifact names one base, so raises `Usage` for a model that is itself a LoRA on a base.
+
+        option: by which the caller names it.
+        """
         ref = self.model(text)
         if ref.adapter:
-            raise Usage(f"{text} is itself an adapter on a base", f"name its base, {self.base_name(text)}, or a folder in which both are merged")
+            raise Usage(f"{text} is itself an adapter on a base", f"name its base, {option} {self.base_name(text)}, or a folder in which both are merged")
         return ref
 
     def _model(self, text: str) -> Model:
