@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-COMMAND = "from resa_hub.cli.app import main; main()"
+COMMAND = "from resa_hub.cli.main import main; main()"
 
 
 def cpu(arguments: list[str], environment: dict[str, str]) -> float:

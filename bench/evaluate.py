@@ -10,13 +10,13 @@ from pathlib import Path
 
 import torch
 
-from resa_hub.benchmarks.tiny_chain import TinyChain
-from resa_hub.engine.arms import negated, random_like
-from resa_hub.engine.generate.engines import Job, Means, Sampling, open_engine
-from resa_hub.engine.models import load_tokenizer
-from resa_hub.engine.text import prompt
-from resa_hub.refs import Repo
-from resa_hub.sources import locate
+from resa_hub.config.refs import Repo
+from resa_hub.data.snapshots import locate
+from resa_hub.engine.generation.base import Job, Means, Sampling, open_engine
+from resa_hub.engine.model.controls import negated, random_like
+from resa_hub.engine.model.loading import load_tokenizer
+from resa_hub.engine.model.tokens import prompt
+from resa_hub.evaluation.benchmarks.tiny_chain import TinyChain
 
 PROBLEMS, SAMPLES, REPEATS = 500, 4, 2
 HOW = Sampling(0.6, 1.0, 72, 0)

@@ -1,14 +1,14 @@
 """Accuracy of the committed weights on the test split: greedy and T=0.6 x 4 samples, 500 problems, 95% intervals over problems."""
 
-from resa_hub.benchmarks.base import Completion
-from resa_hub.benchmarks.tiny_chain import TinyChain
-from resa_hub.engine.generate.noise import uniforms
-from resa_hub.engine.generate.sampling import generate
-from resa_hub.engine.models import Source, load, load_tokenizer
-from resa_hub.engine.text import prompt
+from resa_hub.config.refs import Repo
+from resa_hub.data.snapshots import locate
+from resa_hub.engine.generation.noise import uniforms
+from resa_hub.engine.generation.sampling import generate
+from resa_hub.engine.model.loading import Source, load, load_tokenizer
+from resa_hub.engine.model.tokens import prompt
+from resa_hub.evaluation.benchmarks.base import Completion
+from resa_hub.evaluation.benchmarks.tiny_chain import TinyChain
 from resa_hub.evaluation.statistics import Interval, average
-from resa_hub.refs import Repo
-from resa_hub.sources import locate
 
 MODELS = ("tiny-base", "tiny-math", "tiny-r1", "tiny-r1b", "tina-tiny")
 

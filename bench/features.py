@@ -9,12 +9,12 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from resa_hub.evaluate import Settings, answers, evaluate
+from resa_hub.adapter.workspace import Workspace
+from resa_hub.core.progress import Progress
+from resa_hub.evaluation.evaluate import Settings, answers, evaluate
 from resa_hub.evaluation.statistics import paired_interval, retained
 from resa_hub.evaluation.verdict import AdapterArm, judge_all
-from resa_hub.extract import extract
-from resa_hub.progress import Progress
-from resa_hub.workspace import Workspace
+from resa_hub.extraction.extract import extract
 
 SEEDS = tuple(range(int(os.environ.get("RESA_BENCH_SEEDS", "3"))))
 TARGETS = ("tiny-r1", "tiny-r1b")

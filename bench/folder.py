@@ -13,9 +13,9 @@ import msgspec
 import numpy
 from safetensors.numpy import save_file
 
-from resa_hub.adapter.files import MANIFEST, WEIGHTS, content_hash, identity_of, scan
+from resa_hub.adapter.layout import MANIFEST, WEIGHTS, content_hash, identity_of, scan
 from resa_hub.adapter.store import Store
-from resa_hub.share import pull, push
+from resa_hub.hub.sharing import pull, push
 from tests.adapters import make_adapter
 
 MEGABYTES, REPEATS = 256, 3

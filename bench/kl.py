@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from resa_hub.engine.kl import chunked_kl
+from resa_hub.engine.model.kl import chunked_kl
 
 VOCABULARY = 151_936
 CASES = ((2_048, 64), (512, 1_536), (2_048, 1_536))

@@ -14,9 +14,9 @@ from sae_lens.config import SAETrainerConfig
 from sparsify import SparseCoder, SparseCoderConfig
 from torch import Tensor
 
+from resa_hub.config.recipe import SaeSettings
 from resa_hub.engine.sae.files import new
 from resa_hub.engine.sae.fit import AdamTrainer
-from resa_hub.recipe import SaeSettings
 
 K = 32
 SIZES = ((256, 4_096, 4_096), (256, 16_384, 4_096), (1_536, 16_384, 4_096))

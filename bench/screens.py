@@ -5,10 +5,10 @@
 
 from collections.abc import Sequence
 
-from resa_hub.extract import screen
-from resa_hub.plan import plan
-from resa_hub.progress import Progress
-from resa_hub.workspace import Workspace
+from resa_hub.adapter.workspace import Workspace
+from resa_hub.core.progress import Progress
+from resa_hub.extraction.extract import screen
+from resa_hub.extraction.plan import plan
 
 from .features import FOLDER
 

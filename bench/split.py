@@ -14,15 +14,15 @@ from torch import Tensor
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from resa_hub.adapter.store import Adapter
-from resa_hub.engine.lora import new_lora, state_of
-from resa_hub.engine.models import load_base
+from resa_hub.config.refs import Repo
+from resa_hub.core.progress import Progress
+from resa_hub.data.snapshots import locate
+from resa_hub.engine.methods import sae_tuning
+from resa_hub.engine.methods.teacher_states import Examples
+from resa_hub.engine.model.loading import load_base
+from resa_hub.engine.model.lora import new_lora, state_of
 from resa_hub.engine.sae.files import load
-from resa_hub.engine.tune import sae_tuning
-from resa_hub.engine.tune.examples import Examples
-from resa_hub.extract import Means, extract
-from resa_hub.progress import Progress
-from resa_hub.refs import Repo
-from resa_hub.sources import locate
+from resa_hub.extraction.extract import Means, extract
 from tests.models import byte_tokenizer
 from tests.plain import plain_tuning
 

@@ -5,11 +5,11 @@ import time
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from resa_hub.config.recipe import SaeSettings
+from resa_hub.core.progress import Progress
+from resa_hub.engine.model.tokens import Batch
 from resa_hub.engine.sae.activations import OnePass
 from resa_hub.engine.sae.train import in_step, train, training
-from resa_hub.engine.text import Batch
-from resa_hub.progress import Progress
-from resa_hub.recipe import SaeSettings
 
 LAYERS, WIDTH, INNER, TEXTS, LENGTH = 12, 256, 1_536, 32, 128
 SETTINGS = SaeSettings(mode="scratch", latents=1_024, k=16, batch_tokens=1_024, learning_rate=1e-3)

@@ -5,9 +5,9 @@
 
 import tempfile
 
-from resa_hub.evaluate import Settings, evaluate
-from resa_hub.extract import extract
-from resa_hub.progress import Progress
+from resa_hub.core.progress import Progress
+from resa_hub.evaluation.evaluate import Settings, evaluate
+from resa_hub.extraction.extract import extract
 
 ARMS = (
     ("feature-diff, 64 features", "feature-diff", []),

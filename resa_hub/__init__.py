@@ -1,25 +1,33 @@
 """resa-hub: extract, attach, share and judge reasoning adapters.
 
-`from resa_hub import extract, attach, evaluate, push, pull, sweep` gives the functions behind the commands of the same names.
-Nothing is loaded until one of them is asked for.
+`from resa_hub import extract, attach, evaluate, push, pull, sweep` gives the functions behind the commands of those
+names. Nothing is loaded until one of them is asked for.
 """
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .attach import attach as attach
-    from .evaluate import evaluate as evaluate
-    from .extract import extract as extract
-    from .matrix import matrix as matrix
-    from .share import pull as pull
-    from .share import push as push
-    from .sweep import sweep as sweep
+    from .evaluation.evaluate import evaluate as evaluate
+    from .evaluation.matrix import matrix as matrix
+    from .extraction.extract import extract as extract
+    from .extraction.reproduce import reproduce as reproduce
+    from .extraction.sweep import sweep as sweep
+    from .hub.sharing import pull as pull
+    from .hub.sharing import push as push
+    from .inference.attach import attach as attach
 
-__all__ = ["attach", "evaluate", "extract", "matrix", "pull", "push", "sweep"]
-VERBS = {"attach": "attach", "evaluate": "evaluate", "extract": "extract", "matrix": "matrix", "pull": "share", "push": "share", "sweep": "sweep"}
+__all__ = ["attach", "evaluate", "extract", "matrix", "pull", "push", "reproduce", "sweep"]
+VERBS = {
+    "attach": "inference.attach",
+    "evaluate": "evaluation.evaluate",
+    "extract": "extraction.extract",
+    "matrix": "evaluation.matrix",
+    "pull": "hub.sharing",
+    "push": "hub.sharing",
+    "reproduce": "extraction.reproduce",
+    "sweep": "extraction.sweep",
+}
 """Function -> the module that defines it."""
 
 
@@ -27,14 +35,3 @@ def __getattr__(name: str) -> Any:
     if name not in VERBS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{VERBS[name]}", __name__), name)
-
-
-class _Package(ModuleType):
-    """Some verbs share their module's name; the import of a submodule binds it here, which would hide the function."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in VERBS and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

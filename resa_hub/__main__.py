@@ -1,5 +1,5 @@
 """`python -m resa_hub`, as `torchrun -m resa_hub` needs it."""
 
-from .cli.app import main
+from .cli.main import main
 
 main()

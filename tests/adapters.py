@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy
 from safetensors.numpy import save_file
 
-from resa_hub.adapter.files import CARD, CONFIG, MANIFEST, WEIGHTS, content_hash, identity_of, scan
+from resa_hub.adapter.layout import CARD, CONFIG, MANIFEST, WEIGHTS, content_hash, identity_of, scan
 from resa_hub.adapter.manifest import Base, DataRecord, Manifest, Probe, Run, Sketch
 from resa_hub.adapter.store import Store
-from resa_hub.recipe import Data, LoraSettings, Recipe
+from resa_hub.config.recipe import Data, LoraSettings, Recipe
 
 RANK, HIDDEN = 2, 16
 

@@ -9,10 +9,10 @@ from safetensors.torch import load_file, save_file
 from sparsify import SparseCoder, SparseCoderConfig
 from torch import Tensor
 
+from resa_hub.config.recipe import SaeSettings
 from resa_hub.engine.sae.codes import encode, reconstruct
 from resa_hub.engine.sae.files import new
 from resa_hub.engine.sae.topk import SparseTopKTrainingSAE
-from resa_hub.recipe import SaeSettings
 from tests.hub.server import HubServer
 
 WIDTH, LATENTS, K = 64, 96, 6

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from resa_hub.cli.app import run
+from resa_hub.cli.main import run
 from tests.adapters import make_adapter
 
 ROOT = Path(__file__).parent.parent
-RUN = "import sys; from resa_hub.cli.app import run; sys.exit(run(sys.argv[1:]))"
+RUN = "import sys; from resa_hub.cli.main import run; sys.exit(run(sys.argv[1:]))"
 
 
 def environment(**changes: str | None) -> dict[str, str]:

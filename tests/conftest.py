@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from resa_hub.adapter.store import Adapter
-from resa_hub.progress import Progress
+from resa_hub.core.progress import Progress
 from tests.demo import demonstration as demonstration
 from tests.demo import installed as installed
 from tests.evaluations import judged as judged
@@ -17,7 +17,7 @@ QUICK = ["sae.steps=20", "sae.latents=256", "rollouts.count=128", "training.epoc
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Adapter:
     """A feature-diff adapter of tina-tiny, in a store of its own; read it, change copies only."""
-    from resa_hub.extract import extract
+    from resa_hub.extraction.extract import extract
 
     workspace = tmp_path_factory.mktemp("made")
     return extract("tina-tiny", method="feature-diff", workspace=workspace, settings=QUICK, progress=Progress(quiet=True))[0]

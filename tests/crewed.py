@@ -3,13 +3,13 @@
 import os
 import sys
 
-from resa_hub.cli.app import run
+from resa_hub.cli.main import run
 
 
 def main() -> int:
     way, rank, step = os.environ.get("FAIL", ""), os.environ.get("FAIL_RANK", ""), 3
     if way and os.environ["RANK"] == rank:
-        from resa_hub.engine.tune import trainer
+        from resa_hub.engine.methods import trainer
 
         update = trainer._Run.update
 

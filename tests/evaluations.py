@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from resa_hub.adapter.results import Evaluation
 from resa_hub.adapter.store import Adapter
-from resa_hub.evaluate import Settings, evaluate
-from resa_hub.evaluation.document import Evaluation
-from resa_hub.progress import Progress
+from resa_hub.core.progress import Progress
+from resa_hub.evaluation.evaluate import Settings, evaluate
 
 NAME = "tina-tiny-feature-diff-l2"
 SMALL = Settings(problems=40, samples=2, seeds=2)
@@ -54,4 +54,4 @@ def counts(workspace: Path) -> list[int]:
 
 @pytest.fixture
 def no_sampling(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("resa_hub.engine.generate.engines.open_engine", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("resa_hub.engine.generation.base.open_engine", lambda *_, **__: pytest.fail("a model was loaded"))

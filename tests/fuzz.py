@@ -10,12 +10,14 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["resa_hub"]):  # pyright: ignore[reportAttributeAccessIssue]
-    from resa_hub.adapter.compat import read_lora
-    from resa_hub.adapter.files import CONFIG, WEIGHTS, parse_json, safetensors_header
-    from resa_hub.adapter.hostile import check_config
+    from resa_hub.adapter.fit import read_lora
+    from resa_hub.adapter.layout import CONFIG, WEIGHTS
     from resa_hub.adapter.manifest import parse_manifest
-    from resa_hub.errors import HubError
-    from resa_hub.refs import DatasetRef, ModelRef, RemoteRef, SaeRef, parse_adapter
+    from resa_hub.adapter.untrusted import check_config
+    from resa_hub.config.refs import DatasetRef, ModelRef, RemoteRef, SaeRef, parse_adapter
+    from resa_hub.core.errors import HubError
+    from resa_hub.core.files import parse_json
+    from resa_hub.core.tensors import safetensors_header
 
 FOLDER = Path(tempfile.mkdtemp())
 (FOLDER / CONFIG).write_text(json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 4}))

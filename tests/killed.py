@@ -9,9 +9,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from resa_hub.errors import HubError
+from resa_hub.core.errors import HubError
 
-LOADED = ["resa_hub.extract", "resa_hub.engine.extraction", "resa_hub.engine.tune.feature_diff", "resa_hub.engine.tune.sae_tuning", "tests.killed"]
+LOADED = ["resa_hub.extraction.extract", "resa_hub.engine.run", "resa_hub.engine.methods.feature_diff", "resa_hub.engine.methods.sae_tuning", "tests.killed"]
 
 
 def start(workspace: Path, log: Path, settings: list[str], limits: dict[int, int] | None = None, **choices: Any) -> BaseProcess:
@@ -29,7 +29,7 @@ def finish(process: BaseProcess) -> int | None:
 
 
 def _extract(workspace: Path, log: Path, settings: list[str], limits: dict[int, int], choices: dict[str, Any]) -> None:
-    from resa_hub.extract import extract
+    from resa_hub.extraction.extract import extract
 
     os.environ["RESA_HUB_STATE_SECONDS"] = "0"
     for kind, extra in limits.items():

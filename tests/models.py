@@ -26,12 +26,12 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from resa_hub.engine.lora import State, new_lora, save_lora, state_of
-from resa_hub.engine.models import load_base
-from resa_hub.engine.text import Batch
-from resa_hub.recipe import LoraSettings
-from resa_hub.refs import Repo
-from resa_hub.sources import Files, locate
+from resa_hub.config.recipe import LoraSettings
+from resa_hub.config.refs import Repo
+from resa_hub.data.snapshots import Files, locate
+from resa_hub.engine.model.loading import load_base
+from resa_hub.engine.model.lora import State, new_lora, save_lora, state_of
+from resa_hub.engine.model.tokens import Batch
 
 LORA = LoraSettings(rank=4, alpha=8, dropout=0.0)
 SMALL: dict[str, Any] = {

@@ -5,15 +5,15 @@ from typing import Any
 
 import torch
 
-from resa_hub import datasets
 from resa_hub.adapter.store import Adapter
-from resa_hub.engine.models import Source
-from resa_hub.engine.tune.session import Session
-from resa_hub.extract import extract
-from resa_hub.plan import Plan, plan
-from resa_hub.progress import Progress
-from resa_hub.registry import Registry
-from resa_hub.sources import locate
+from resa_hub.config.registry import Registry
+from resa_hub.core.progress import Progress
+from resa_hub.data import datasets
+from resa_hub.data.snapshots import locate
+from resa_hub.engine.methods.context import Session
+from resa_hub.engine.model.loading import Source
+from resa_hub.extraction.extract import extract
+from resa_hub.extraction.plan import Plan, plan
 from tests.conftest import QUICK
 
 SMALL = [*QUICK, "rollouts.count=48", "elicit.rows=64"]

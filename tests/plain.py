@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from resa_hub.engine.split import hook_module
-from resa_hub.recipe import Training
+from resa_hub.config.recipe import Training
+from resa_hub.engine.model.split import hook_module
 
 
 def plain_tuning(

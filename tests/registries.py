@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from resa_hub import registry
-from resa_hub.registry import Registry
+from resa_hub.config import registry
+from resa_hub.config.registry import Registry
 
 
 @pytest.fixture(autouse=True)

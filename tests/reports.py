@@ -4,9 +4,10 @@ import json
 import random
 from typing import Any
 
-from resa_hub.evaluation.report import data, observe
-from resa_hub.evaluation.report.data import Curve, Document, Entry, Published, Report
-from resa_hub.evaluation.report.observe import Graded
+from resa_hub.evaluation.reports import corrected
+from resa_hub.report import data, observe
+from resa_hub.report.data import Curve, Document, Entry, Published, Report
+from resa_hub.report.observe import Graded
 from tests.commands import ROOT
 
 EVALS = ROOT / "adapters/tina-tiny-feature-diff-l2/0.1.0/evals"
@@ -84,4 +85,4 @@ def several(count: int = 4, **besides: Any) -> Report:
                 content["arms"][seed - 4]["name"] = f"{content['adapter']} random-{seed}"
             content |= {"gain": -0.4, "gain_ci": [-1.9, 1.1], "p": 0.7, "verdict": "not distinguishable from controls", "sentence": "-0.4 points over base."}
         entries.append(entry(content, **besides))
-    return Report(entries, [], "2026-01-01", "0.1.0")
+    return Report(corrected(entries), [], "2026-01-01", "0.1.0")

@@ -7,13 +7,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from resa_hub.engine.cost import _reset_peaks, peak_memory
+from resa_hub.config.recipe import SaeSettings
+from resa_hub.engine.ledger import _reset_peaks, peak_memory
+from resa_hub.engine.model.tokens import Batch
 from resa_hub.engine.sae import activations
 from resa_hub.engine.sae.files import new
 from resa_hub.engine.sae.quality import quality
 from resa_hub.engine.sae.shards import Shards
-from resa_hub.engine.text import Batch
-from resa_hub.recipe import SaeSettings
 from tests.models import random_ids, random_model
 
 MB = 1 << 20

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import msgspec
 
-from resa_hub import apart
+from resa_hub.adapter.results import Overlap
 from resa_hub.adapter.store import Adapter, Store
-from resa_hub.benchmarks.base import Problem
-from resa_hub.evaluation.overlap import Overlap, measure, tokens
-from resa_hub.refs import AdapterRef
-from resa_hub.registry import Registry
-from resa_hub.tiny import task
+from resa_hub.config.refs import AdapterRef
+from resa_hub.config.registry import Registry
+from resa_hub.data.tiny import task
+from resa_hub.evaluation import contamination as apart
+from resa_hub.evaluation.benchmarks.base import Problem
+from resa_hub.evaluation.contamination import measure, tokens
 
 NAME = "tina-tiny-feature-diff-l2"
 LONG = "A train leaves the station at noon and travels north at sixty miles an hour for two hours before it stops"

@@ -9,21 +9,22 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import BertConfig, BertLMHeadModel, BloomConfig, BloomForCausalLM, CohereConfig, CohereForCausalLM, GPT2Config, GPT2LMHeadModel
 
-from resa_hub.adapter.compat import assess, read_lora
-from resa_hub.adapter.files import CONFIG, safetensors_header
-from resa_hub.adapter.kinship import correlation, decoder_matrices, sketch
+from resa_hub.adapter.fit import assess, read_lora
+from resa_hub.adapter.layout import CONFIG
+from resa_hub.adapter.sketch import correlation, decoder_matrices, sketch
 from resa_hub.adapter.store import Adapter
-from resa_hub.architectures import check
-from resa_hub.attach import attach
-from resa_hub.engine.lora import modules_of, new_lora, state_of
-from resa_hub.engine.models import load_base
-from resa_hub.engine.split import check_halves, final_state, head, hook_path
-from resa_hub.errors import DoesNotFit
-from resa_hub.extract import extract
-from resa_hub.progress import Progress
-from resa_hub.recipe import LoraSettings
-from resa_hub.refs import Repo
-from resa_hub.sources import locate
+from resa_hub.config.recipe import LoraSettings
+from resa_hub.config.refs import Repo
+from resa_hub.core.errors import DoesNotFit
+from resa_hub.core.progress import Progress
+from resa_hub.core.tensors import safetensors_header
+from resa_hub.data.architectures import check
+from resa_hub.data.snapshots import locate
+from resa_hub.engine.model.loading import load_base
+from resa_hub.engine.model.lora import modules_of, new_lora, state_of
+from resa_hub.engine.model.split import check_halves, final_state, head, hook_path
+from resa_hub.extraction.extract import extract
+from resa_hub.inference.attach import attach
 from tests.adapters import kl_of
 from tests.models import byte_tokenizer, random_ids, random_model
 

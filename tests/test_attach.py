@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from resa_hub.adapter.files import CONFIG, MANIFEST, WEIGHTS
+from resa_hub.adapter.layout import CONFIG, MANIFEST, WEIGHTS
 from resa_hub.adapter.store import Adapter, Store
-from resa_hub.attach import FLOOR_SHARE, TOLERANCE, Attached, attach
-from resa_hub.errors import DoesNotFit, HubError, Integrity, NoEffect, NotFound, RunFailed, Usage
-from resa_hub.extract import extract
-from resa_hub.progress import Progress
-from resa_hub.refs import AdapterRef
+from resa_hub.config.refs import AdapterRef
+from resa_hub.core.errors import DoesNotFit, HubError, Integrity, NoEffect, NotFound, RunFailed, Usage
+from resa_hub.core.progress import Progress
+from resa_hub.extraction.extract import extract
+from resa_hub.inference.attach import FLOOR_SHARE, TOLERANCE, Attached, attach
 from tests.adapters import kl_of
 
 NAME = "tina-tiny-feature-diff-l2"
@@ -196,7 +196,7 @@ def test_a_budget_of_new_tokens_is_kept(workspace: Path) -> None:
 
 def test_weights_that_were_scaled_and_signed_again_fail_the_proof(workspace: Path) -> None:
     """A forger who recomputes the hashes still has to reproduce the recorded effect."""
-    from resa_hub.adapter.files import content_hash, identity_of, scan
+    from resa_hub.adapter.layout import content_hash, identity_of, scan
 
     folder = made_copy(workspace)
     state = load_file(folder / WEIGHTS)
@@ -218,10 +218,10 @@ def test_with_a_finished_adapter_the_steps_are_not_skipped(tmp_path: Path) -> No
 def test_a_merged_model_says_what_the_adapter_says(workspace: Path, made: Adapter, tmp_path: Path) -> None:
     import torch
 
-    from resa_hub.engine.lora import load_lora
-    from resa_hub.engine.models import load_base
-    from resa_hub.refs import Repo
-    from resa_hub.sources import locate
+    from resa_hub.config.refs import Repo
+    from resa_hub.data.snapshots import locate
+    from resa_hub.engine.model.loading import load_base
+    from resa_hub.engine.model.lora import load_lora
     from tests.models import tiny
 
     done = attach(NAME, target="tiny-r1", prompts=["1+1="], workspace=workspace, merge=tmp_path / "whole")

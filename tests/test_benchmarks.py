@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from resa_hub import benchmarks
-from resa_hub.benchmarks.base import Completion
-from resa_hub.errors import NotFound, RunFailed, Usage
-from resa_hub.registry import Registry
+from resa_hub.config.registry import Registry
+from resa_hub.core.errors import NotFound, RunFailed, Usage
+from resa_hub.evaluation import benchmarks
+from resa_hub.evaluation.benchmarks.base import Completion
 from tests.benchmarks import NAMES, ROWS, files_of, written
 from tests.commands import ROOT, environment
 from tests.hub.dataset_routes import publish
@@ -20,8 +20,8 @@ from tests.hub.server import HubServer
 
 READ = """
 import json, sys
-from resa_hub import benchmarks
-from resa_hub.errors import HubError
+from resa_hub.evaluation import benchmarks
+from resa_hub.core.errors import HubError
 for name in sys.argv[1:]:
     try:
         made = benchmarks.load(name)

@@ -8,10 +8,10 @@ from peft import PeftModel
 from peft.tuners.lora import Linear
 from torch import Tensor
 
-from resa_hub.engine import branch
-from resa_hub.engine.branch import quicken
-from resa_hub.engine.lora import new_lora
-from resa_hub.recipe import LoraSettings
+from resa_hub.config.recipe import LoraSettings
+from resa_hub.engine.model import lora_forward as branch
+from resa_hub.engine.model.lora import new_lora
+from resa_hub.engine.model.lora_forward import quicken
 from tests.models import random_ids, random_model
 
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from resa_hub.adapter.files import MANIFEST, WEIGHTS
-from resa_hub.cli.app import COMMANDS, run
+from resa_hub.adapter.layout import MANIFEST, WEIGHTS
+from resa_hub.cli.app import COMMANDS
+from resa_hub.cli.main import run
 from tests.adapters import names_in
 from tests.commands import RUN, environment, resa_hub, stocked
 

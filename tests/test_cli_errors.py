@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from resa_hub.cli.app import run
+from resa_hub.cli.main import run
 from tests.adapters import names_in
 from tests.commands import resa_hub, stocked
 
@@ -123,7 +123,7 @@ def test_broken_recipe_file(home: Path, capsys: pytest.CaptureFixture[str], text
 
 
 def test_extraction_on_a_target_of_other_shapes(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from resa_hub import tiny
+    from resa_hub.data import tiny
 
     config = json.loads((tiny.WEIGHTS / "tiny-r1/config.json").read_text())
     (home / "wide").mkdir()

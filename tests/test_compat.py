@@ -10,15 +10,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
-from resa_hub.adapter import compat
-from resa_hub.adapter.compat import Fit
-from resa_hub.adapter.files import WEIGHTS, safetensors_header
-from resa_hub.adapter.kinship import correlation, describe_base, shapes, sketch
+from resa_hub.adapter import fit as compat
+from resa_hub.adapter.fit import Fit
+from resa_hub.adapter.layout import WEIGHTS
 from resa_hub.adapter.manifest import Base, Sketch
-from resa_hub.engine.models import load_base
-from resa_hub.errors import DoesNotFit, Integrity, NoEffect
-from resa_hub.refs import Repo
-from resa_hub.sources import Files, locate
+from resa_hub.adapter.sketch import correlation, describe_base, shapes, sketch
+from resa_hub.config.refs import Repo
+from resa_hub.core.errors import DoesNotFit, Integrity, NoEffect
+from resa_hub.core.tensors import safetensors_header
+from resa_hub.data.snapshots import Files, locate
+from resa_hub.engine.model.loading import load_base
 from tests.models import random_ids, random_model, tiny, write_lora
 
 
@@ -189,10 +190,10 @@ def test_a_fit_forced_is_still_called_foreign() -> None:
 ASSESS = """
 import json, sys
 from pathlib import Path
-from resa_hub.adapter import compat
-from resa_hub.adapter.kinship import describe_base
-from resa_hub.refs import Repo
-from resa_hub.sources import locate
+from resa_hub.adapter import fit as compat
+from resa_hub.adapter.sketch import describe_base
+from resa_hub.config.refs import Repo
+from resa_hub.data.snapshots import locate
 target = locate(Repo("resa-hub/tiny-r1b"))
 fit = compat.assess(describe_base(locate(Repo("resa-hub/tiny-r1"))), compat.read_lora(Path(sys.argv[1])), target)
 if len(sys.argv) > 2: import torch

@@ -8,11 +8,11 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from resa_hub import datasets
-from resa_hub.entries import Dataset
-from resa_hub.errors import NotFound, RunFailed, Usage
-from resa_hub.recipe import Data
-from resa_hub.registry import Registry
+from resa_hub.config.recipe import Data
+from resa_hub.config.registry import Registry
+from resa_hub.config.schema import Dataset
+from resa_hub.core.errors import NotFound, RunFailed, Usage
+from resa_hub.data import datasets
 
 # One row each with the columns that the data set of this name has on the Hub; the values are ours.
 TRACE = "<think>\nTwo and two\n</think>\n\nIt is \\boxed{4}."

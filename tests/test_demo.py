@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from resa_hub.adapter.results import kept
 from resa_hub.adapter.store import Store
 from resa_hub.adapter.verify import verify
 from resa_hub.cli.demo import FEATURES, TARGETS, TUNED, script
-from resa_hub.record import kept
-from resa_hub.refs import AdapterRef
+from resa_hub.config.refs import AdapterRef
 from tests.commands import ROOT
 from tests.demo import Demonstration, Installed
 

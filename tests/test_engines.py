@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import torch
 
-from resa_hub.engine.generate.engines import Job, Means, Sampling, open_engine
-from resa_hub.engine.generate.sampling import choose
-from resa_hub.engine.lora import load_lora
-from resa_hub.engine.models import load_base, load_tokenizer
-from resa_hub.errors import MissingExtra, RunFailed
-from resa_hub.tiny import task
+from resa_hub.core.errors import MissingExtra, RunFailed
+from resa_hub.data.tiny import task
+from resa_hub.engine.generation.base import Job, Means, Sampling, open_engine
+from resa_hub.engine.generation.sampling import choose
+from resa_hub.engine.model.loading import load_base, load_tokenizer
+from resa_hub.engine.model.lora import load_lora
 from tests.models import LORA, tiny, write_lora
 
 TEXTS = ("1+1=", "7*7-8+6-4=")
@@ -69,7 +69,7 @@ def test_mixed_logits_are_those_of_peft(arms: dict[str, Path | None], jobs: list
 def test_the_self_check_passes_and_names_what_changes_nothing(arms: dict[str, Path | None], tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
-    from resa_hub.adapter.files import WEIGHTS
+    from resa_hub.adapter.layout import WEIGHTS
 
     vanishing = write_lora(tmp_path / "vanishing")
     save_file({name: 1e-25 * t for name, t in load_file(vanishing / WEIGHTS).items()}, vanishing / WEIGHTS, metadata={"format": "pt"})
@@ -92,7 +92,7 @@ def test_a_base_that_an_adapter_has_changed_stops_the_run(arms: dict[str, Path |
 
 
 def test_the_way_is_measured_where_arms_are_small_and_known_where_they_fill_a_batch(arms: dict[str, Path | None], jobs: list[Job]) -> None:
-    from resa_hub.engine.generate import transformers_engine
+    from resa_hub.engine.generation import transformers_engine
 
     one, timed = engine(arms), []
     with pytest.MonkeyPatch.context() as patched:

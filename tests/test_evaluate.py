@@ -9,20 +9,19 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from resa_hub.adapter.files import CARD, CONFIG, MANIFEST, WEIGHTS, content_hash, identity_of, scan
+from resa_hub.adapter.layout import CARD, CONFIG, MANIFEST, WEIGHTS, content_hash, identity_of, scan
+from resa_hub.adapter.results import Evaluation, kept
 from resa_hub.adapter.store import Adapter, Store
 from resa_hub.adapter.verify import verify
-from resa_hub.benchmarks.base import Problem
-from resa_hub.cli.app import run as command
-from resa_hub.collect import Engines
-from resa_hub.errors import DoesNotFit, NoEffect, NotFound, RunFailed, Usage
-from resa_hub.evaluate import Settings, evaluate, plan
-from resa_hub.evaluation.document import Evaluation
-from resa_hub.evaluation.samples import SampleStore
-from resa_hub.progress import Progress
-from resa_hub.record import kept
-from resa_hub.refs import AdapterRef
-from resa_hub.workspace import Workspace
+from resa_hub.adapter.workspace import Workspace
+from resa_hub.cli.main import run as command
+from resa_hub.config.refs import AdapterRef
+from resa_hub.core.errors import DoesNotFit, NoEffect, NotFound, RunFailed, Usage
+from resa_hub.core.progress import Progress
+from resa_hub.evaluation.benchmarks.base import Problem
+from resa_hub.evaluation.evaluate import Settings, evaluate, plan
+from resa_hub.evaluation.sampling.jobs import Engines
+from resa_hub.evaluation.sampling.samples import SampleStore
 from tests.evaluations import NAME, SMALL, ask, run
 from tests.evaluations import again as again
 from tests.evaluations import no_sampling as no_sampling
@@ -44,7 +43,7 @@ def test_the_documented_keys_are_there(judged: tuple[Path, Evaluation]) -> None:
 @pytest.mark.slow
 def test_the_scores_are_the_grades_of_the_samples(judged: tuple[Path, Evaluation]) -> None:
     """Graded again here, straight from the files."""
-    from resa_hub.tiny import task
+    from resa_hub.data.tiny import task
 
     answers = {problem.text: problem.answer for problem in task.problems(40, "test", 0)}
     scores = set()

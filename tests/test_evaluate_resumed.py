@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from resa_hub.adapter.files import CONFIG
-from resa_hub.collect import Engines
-from resa_hub.errors import RunFailed
-from resa_hub.evaluate import Settings, plan
-from resa_hub.evaluation.document import Evaluation
-from resa_hub.evaluation.samples import SampleStore
-from resa_hub.workspace import Workspace
+from resa_hub.adapter.layout import CONFIG
+from resa_hub.adapter.results import Evaluation
+from resa_hub.adapter.workspace import Workspace
+from resa_hub.core.errors import RunFailed
+from resa_hub.evaluation.evaluate import Settings, plan
+from resa_hub.evaluation.sampling.jobs import Engines
+from resa_hub.evaluation.sampling.samples import SampleStore
 from tests.evaluations import ARMS, NAME, SMALL, counts, numbers, run
 from tests.evaluations import again as again
 from tests.evaluations import no_sampling as no_sampling
@@ -78,7 +78,7 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(again: Path, judged: tup
 @pytest.mark.slow
 def test_an_engine_that_dies_keeps_what_was_finished_and_is_named(again: Path, judged: tuple[Path, Evaluation], monkeypatch: pytest.MonkeyPatch) -> None:
     """The forward pass of the model fails in the third arm; the next run generates the rest alone."""
-    from resa_hub.engine.generate import transformers_engine
+    from resa_hub.engine.generation import transformers_engine
 
     (again / ".resa-hub/samples.sqlite").unlink()
     generate, calls = transformers_engine.generate, []

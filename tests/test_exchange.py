@@ -10,24 +10,25 @@ import pytest
 import torch
 
 from resa_hub.adapter import card
-from resa_hub.adapter.files import CARD, CONFIG, MANIFEST, WEIGHTS, walk
+from resa_hub.adapter.describe import figures
+from resa_hub.adapter.layout import CARD, CONFIG, MANIFEST, WEIGHTS
 from resa_hub.adapter.manifest import SaeStart
-from resa_hub.adapter.quality import figures
+from resa_hub.adapter.results import kept
 from resa_hub.adapter.store import Adapter, Store
 from resa_hub.adapter.verify import verify
-from resa_hub.attach import attach
-from resa_hub.cli.app import run
-from resa_hub.engine.lora import load_lora
-from resa_hub.engine.models import load_base
-from resa_hub.errors import DoesNotFit, Integrity, NoEffect, NotFound, Usage
-from resa_hub.extract import extract
-from resa_hub.imports import export, import_adapter
-from resa_hub.progress import Progress
-from resa_hub.record import kept
-from resa_hub.refs import AdapterRef
-from resa_hub.reproduce import planned, reproduce
-from resa_hub.sae_imports import import_sae
-from resa_hub.workspace import Workspace
+from resa_hub.adapter.workspace import Workspace
+from resa_hub.cli.main import run
+from resa_hub.config.refs import AdapterRef
+from resa_hub.core.errors import DoesNotFit, Integrity, NoEffect, NotFound, Usage
+from resa_hub.core.files import walk
+from resa_hub.core.progress import Progress
+from resa_hub.engine.model.loading import load_base
+from resa_hub.engine.model.lora import load_lora
+from resa_hub.extraction.extract import extract
+from resa_hub.extraction.import_sae import import_sae
+from resa_hub.extraction.reproduce import planned, reproduce
+from resa_hub.inference.attach import attach
+from resa_hub.inference.exchange import export, import_adapter
 from tests.adapters import kl_of, make_adapter, recipe_of
 from tests.coders import theirs, written
 from tests.conftest import QUICK

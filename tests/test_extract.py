@@ -12,21 +12,22 @@ from typing import Any
 import pytest
 import torch
 
-from resa_hub.adapter.files import CARD, CONFIG, MANIFEST, WEIGHTS, walk
+from resa_hub.adapter.describe import tree
+from resa_hub.adapter.layout import CARD, CONFIG, MANIFEST, WEIGHTS
 from resa_hub.adapter.store import Adapter, Store
-from resa_hub.adapter.tree import tree
 from resa_hub.adapter.verify import verify
-from resa_hub.errors import DoesNotFit, HubError, NoEffect, NotFound, RunFailed, Usage
-from resa_hub.extract import extract
-from resa_hub.progress import Progress
-from resa_hub.refs import AdapterRef
+from resa_hub.config.refs import AdapterRef
+from resa_hub.core.errors import DoesNotFit, HubError, NoEffect, NotFound, RunFailed, Usage
+from resa_hub.core.files import walk
+from resa_hub.core.progress import Progress
+from resa_hub.extraction.extract import extract
 from tests.adapters import kl_of, recipe_of
 from tests.conftest import QUICK
 
 SAE = "sae/layers.2"
 RUN = """
 import sys
-from resa_hub.extract import extract
+from resa_hub.extraction.extract import extract
 from tests.conftest import QUICK
 
 for method in sys.argv[2].split(","):
@@ -94,7 +95,7 @@ def test_a_finished_recipe_is_not_run_twice_unless_asked(workspace: Path, made: 
     assert quick(workspace)[0].manifest.version == "0.2.0"
     third, new = quick(workspace, seed=1)
     assert new and third.manifest.version == "0.3.0" and third.manifest.content_hash != made.manifest.content_hash
-    monkeypatch.setattr(sys.modules["resa_hub.extract"], "_run", lambda *_: pytest.fail("was run again"))
+    monkeypatch.setattr(sys.modules["resa_hub.extraction.extract"], "_run", lambda *_: pytest.fail("was run again"))
     assert quick(workspace, seed=1)[0].manifest.version == "0.3.0"
 
 
@@ -157,7 +158,7 @@ def test_a_killed_extraction_leaves_nothing_but_its_staging_folder(tmp_path: Pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", ["resa_hub.engine.extraction.save_lora", "resa_hub.engine.extraction.measure", "resa_hub.adapter.card.render", "os.rename"])
+@pytest.mark.parametrize("step", ["resa_hub.engine.run.save_lora", "resa_hub.engine.run.measure", "resa_hub.adapter.card.render", "os.rename"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")], ids=["interrupt", "disk full"])
 def test_an_interrupted_extraction_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, error: BaseException) -> None:
     def fail(*_: Any, **__: Any) -> None:
@@ -285,7 +286,8 @@ def test_show_draws_what_an_adapter_was_made_from(made: Adapter) -> None:
 
 
 def test_bfloat16_that_will_crawl_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    from resa_hub.engine import extraction, models
+    from resa_hub.engine import run as extraction
+    from resa_hub.engine.model import loading as models
 
     assert not models.crawls("float32")
     monkeypatch.setattr(extraction, "crawls", lambda dtype: dtype == "bfloat16")

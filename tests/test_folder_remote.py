@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from resa_hub import share
-from resa_hub.adapter.files import CARD, CONFIG, MANIFEST, WEIGHTS, hash_file, scan
-from resa_hub.errors import Conflict, HubError, Integrity, NotFound, RunFailed, Usage
+from resa_hub.adapter.layout import CARD, CONFIG, MANIFEST, WEIGHTS, scan
+from resa_hub.core.errors import Conflict, HubError, Integrity, NotFound, RunFailed, Usage
+from resa_hub.core.files import hash_file
+from resa_hub.hub import sharing as share
 from tests.adapters import make_adapter, names_in
 
 
@@ -278,8 +279,8 @@ def push_unchecked(here: Path, shared: Path) -> None:
     """What a hostile author would do: the reference is right, the manifest in it is not."""
     from resa_hub.adapter.manifest import read_manifest
     from resa_hub.adapter.store import Adapter
-    from resa_hub.refs import RemoteRef
-    from resa_hub.remotes.base import open_remote
+    from resa_hub.config.refs import RemoteRef
+    from resa_hub.hub.remote import open_remote
 
     folder = here / "adapters/demo/0.1.0"
     good = read_manifest(make_adapter(here / "spare"))

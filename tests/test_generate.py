@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from resa_hub.engine.generate.noise import uniforms
-from resa_hub.engine.generate.sampling import Completion, choose, generate
-from resa_hub.engine.models import end_tokens, load_base, load_tokenizer
+from resa_hub.engine.generation.noise import uniforms
+from resa_hub.engine.generation.sampling import Completion, choose, generate
+from resa_hub.engine.model.loading import end_tokens, load_base, load_tokenizer
 from tests.models import random_model, tiny
 
 PROMPTS = [[1, 8], [1, 14, 19, 14, 20], [1, 9, 17, 9, 17, 9, 20], [1, 10, 18, 11, 20], [1, 12, 19, 10, 17, 8, 18, 9, 20], [1, 9]]

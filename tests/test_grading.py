@@ -7,11 +7,11 @@ from importlib import resources
 
 import pytest
 
-from resa_hub.benchmarks import answers, load, pool
-from resa_hub.benchmarks.base import Completion, Grade, Problem
-from resa_hub.benchmarks.champ import integer_of
-from resa_hub.benchmarks.grading import RULES, grades, rule, unreadable
-from resa_hub.errors import NotFound, Usage
+from resa_hub.core.errors import NotFound, Usage
+from resa_hub.evaluation.benchmarks import answers, load, pool
+from resa_hub.evaluation.benchmarks.base import Completion, Grade, Problem
+from resa_hub.evaluation.benchmarks.champ import integer_of
+from resa_hub.evaluation.benchmarks.grading import RULES, grades, rule, unreadable
 from tests.grading_cases import CASES, CUT
 
 WORDS = {(True, True): "both", (False, True): "lenient", (False, False): "none"}

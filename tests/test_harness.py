@@ -7,20 +7,21 @@ from typing import Any
 
 import pytest
 
-from resa_hub import harness, tools
-from resa_hub.adapter.files import CARD
+from resa_hub.adapter.layout import CARD
+from resa_hub.adapter.results import kept
 from resa_hub.adapter.verify import verify
-from resa_hub.cli.app import run
-from resa_hub.collect import Engines
-from resa_hub.errors import DoesNotFit, MissingExtra, NotFound, RunFailed, Usage
-from resa_hub.harness import evaluate, plan
-from resa_hub.progress import Progress
-from resa_hub.record import kept
-from resa_hub.refs import AdapterRef
-from resa_hub.report import Wish, gather, rendered
-from resa_hub.tiny import task
-from resa_hub.tools import Asked, Tool, inspect, lm_eval
-from resa_hub.workspace import Workspace
+from resa_hub.adapter.workspace import Workspace
+from resa_hub.cli.main import run
+from resa_hub.config.refs import AdapterRef
+from resa_hub.core.errors import DoesNotFit, MissingExtra, NotFound, RunFailed, Usage
+from resa_hub.core.progress import Progress
+from resa_hub.data.tiny import task
+from resa_hub.evaluation.harness import commands as tools
+from resa_hub.evaluation.harness import run as harness
+from resa_hub.evaluation.harness.commands import Asked, Tool, inspect, lm_eval
+from resa_hub.evaluation.harness.run import evaluate, plan
+from resa_hub.evaluation.reports import Wish, gather, rendered
+from resa_hub.evaluation.sampling.jobs import Engines
 from tests.adapters import make_adapter
 from tests.models import tiny
 from tests.test_logs import CHAIN

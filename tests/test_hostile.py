@@ -16,15 +16,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from resa_hub.adapter.compat import read_lora
-from resa_hub.adapter.files import CARD, CONFIG, MANIFEST, WEIGHTS, content_hash, identity_of, parse_json, safetensors_header, scan
-from resa_hub.adapter.hostile import check_card, check_config, check_names, inspect
+from resa_hub.adapter.fit import read_lora
+from resa_hub.adapter.layout import CARD, CONFIG, MANIFEST, WEIGHTS, content_hash, identity_of, scan
 from resa_hub.adapter.manifest import parse_manifest
 from resa_hub.adapter.store import STAGING, Store
+from resa_hub.adapter.untrusted import check_card, check_config, check_names, inspect
 from resa_hub.adapter.verify import verify
-from resa_hub.cli.app import run
-from resa_hub.errors import HubError, Integrity, NoEffect
-from resa_hub.refs import parse_adapter
+from resa_hub.cli.main import run
+from resa_hub.config.refs import parse_adapter
+from resa_hub.core.errors import HubError, Integrity, NoEffect
+from resa_hub.core.files import parse_json
+from resa_hub.core.tensors import safetensors_header
 from tests.adapters import make_adapter
 
 ROOT = Path(__file__).parent.parent
@@ -150,7 +152,7 @@ def smuggle(folder: Path, remote: Path) -> None:
         entries.append({"path": name, "size": len(data), "sha256": digest})
     manifest = json.loads((folder / MANIFEST).read_text())
     inside = [e for e in entries if e["path"] in (WEIGHTS, CONFIG)]
-    from resa_hub.recipe import canonical_digest
+    from resa_hub.core.strict import canonical_digest
 
     manifest["files"], manifest["content_hash"] = inside, canonical_digest(sorted([e["path"], e["size"], e["sha256"]] for e in inside))
     data = json.dumps(manifest).encode()

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from resa_hub import share
-from resa_hub.adapter.files import CARD, CONFIG, MANIFEST, WEIGHTS
-from resa_hub.errors import Conflict, HubError, Integrity, Network, NotFound, RunFailed, Usage
-from resa_hub.remotes.hub_client import hub_client, is_hostile
+from resa_hub.adapter.layout import CARD, CONFIG, MANIFEST, WEIGHTS
+from resa_hub.core.errors import Conflict, HubError, Integrity, Network, NotFound, RunFailed, Usage
+from resa_hub.hub import sharing as share
+from resa_hub.hub.huggingface_client import hub_client, is_hostile
 from tests.adapters import make_adapter
 from tests.hub.fixtures import DEMO, OTHER_TOKEN, REMOTE, REPO, demo_on_the_hub, empty_workspace, refused, running_hub, workspace_with_demo  # noqa: F401  (fixtures)
 from tests.hub.server import NO_ANSWER, HubServer

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from resa_hub import share
-from resa_hub.adapter.files import content_hash, identity_of, scan
+from resa_hub.adapter.layout import content_hash, identity_of, scan
 from resa_hub.adapter.store import STAGING, Store
 from resa_hub.adapter.verify import verify
-from resa_hub.refs import AdapterRef
+from resa_hub.config.refs import AdapterRef
+from resa_hub.hub import sharing as share
 from tests.adapters import make_adapter
 from tests.hub.fixtures import REMOTE, REPO, running_hub  # noqa: F401  (a fixture)
 from tests.hub.server import HubServer

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from resa_hub import share
-from resa_hub.adapter.files import CARD, CONFIG, MANIFEST, WEIGHTS, scan
-from resa_hub.errors import Conflict, Usage
-from resa_hub.refs import AdapterRef, RemoteRef
-from resa_hub.workspace import Workspace
+from resa_hub.adapter.layout import CARD, CONFIG, MANIFEST, WEIGHTS, scan
+from resa_hub.adapter.workspace import Workspace
+from resa_hub.config.refs import AdapterRef, RemoteRef
+from resa_hub.core.errors import Conflict, Usage
+from resa_hub.hub import sharing as share
 from tests.adapters import make_adapter
 from tests.hub.fixtures import DEMO, OTHER_TOKEN, REMOTE, REPO, demo_on_the_hub, empty_workspace, refused, running_hub, workspace_with_demo  # noqa: F401  (fixtures)
 from tests.hub.server import HubServer
@@ -119,7 +119,7 @@ def test_other_adapter_in_the_repository_conflicts(hub: HubServer, pushed: share
 
 def test_tag_set_by_somebody_else_meanwhile_conflicts(hub: HubServer, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between our look and our tag another process tags other bytes: the client says nothing, we do."""
-    from resa_hub.remotes.hub import HubRemote
+    from resa_hub.hub.huggingface import HubRemote
 
     commit = HubRemote._commit
 

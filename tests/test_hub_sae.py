@@ -12,15 +12,15 @@ import numpy
 import pytest
 from safetensors.numpy import save_file
 
-from resa_hub import share
-from resa_hub.adapter.files import CARD, MANIFEST, content_hash, identity_of, scan
+from resa_hub.adapter.layout import CARD, MANIFEST, content_hash, identity_of, scan
 from resa_hub.adapter.manifest import read_manifest
 from resa_hub.adapter.store import Adapter, lacks_sae
-from resa_hub.cli.app import run
-from resa_hub.errors import Conflict, Integrity, Usage
-from resa_hub.refs import RemoteRef
-from resa_hub.remotes import hub_sae
-from resa_hub.remotes.base import Pushed
+from resa_hub.cli.main import run
+from resa_hub.config.refs import RemoteRef
+from resa_hub.core.errors import Conflict, Integrity, Usage
+from resa_hub.hub import huggingface_sae as hub_sae
+from resa_hub.hub import sharing as share
+from resa_hub.hub.remote import Pushed
 from tests.adapters import make_adapter
 from tests.commands import environment
 from tests.hub.fixtures import running_hub  # noqa: F401  (a fixture)
@@ -139,8 +139,8 @@ def sealed(folder: Path) -> str:
 
 FOUND = """
 import sys
-from resa_hub import saes
-from resa_hub.errors import HubError
+from resa_hub.data import saes
+from resa_hub.core.errors import HubError
 for origin in sys.argv[1:]:
     try:
         print(saes.find(origin).folder.name)

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from resa_hub.adapter.files import MANIFEST, WEIGHTS, content_hash, identity_of, scan
-from resa_hub.cli.app import run
-from resa_hub.report import Wish, gather, rendered
+from resa_hub.adapter.layout import MANIFEST, WEIGHTS, content_hash, identity_of, scan
+from resa_hub.cli.main import run
+from resa_hub.evaluation.reports import Wish, gather, rendered
 from tests.commands import ROOT
 
 pytestmark = pytest.mark.slow

@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from resa_hub.evaluation import judgement
-from resa_hub.evaluation.judgement import Grades, Judged, Judgement
-from resa_hub.evaluation.samples import SampleStore
+from resa_hub.evaluation import analysis as judgement
+from resa_hub.evaluation.analysis import Grades, Judged, Judgement
+from resa_hub.evaluation.sampling.samples import SampleStore
 from resa_hub.evaluation.verdict import RULE
 from tests.commands import environment
 
@@ -18,8 +18,8 @@ READ = """
 import sys
 from pathlib import Path
 import msgspec
-from resa_hub.evaluation import judgement
-from resa_hub.evaluation.samples import SampleStore
+from resa_hub.evaluation import analysis as judgement
+from resa_hub.evaluation.sampling.samples import SampleStore
 grades = msgspec.json.decode(sys.argv[2], type=judgement.Grades)
 print(msgspec.json.encode(judgement.kept(grades, SampleStore(Path(sys.argv[1])))).decode())
 assert not {"numpy", "scipy", "statsmodels", "torch"} & set(sys.modules)

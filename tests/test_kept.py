@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from resa_hub.config.recipe import Rollouts
+from resa_hub.core.flops import Sizes, tuning
+from resa_hub.core.progress import Progress
 from resa_hub.engine.checkpoint import Checkpoint
-from resa_hub.engine.cost import Ledger, sizes
-from resa_hub.engine.generate.rollouts import RolloutFile, rollouts
-from resa_hub.engine.generate.sampling import Completion
-from resa_hub.engine.models import load_base
-from resa_hub.engine.text import Batch
-from resa_hub.engine.tune.examples import Example, Examples
-from resa_hub.operations import Sizes, tuning
-from resa_hub.progress import Progress
-from resa_hub.recipe import Rollouts
+from resa_hub.engine.generation.rollouts import RolloutFile, rollouts
+from resa_hub.engine.generation.sampling import Completion
+from resa_hub.engine.ledger import Ledger, sizes
+from resa_hub.engine.methods.teacher_states import Example, Examples
+from resa_hub.engine.model.loading import load_base
+from resa_hub.engine.model.tokens import Batch
 from tests.models import tiny
 
 ROWS, POSITIONS, WIDTH = 2, 8, 16
@@ -66,7 +66,7 @@ def test_a_disk_that_fills_up_only_costs_time(tmp_path: Path, monkeypatch: pytes
     def full(*_: object) -> None:
         raise SafetensorError("Error while serializing: I/O error: No space left on device")
 
-    monkeypatch.setattr("resa_hub.engine.tune.examples.save_file", full)
+    monkeypatch.setattr("resa_hub.engine.methods.teacher_states.save_file", full)
     make = Maker()
     examples = Examples(BATCHES, make, 0, tmp_path / "examples")
     assert torch.equal(examples[3].teacher, examples[3].teacher) and make.made == [3, 3]  # pyright: ignore

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from resa_hub.engine.kl import CHUNK, Direction, chunked_kl, kl
-from resa_hub.engine.split import final_state, head
+from resa_hub.engine.model.kl import CHUNK, Direction, chunked_kl, kl
+from resa_hub.engine.model.split import final_state, head
 from tests.models import random_ids, random_model
 
 WIDTH, VOCABULARY = 16, 50

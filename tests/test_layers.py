@@ -6,17 +6,17 @@ import pytest
 import torch
 
 from resa_hub.adapter.store import Store
+from resa_hub.config.recipe import SaeSettings
+from resa_hub.config.registry import Registry
+from resa_hub.core.progress import Progress
 from resa_hub.engine.checkpoint import Checkpoint
+from resa_hub.engine.methods.layers import groups, training_bytes
+from resa_hub.engine.model.split import prefix, prefixes
 from resa_hub.engine.sae import activations
 from resa_hub.engine.sae.activations import OnePass
 from resa_hub.engine.sae.train import in_step, train, training
-from resa_hub.engine.split import prefix, prefixes
-from resa_hub.engine.tune.layers import groups, training_bytes
-from resa_hub.extract import extract, prepare
-from resa_hub.plan import plan
-from resa_hub.progress import Progress
-from resa_hub.recipe import SaeSettings
-from resa_hub.registry import Registry
+from resa_hub.extraction.extract import extract, prepare
+from resa_hub.extraction.plan import plan
 from tests.conftest import QUICK
 from tests.models import random_ids, random_model
 from tests.test_sae_training import QUIET, SETTINGS, Dying, Killed, batches, equal

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from resa_hub import logs
-from resa_hub.bridge import judge_logs
-from resa_hub.errors import HubError, NotFound, RunFailed, Usage
-from resa_hub.tiny import WEIGHTS, task
+from resa_hub.core.errors import HubError, NotFound, RunFailed, Usage
+from resa_hub.data.tiny import WEIGHTS, task
+from resa_hub.evaluation.harness import tool_logs as logs
+from resa_hub.evaluation.harness.imported import judge_logs
 from tests.commands import resa_hub
 
 INSPECT = """

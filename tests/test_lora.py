@@ -15,13 +15,13 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from resa_hub.adapter import compat
-from resa_hub.adapter.files import CONFIG, WEIGHTS
-from resa_hub.engine.arms import negated, random_like
-from resa_hub.engine.lora import load_lora, merge, new_lora, product_norm, save_lora, state_of
-from resa_hub.engine.models import load_base
-from resa_hub.engine.probe import effect
-from resa_hub.errors import HubError, Integrity, NoEffect, RunFailed
+from resa_hub.adapter import fit as compat
+from resa_hub.adapter.layout import CONFIG, WEIGHTS
+from resa_hub.core.errors import HubError, Integrity, NoEffect, RunFailed
+from resa_hub.engine.model.controls import negated, random_like
+from resa_hub.engine.model.loading import load_base
+from resa_hub.engine.model.lora import load_lora, merge, new_lora, product_norm, save_lora, state_of
+from resa_hub.engine.model.probe import effect
 from tests.models import LORA, random_ids, tiny, write_lora
 
 WRITE = """

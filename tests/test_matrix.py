@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from resa_hub.adapter.files import MANIFEST
-from resa_hub.cli.app import run as command
-from resa_hub.errors import NotFound, Usage
-from resa_hub.evaluate import Settings, quick
-from resa_hub.matrix import Cell, Matrix, markdown, matrix, rows
-from resa_hub.progress import Progress
-from resa_hub.workspace import Workspace
+from resa_hub.adapter.layout import MANIFEST
+from resa_hub.adapter.workspace import Workspace
+from resa_hub.cli.main import run as command
+from resa_hub.core.errors import NotFound, Usage
+from resa_hub.core.progress import Progress
+from resa_hub.evaluation.evaluate import Settings, quick
+from resa_hub.evaluation.matrix import Cell, Matrix, markdown, matrix, rows
 
 NAME = "tina-tiny-feature-diff-l2"
 SMALL = Settings(problems=30, samples=2, seeds=1, greedy=False)
@@ -44,7 +44,7 @@ def test_every_cell_has_its_verdict_or_says_that_it_does_not_fit(workspace: Path
     known = [c for c in full.cells if c.p is not None and c.p_holm is not None]
     assert len(known) == 2 and all(c.p_holm >= c.p for c in known) and max(c.p_holm for c in known) <= 2 * max(c.p for c in known)  # pyright: ignore
     assert json.loads(Path(full.file).read_text())["cells"][0]["verdict"] == full.cells[0].verdict
-    monkeypatch.setattr("resa_hub.engine.generate.engines.open_engine", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("resa_hub.engine.generation.base.open_engine", lambda *_, **__: pytest.fail("a model was loaded"))
     assert made(workspace, [NAME, "stranger"], ["tiny-r1", "tiny-r1b"]).cells == full.cells
     line = ["matrix", "--sources", f"{NAME},stranger", "--targets", "tiny-r1,tiny-r1b", "--problems", "30", "--samples", "2", "--controls", "1"]
     assert command([*line, "--workspace", str(workspace)]) == 0
@@ -72,7 +72,7 @@ def test_cells_side_by_side_on_ray_are_the_same(workspace: Path, tmp_path_factor
 
 
 def test_a_page_that_cannot_be_written_is_refused_before_anything_is_run(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["resa_hub.matrix"], "matrix", lambda *_, **__: pytest.fail("was run"))
+    monkeypatch.setattr(sys.modules["resa_hub.evaluation.matrix"], "matrix", lambda *_, **__: pytest.fail("was run"))
     line = ["matrix", "--sources", NAME, "--targets", "tiny-r1", "--workspace", str(workspace)]
     assert command([*line, "--page", str(workspace / "page.pdf")]) == 2 and command([*line, "--page", str(workspace / "nowhere/page.html")]) == 3
 

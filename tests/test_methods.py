@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 import torch
 
-from resa_hub.adapter.files import CONFIG
+from resa_hub.adapter.layout import CONFIG
 from resa_hub.adapter.verify import verify
-from resa_hub.engine.lora import new_lora, norms, share_lora
-from resa_hub.engine.models import load_base
+from resa_hub.core.errors import DoesNotFit, NotFound, Usage
+from resa_hub.engine.methods import feature_diff, screen, selection
+from resa_hub.engine.methods.context import Session
+from resa_hub.engine.methods.gaussian import noisy
+from resa_hub.engine.methods.patching import final, states
+from resa_hub.engine.model.loading import load_base
+from resa_hub.engine.model.lora import new_lora, norms, share_lora
+from resa_hub.engine.model.split import final_state, prefix
 from resa_hub.engine.sae.codes import reconstruct
-from resa_hub.engine.split import final_state, prefix
-from resa_hub.engine.tune import feature_diff, screen, selection
-from resa_hub.engine.tune.gaussian import noisy
-from resa_hub.engine.tune.patched import final, states
-from resa_hub.engine.tune.session import Session
-from resa_hub.errors import DoesNotFit, NotFound, Usage
 from tests.models import tiny
 from tests.patching import planned, quick, session, whole
 
@@ -135,8 +135,8 @@ def test_selections_agree_on_little_and_each_lowers_the_kl(prepared: tuple[Sessi
 
 def test_attribution_is_the_slope_of_the_kl(prepared: tuple[Session, Any]) -> None:
     """Finite differences: scaling one latent's patch by a little lowers the summed KL by that times its attribution."""
-    from resa_hub.engine.kl import kl
-    from resa_hub.engine.split import head
+    from resa_hub.engine.model.kl import kl
+    from resa_hub.engine.model.split import head
 
     one, made = prepared
     sae, batches = made.saes["layers.2"].sae, made.batches[:1]
@@ -215,8 +215,8 @@ def test_gaussian_is_sae_tuning_with_other_bytes(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_interrupted_anywhere_all_of_it_ends_in_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two hookpoints, a sibling and two rounds: stopped in the second SAE and in the second round, no step is made twice or left out."""
+    from resa_hub.engine.methods import trainer
     from resa_hub.engine.sae import fit
-    from resa_hub.engine.tune import trainer
 
     monkeypatch.setenv("RESA_HUB_STATE_SECONDS", "0")
     options = ("hookpoints=[layers.1,layers.2]", "features=8", "rounds=2", "rollouts.siblings=[tiny-r1b]", "rollouts.count=24", "sae.steps=6")

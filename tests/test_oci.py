@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from resa_hub import share
-from resa_hub.adapter.files import WEIGHTS, scan
+from resa_hub.adapter.layout import WEIGHTS, scan
 from resa_hub.adapter.store import Store
-from resa_hub.errors import Conflict, Integrity, Network, NotFound, Usage
-from resa_hub.refs import RemoteRef
+from resa_hub.config.refs import RemoteRef
+from resa_hub.core.errors import Conflict, Integrity, Network, NotFound, Usage
+from resa_hub.hub import sharing as share
 from tests.adapters import make_adapter
 from tests.containers import container_registry  # noqa: F401  (a fixture)
 from tests.hub.fixtures import empty_workspace, workspace_with_demo  # noqa: F401  (fixtures)
@@ -52,7 +52,7 @@ def test_what_a_registry_lacks_or_says_wrongly(oci: str, registry: str, here: Pa
 
 @pytest.mark.parametrize("path", ["../evil.json", "/evil.json", "code.py", "evals/../../evil.json", WEIGHTS + "\n", "signature.json/x"])
 def test_a_registry_that_lists_hostile_layers_is_refused(oci: str, here: Path, there: Path, path: str) -> None:
-    from resa_hub.remotes.oci import IMAGE, TITLE, TYPE, OciRemote, _layer
+    from resa_hub.hub.oci import IMAGE, TITLE, TYPE, OciRemote, _layer
 
     share.push("demo", oci, workspace=here)
     remote = OciRemote(RemoteRef.parse(oci))

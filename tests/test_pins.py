@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from resa_hub.cli.app import run
-from resa_hub.pins import pin
-from resa_hub.refs import ModelRef
-from resa_hub.registry import Registry, builtin_path
-from resa_hub.workspace import Workspace
+from resa_hub.adapter.workspace import Workspace
+from resa_hub.cli.main import run
+from resa_hub.config.refs import ModelRef
+from resa_hub.config.registry import Registry, builtin_path
+from resa_hub.hub.pin import pin
 from tests.commands import RUN, environment, out, resa_hub
 from tests.hub.dataset_routes import publish
 from tests.hub.fixtures import running_hub  # noqa: F401  (a fixture)

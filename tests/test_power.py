@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy
 import pytest
 
-from resa_hub.errors import Usage
-from resa_hub.evaluate import Settings
-from resa_hub.evaluation import decoding, power, statistics
-from resa_hub.evaluation.power import Spread
-from resa_hub.sizing import size
-from resa_hub.workspace import Workspace
+from resa_hub.adapter.workspace import Workspace
+from resa_hub.core.errors import Usage
+from resa_hub.evaluation import decoding, statistics
+from resa_hub.evaluation import sizing as power
+from resa_hub.evaluation.evaluate import Settings
+from resa_hub.evaluation.sizing import Spread, size
 from tests.commands import resa_hub
 
 NAME = "tina-tiny-feature-diff-l2"

@@ -2,10 +2,10 @@
 
 import pytest
 
-from resa_hub.evaluate import Settings, evaluate
-from resa_hub.evaluation.document import Evaluation
-from resa_hub.extract import extract
-from resa_hub.progress import Progress
+from resa_hub.adapter.results import Evaluation
+from resa_hub.core.progress import Progress
+from resa_hub.evaluation.evaluate import Settings, evaluate
+from resa_hub.extraction.extract import extract
 
 pytestmark = pytest.mark.slow
 METHODS = ("feature-diff", "random-features", "sae-tuning")

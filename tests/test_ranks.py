@@ -8,15 +8,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from resa_hub import ranks
 from resa_hub.adapter.store import Store
-from resa_hub.engine.crew import ALONE, Crew
+from resa_hub.core import torchrun as ranks
+from resa_hub.core.errors import Usage
+from resa_hub.core.progress import Progress
+from resa_hub.engine.distributed import ALONE, Crew
+from resa_hub.engine.methods.teacher_states import Example, Examples
+from resa_hub.engine.model.tokens import Batch
 from resa_hub.engine.sae import activations
-from resa_hub.engine.text import Batch
-from resa_hub.engine.tune.examples import Example, Examples
-from resa_hub.errors import Usage
-from resa_hub.extract import extract
-from resa_hub.progress import Progress
+from resa_hub.extraction.extract import extract
 from tests.commands import ROOT, environment
 from tests.models import random_model
 

@@ -8,11 +8,11 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from resa_hub.adapter.files import safetensors_header
-from resa_hub.attach import attach
-from resa_hub.errors import Usage
-from resa_hub.extract import extract
-from resa_hub.progress import Progress
+from resa_hub.core.errors import Usage
+from resa_hub.core.progress import Progress
+from resa_hub.core.tensors import safetensors_header
+from resa_hub.extraction.extract import extract
+from resa_hub.inference.attach import attach
 from tests.adapters import kl_of
 from tests.models import byte_tokenizer
 

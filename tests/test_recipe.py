@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from resa_hub.errors import Usage
-from resa_hub.recipe import Data, LoraSettings, Recipe, Rollouts, SaeSettings, Training, override, structure
-from resa_hub.registry import plain
+from resa_hub.config.recipe import Data, LoraSettings, Recipe, Rollouts, SaeSettings, Training, override
+from resa_hub.config.registry import plain
+from resa_hub.core.errors import Usage
+from resa_hub.core.strict import structure
 
 RECIPE = Recipe(source="tina-tiny", target="tiny-r1", trigger=Data(name="tiny-chain"), elicit=Data(name="tiny-chain"), rollouts=Rollouts())
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from resa_hub.cli.app import run
-from resa_hub.errors import NotFound, Usage
-from resa_hub.estimate import Estimate, Shapes, estimate, measured_speed
-from resa_hub.lineage import describe, runnable
-from resa_hub.plan import plan
-from resa_hub.published import compare, entry_of, wilson
-from resa_hub.registry import Registry
+from resa_hub.cli.main import run
+from resa_hub.config.registry import Registry
+from resa_hub.core.errors import NotFound, Usage
+from resa_hub.evaluation.published import compare, entry_of, wilson
+from resa_hub.extraction.describe import describe, runnable
+from resa_hub.extraction.estimate import Estimate, Shapes, estimate, measured_speed
+from resa_hub.extraction.plan import plan
 from tests.commands import out, resa_hub
 from tests.hub.fixtures import running_hub  # noqa: F401  (a fixture)
 from tests.registries import user as user
@@ -40,7 +40,7 @@ def test_the_systems_of_the_paper_are_there() -> None:
 
 
 def test_every_recipe_resolves_to_references_and_has_an_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("resa_hub.estimate.measured_speed", lambda: 1e10)
+    monkeypatch.setattr("resa_hub.extraction.estimate.measured_speed", lambda: 1e10)
     known = Registry()
     for name in every_recipe():
         found = describe(name, known)
@@ -145,8 +145,8 @@ def test_shapes_give_the_facts_of_qwen_1_5b() -> None:
 
 def test_what_is_at_hand_is_counted_exactly(tmp_path: Path) -> None:
     """Tokens, steps and operations of the plan are those of the run."""
-    from resa_hub.extract import extract
-    from resa_hub.progress import Progress
+    from resa_hub.core.progress import Progress
+    from resa_hub.extraction.extract import extract
 
     settings = ["sae.steps=20", "sae.latents=256", "training.epochs=1", "trigger.rows=128", "elicit.rows=128"]
     for method in ("sft", "sae-tuning"):
@@ -162,8 +162,8 @@ def test_what_is_at_hand_is_counted_exactly(tmp_path: Path) -> None:
 
 def test_selection_by_the_logits_is_foretold(tmp_path: Path) -> None:
     """A look a step and one for the rest, each through the layers above; by attribution one look, by the mean none."""
-    from resa_hub.extract import extract
-    from resa_hub.progress import Progress
+    from resa_hub.core.progress import Progress
+    from resa_hub.extraction.extract import extract
 
     known, settings = Registry(), ["sae.steps=20", "sae.latents=256", "training.epochs=1", "rollouts.count=512", "features=8", "hookpoint=layers.1"]
 

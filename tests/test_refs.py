@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resa_hub.errors import Usage
-from resa_hub.refs import (
+from resa_hub.config.refs import (
     DATA_SUFFIXES,
     HOOKPOINT,
     HUB_ID,
@@ -26,6 +25,7 @@ from resa_hub.refs import (
     check_version,
     layer_of,
 )
+from resa_hub.core.errors import Usage
 
 
 def matching(pattern: Any) -> st.SearchStrategy[str]:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from resa_hub.entries import Dataset
-from resa_hub.errors import NotFound, Usage
-from resa_hub.refs import ModelRef, Repo
-from resa_hub.registry import Registry, builtin_path
+from resa_hub.config.refs import ModelRef, Repo
+from resa_hub.config.registry import Registry, builtin_path
+from resa_hub.config.schema import Dataset
+from resa_hub.core.errors import NotFound, Usage
 from tests.registries import builtin
 from tests.registries import user as user
 
@@ -193,7 +193,7 @@ def test_a_data_set_is_a_name_an_id_or_a_file() -> None:
 
 
 def test_reading_the_registry_stays_light() -> None:
-    code = "import sys; from resa_hub.registry import Registry; Registry().recipe('resa-still-v1'); print(*{m.partition('.')[0] for m in sys.modules})"
+    code = "import sys; from resa_hub.config.registry import Registry; Registry().recipe('resa-still-v1'); print(*{m.partition('.')[0] for m in sys.modules})"
     loaded = set(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split())
     assert "yaml" in loaded
     assert not loaded & {"torch", "transformers", "peft", "sae_lens", "vllm", "datasets", "huggingface_hub", "numpy", "scipy", "pandas", "rich"}

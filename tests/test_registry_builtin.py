@@ -5,12 +5,13 @@ from typing import Any
 import pytest
 import yaml
 
-from resa_hub import tiny
-from resa_hub.entries import KINDS, Benchmark, Published
-from resa_hub.lineage import flat
-from resa_hub.recipe import Recipe, structure
-from resa_hub.refs import check_hookpoint, check_name
-from resa_hub.registry import builtin_path, merged, plain
+from resa_hub.config.recipe import Recipe
+from resa_hub.config.refs import check_hookpoint, check_name
+from resa_hub.config.registry import builtin_path, merged, plain
+from resa_hub.config.schema import KINDS, Benchmark, Published
+from resa_hub.core.strict import structure
+from resa_hub.data import tiny
+from resa_hub.extraction.describe import flat
 from tests.registries import builtin
 from tests.registries import user as user
 

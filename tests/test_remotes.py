@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from resa_hub import share
 from resa_hub.adapter import card
-from resa_hub.adapter.files import CARD, CONFIG, MANIFEST, WEIGHTS, scan
+from resa_hub.adapter.layout import CARD, CONFIG, MANIFEST, WEIGHTS, scan
 from resa_hub.adapter.store import Adapter, Store, lacks_sae
 from resa_hub.adapter.verify import verify
-from resa_hub.cli.app import run
-from resa_hub.errors import Conflict, HubError, NotFound, Usage
-from resa_hub.refs import AdapterRef
-from resa_hub.workspace import Workspace
+from resa_hub.adapter.workspace import Workspace
+from resa_hub.cli.main import run
+from resa_hub.config.refs import AdapterRef
+from resa_hub.core.errors import Conflict, HubError, NotFound, Usage
+from resa_hub.hub import sharing as share
 from tests.adapters import make_adapter
 from tests.containers import container_registry  # noqa: F401  (a fixture)
 from tests.hub.fixtures import OTHER_TOKEN, REMOTE, REPO, demo_on_the_hub, empty_workspace, running_hub, workspace_with_demo  # noqa: F401  (fixtures)
@@ -90,7 +90,7 @@ def test_a_push_without_sae_keeps_it_at_home(made: Adapter, workspace: Path, tmp
 
 def test_a_head_that_moves_is_no_harm(hub: HubServer, here: Path, there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody else's file lands between our reading of the head and our commit: twice the push starts again, and it lands."""
-    from resa_hub.remotes.hub import HubRemote
+    from resa_hub.hub.huggingface import HubRemote
 
     commit, moves = HubRemote._commit, [0]
 

@@ -7,22 +7,22 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from resa_hub import share
-from resa_hub.adapter.files import CARD, MAX_PLOT, scan
+from resa_hub.adapter.layout import CARD, MAX_PLOT, scan
+from resa_hub.adapter.results import Evaluation
 from resa_hub.adapter.store import Adapter, Store
 from resa_hub.adapter.verify import verify
-from resa_hub.cli.app import run
-from resa_hub.errors import HubError, Integrity, NotFound, Usage
-from resa_hub.evaluation.document import Evaluation
-from resa_hub.evaluation.report import data, markdown, observe, plot
-from resa_hub.evaluation.report.charts import scale
-from resa_hub.evaluation.report.observe import Graded
-from resa_hub.evaluation.report.words import minus, points, pvalue, span
-from resa_hub.record import keep
-from resa_hub.refs import AdapterRef, RemoteRef
-from resa_hub.remotes.base import open_remote
-from resa_hub.report import Wish, gather, rendered
-from resa_hub.workspace import Workspace
+from resa_hub.adapter.workspace import Workspace
+from resa_hub.cli.main import run
+from resa_hub.config.refs import AdapterRef, RemoteRef
+from resa_hub.core.errors import HubError, Integrity, NotFound, Usage
+from resa_hub.evaluation.record import keep
+from resa_hub.evaluation.reports import Wish, gather, rendered
+from resa_hub.hub import sharing as share
+from resa_hub.hub.remote import open_remote
+from resa_hub.report import data, markdown, observe, plot
+from resa_hub.report.charts import scale
+from resa_hub.report.observe import Graded
+from resa_hub.report.words import minus, points, pvalue, span
 from tests.commands import ROOT
 from tests.reports import EVALS, HOSTILE, curve, raw, several, single
 
@@ -145,7 +145,7 @@ def test_plot_is_a_small_picture_whatever_the_names() -> None:
 
 
 def test_verdict_is_kept_with_its_plot_and_shown_on_the_card(example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from resa_hub.evaluation.document import Evaluation
+    from resa_hub.adapter.results import Evaluation
 
     adapter = Store(example / "adapters").get(AdapterRef(NAME))
     (adapter.folder / "evals/strange.json").write_text(json.dumps({"verdict": "x", "sentence": "x", "target": "t", "benchmark": "b", "split": "s"}))

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from resa_hub.evaluation.report import data
-from resa_hub.evaluation.report.page import page
+from resa_hub.report import data
+from resa_hub.report.page import page
 from tests.browser import CONTRAST, DESKTOP, PHONE, Browser, chromium
 from tests.reports import HOSTILE, curve, entry, raw, several, single
 

@@ -10,11 +10,11 @@ import pytest
 
 from resa_hub.adapter.store import Adapter, Store
 from resa_hub.adapter.verify import verify
-from resa_hub.errors import Conflict, NotFound, RunFailed
-from resa_hub.extract import Means, extract
-from resa_hub.failures import explain
-from resa_hub.progress import Progress
-from resa_hub.work import hold, seconds_between_states
+from resa_hub.core.errors import Conflict, NotFound, RunFailed
+from resa_hub.core.machine_errors import explain
+from resa_hub.core.progress import Progress
+from resa_hub.extraction.extract import Means, extract
+from resa_hub.extraction.run_dir import hold, seconds_between_states
 from tests.conftest import QUICK
 from tests.killed import finish, start
 from tests.test_extract import left_in
@@ -61,7 +61,7 @@ def test_killed_at_many_moments_the_adapter_is_the_undisturbed_one(tmp_path: Pat
 
 @pytest.mark.slow
 def test_interrupted_in_stage_two_it_goes_on_at_that_step(made: Adapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    from resa_hub.engine.tune import trainer
+    from resa_hub.engine.methods import trainer
 
     monkeypatch.setenv("RESA_HUB_STATE_SECONDS", "0")
     update = trainer._Run.update
@@ -92,12 +92,12 @@ def test_again_begins_afresh_unless_it_is_told_to_resume(tmp_path: Path, monkeyp
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr("resa_hub.engine.extraction.measure", fails)
+        patched.setattr("resa_hub.engine.run.measure", fails)
         quick(tmp_path)
     assert quick(tmp_path, again=True, resume=True, progress=Progress())[0].manifest.version == "0.1.0"
     assert "continuing at step 9 of 9" in capsys.readouterr().err
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr("resa_hub.engine.extraction.measure", fails)
+        patched.setattr("resa_hub.engine.run.measure", fails)
         quick(tmp_path, again=True)
     assert quick(tmp_path, again=True, progress=Progress())[0].manifest.version == "0.2.0"
     assert "continuing" not in capsys.readouterr().err
@@ -200,7 +200,7 @@ def test_a_lost_remote_is_a_network_error_and_nothing_is_begun(tmp_path: Path) -
 def test_the_price_names_the_source(made: Adapter) -> None:
     import msgspec
 
-    from resa_hub.cli.costs import lines
+    from resa_hub.cli.render.costs import lines
 
     costs = made.manifest.run.costs
     assert list(costs) == ["adapter", "rollouts", "sae", "total"]

@@ -9,18 +9,18 @@ from sae_lens import SAE, SAETrainer, TopKTrainingSAE, TopKTrainingSAEConfig
 from sae_lens.saes.sae import TrainStepInput
 from torch import Tensor
 
+from resa_hub.config.recipe import SaeSettings
+from resa_hub.core.errors import DoesNotFit, RunFailed, Usage
+from resa_hub.core.progress import Progress
+from resa_hub.data.snapshots import SaeFiles
+from resa_hub.engine.methods.sae_tuning import splice
+from resa_hub.engine.methods.selection import Ranking, picked, random_outside
+from resa_hub.engine.model.split import decoder_layers
 from resa_hub.engine.sae import activations, fit
 from resa_hub.engine.sae.codes import encode, reconstruct
 from resa_hub.engine.sae.files import load, new, save
 from resa_hub.engine.sae.topk import ByLatent, Room, SparseTopKTrainingSAE, active, lay_out, reconstructed
 from resa_hub.engine.sae.train import train
-from resa_hub.engine.split import decoder_layers
-from resa_hub.engine.tune.sae_tuning import splice
-from resa_hub.engine.tune.selection import Ranking, picked, random_outside
-from resa_hub.errors import DoesNotFit, RunFailed, Usage
-from resa_hub.progress import Progress
-from resa_hub.recipe import SaeSettings
-from resa_hub.sources import SaeFiles
 from tests.models import batch_of, random_model
 
 SETTINGS = SaeSettings(mode="scratch", latents=96, k=8, learning_rate=2e-3, batch_tokens=64, steps=12)

@@ -11,13 +11,13 @@ from sparsify import SparseCoder
 
 from resa_hub.adapter.store import Adapter
 from resa_hub.adapter.verify import verify
-from resa_hub.cli.app import run
+from resa_hub.cli.main import run
+from resa_hub.config.registry import builtin_path
+from resa_hub.core.errors import Conflict, DoesNotFit, HubError, Integrity, NotFound, Usage
 from resa_hub.engine.sae import sparsify
 from resa_hub.engine.sae.files import load
-from resa_hub.errors import Conflict, DoesNotFit, HubError, Integrity, NotFound, Usage
-from resa_hub.imports import export
-from resa_hub.registry import builtin_path
-from resa_hub.sae_imports import import_sae
+from resa_hub.extraction.import_sae import import_sae
+from resa_hub.inference.exchange import export
 from tests.coders import LATENTS, WIDTH, K, agree, change, ours, publish, theirs, weights, written
 from tests.conftest import QUICK
 from tests.hub.fixtures import running_hub  # noqa: F401  (a fixture)
@@ -28,8 +28,8 @@ MINE = "# my own names\nmodels:\n  other: {id: some/model, note: kept}\n"
 
 def made(workspace: Path, *settings: str, capsys: pytest.CaptureFixture[str]) -> Adapter:
     """What `extract` makes of tina-tiny with an SAE by its registry name, through the command line."""
-    from resa_hub.adapters import find
-    from resa_hub.workspace import Workspace
+    from resa_hub.adapter.workspace import Workspace
+    from resa_hub.hub.resolve import find
 
     said = [word for setting in [*QUICK, *settings] for word in ("--set", setting)]
     assert run(["extract", "--source", "tina-tiny", "--method", "feature-diff", "--workspace", str(workspace), "--quiet", *said]) == 0

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from resa_hub.config.recipe import SaeSettings
+from resa_hub.engine.model.split import decoder_layers, hook_module, prefix
 from resa_hub.engine.sae.codes import reconstruct
 from resa_hub.engine.sae.files import new
 from resa_hub.engine.sae.quality import quality
-from resa_hub.engine.split import decoder_layers, hook_module, prefix
-from resa_hub.recipe import SaeSettings
 from tests.models import batch_of, random_model
 
 

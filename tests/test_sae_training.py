@@ -7,15 +7,15 @@ import torch
 from schedulefree import ScheduleFreeWrapper
 from torch import Tensor
 
+from resa_hub.config.recipe import SaeSettings
+from resa_hub.core.errors import RunFailed
+from resa_hub.core.progress import Progress
 from resa_hub.engine.checkpoint import Checkpoint
+from resa_hub.engine.model.tokens import Batch
 from resa_hub.engine.sae import activations
 from resa_hub.engine.sae.files import new
 from resa_hub.engine.sae.signum import SignumTrainer
 from resa_hub.engine.sae.train import train
-from resa_hub.engine.text import Batch
-from resa_hub.errors import RunFailed
-from resa_hub.progress import Progress
-from resa_hub.recipe import SaeSettings
 from tests.models import random_model
 
 QUIET = Progress(quiet=True)

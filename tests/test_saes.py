@@ -12,18 +12,19 @@ import torch
 from sae_lens import SAE
 from sparsify import SparseCoder
 
-from resa_hub import saes
 from resa_hub.adapter.store import Adapter
 from resa_hub.adapter.verify import verify
+from resa_hub.config.recipe import Recipe, override
+from resa_hub.config.registry import Registry, plain
+from resa_hub.core.errors import DoesNotFit, HubError, NotFound, Usage
+from resa_hub.core.progress import Progress
+from resa_hub.core.strict import structure
+from resa_hub.data import saes
+from resa_hub.data.snapshots import SaeFiles
 from resa_hub.engine.sae import sparsify
 from resa_hub.engine.sae.codes import reconstruct
 from resa_hub.engine.sae.files import load, save
-from resa_hub.errors import DoesNotFit, HubError, NotFound, Usage
-from resa_hub.extract import extract
-from resa_hub.progress import Progress
-from resa_hub.recipe import Recipe, override, structure
-from resa_hub.registry import Registry, plain
-from resa_hub.sources import SaeFiles
+from resa_hub.extraction.extract import extract
 from tests.coders import LATENTS, WIDTH, K, X, agree, ours, publish, theirs, written
 from tests.commands import resa_hub
 from tests.hub.fixtures import running_hub  # noqa: F401  (a fixture)
@@ -177,10 +178,10 @@ saes:
 """
 STARTS = """
 import sys
-from resa_hub import saes
-from resa_hub.errors import HubError
-from resa_hub.plan import plan
-from resa_hub.registry import Registry
+from resa_hub.data import saes
+from resa_hub.core.errors import HubError
+from resa_hub.extraction.plan import plan
+from resa_hub.config.registry import Registry
 for origin, hookpoint in zip(sys.argv[1::2], sys.argv[2::2]):
     try:
         settings = ["sae.mode=pretrained", f"sae.origin={origin}", f"hookpoint={hookpoint}"]

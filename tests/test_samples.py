@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from resa_hub.benchmarks.base import Problem
-from resa_hub.errors import RunFailed
-from resa_hub.evaluation.samples import Sample, SampleSet, SampleStore, _problem, _set
+from resa_hub.core.errors import RunFailed
+from resa_hub.engine.generation.base import Sample
+from resa_hub.evaluation.benchmarks.base import Problem
+from resa_hub.evaluation.sampling.samples import SampleSet, SampleStore, _problem, _set
 from tests.commands import environment
 
 PROBLEMS = [Problem(f"p{i}", f"what is {i}?", str(i)) for i in range(50)]

@@ -8,12 +8,12 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from resa_hub.adapter.files import MANIFEST
+from resa_hub.adapter.layout import MANIFEST
 from resa_hub.adapter.manifest import SCHEMA, parse_manifest, read_manifest
 from resa_hub.adapter.store import Store
 from resa_hub.adapter.verify import verify
-from resa_hub.cli.app import run
-from resa_hub.errors import Integrity
+from resa_hub.cli.main import run
+from resa_hub.core.errors import Integrity
 from scripts import schema as published
 
 ROOT = Path(__file__).parent.parent

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from resa_hub.adapter.verify import verify
-from resa_hub.engine.tune import feature_diff, pca_diff, screen
-from resa_hub.errors import Usage
-from resa_hub.extract import extract
-from resa_hub.extract import screen as screening
+from resa_hub.core.errors import Usage
+from resa_hub.engine.methods import feature_diff, pca_diff, screen
+from resa_hub.extraction.extract import extract
+from resa_hub.extraction.extract import screen as screening
 from tests.patching import QUIET, planned, session
 
 

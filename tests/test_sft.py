@@ -8,23 +8,24 @@ import pytest
 import torch
 from torch.nn import functional
 
-from resa_hub import datasets, entries
 from resa_hub.adapter.verify import verify
-from resa_hub.engine.lora import new_lora, state_of
-from resa_hub.engine.models import Source, load_base, load_tokenizer
-from resa_hub.engine.split import head
-from resa_hub.engine.text import Batch, examples, openers, packed
-from resa_hub.engine.tune import method
-from resa_hub.engine.tune.examples import Example
-from resa_hub.engine.tune.session import Session
-from resa_hub.engine.tune.sft import next_token, weights
-from resa_hub.engine.tune.trainer import rate
-from resa_hub.errors import RunFailed, Usage
-from resa_hub.extract import extract
-from resa_hub.progress import Progress
-from resa_hub.recipe import Data, LoraSettings, Recipe, Training
-from resa_hub.sources import Rows
-from resa_hub.templates import PLAIN, R1_SYSTEM, TEMPLATES, question_answer, template_of
+from resa_hub.config import schema as entries
+from resa_hub.config.recipe import Data, LoraSettings, Recipe, Training
+from resa_hub.core.errors import RunFailed, Usage
+from resa_hub.core.progress import Progress
+from resa_hub.data import datasets
+from resa_hub.data.snapshots import Rows
+from resa_hub.data.templates import PLAIN, R1_SYSTEM, TEMPLATES, question_answer, template_of
+from resa_hub.engine.methods import method
+from resa_hub.engine.methods.context import Session
+from resa_hub.engine.methods.sft import next_token, weights
+from resa_hub.engine.methods.teacher_states import Example
+from resa_hub.engine.methods.trainer import rate
+from resa_hub.engine.model.loading import Source, load_base, load_tokenizer
+from resa_hub.engine.model.lora import new_lora, state_of
+from resa_hub.engine.model.split import head
+from resa_hub.engine.model.tokens import Batch, examples, openers, packed
+from resa_hub.extraction.extract import extract
 from tests.conftest import QUICK
 from tests.killed import finish, start
 from tests.models import random_ids, random_model, tiny

@@ -11,19 +11,19 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from resa_hub.adapter import card
-from resa_hub.adapter.files import CARD, MANIFEST
+from resa_hub.adapter.describe import tree
+from resa_hub.adapter.diff import compare
+from resa_hub.adapter.layout import CARD, MANIFEST
 from resa_hub.adapter.manifest import Sibling, parse_manifest, read_manifest
 from resa_hub.adapter.store import Adapter, Store
-from resa_hub.adapter.tree import tree
-from resa_hub.cli.app import run
-from resa_hub.compare import compare
-from resa_hub.extract import extract
-from resa_hub.lineage import references
-from resa_hub.progress import Progress
-from resa_hub.refs import AdapterRef, ModelRef
-from resa_hub.reproduce import causes, planned, reproduce
-from resa_hub.sources import weights_digest
-from resa_hub.workspace import Workspace
+from resa_hub.adapter.workspace import Workspace
+from resa_hub.cli.main import run
+from resa_hub.config.refs import AdapterRef, ModelRef
+from resa_hub.core.progress import Progress
+from resa_hub.data.snapshots import weights_digest
+from resa_hub.extraction.describe import references
+from resa_hub.extraction.extract import extract
+from resa_hub.extraction.reproduce import causes, planned, reproduce
 from scripts import schema as published
 from tests.coders import publish
 from tests.commands import resa_hub

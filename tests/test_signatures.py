@@ -6,13 +6,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from resa_hub import share, signing
-from resa_hub.adapter.files import MANIFEST, SIGNATURE
+from resa_hub.adapter.layout import MANIFEST, SIGNATURE
 from resa_hub.adapter.store import Store
-from resa_hub.adapters import find
-from resa_hub.cli.app import run
-from resa_hub.errors import Integrity, Usage
-from resa_hub.workspace import Workspace
+from resa_hub.adapter.workspace import Workspace
+from resa_hub.cli.main import run
+from resa_hub.core.errors import Integrity, Usage
+from resa_hub.hub import sharing as share
+from resa_hub.hub import signing
+from resa_hub.hub.resolve import find
 from tests.containers import container_registry  # noqa: F401  (a fixture)
 from tests.hub.fixtures import REMOTE, empty_workspace, running_hub, workspace_with_demo  # noqa: F401  (fixtures)
 from tests.hub.server import HubServer

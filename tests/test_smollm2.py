@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from bench.smollm2 import experiment, task, workspace
 from bench.smollm2.arms import Arm
 from bench.smollm2.package import TEMPLATE
-from resa_hub.progress import Progress
+from resa_hub.core.progress import Progress
 from tests.models import random_model
 
 SMALL = workspace.Size(sloppy=24, clean=24, train=24, dev=8, test=10, rollouts=16, latents=32, k=4, sae_steps=3, epochs=1, layer=1, samples=1, forced=4)

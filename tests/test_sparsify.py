@@ -11,14 +11,14 @@ from sae_lens import SAE
 from safetensors.torch import load_file
 from sparsify import SparseCoder
 
+from resa_hub.core.errors import DoesNotFit
+from resa_hub.core.progress import Progress
+from resa_hub.data.snapshots import SaeFiles
+from resa_hub.engine.model.tokens import Batch
 from resa_hub.engine.sae import sparsify
 from resa_hub.engine.sae.codes import reconstruct
 from resa_hub.engine.sae.files import load, save
 from resa_hub.engine.sae.start import begin
-from resa_hub.engine.text import Batch
-from resa_hub.errors import DoesNotFit
-from resa_hub.progress import Progress
-from resa_hub.sources import SaeFiles
 from tests.coders import LATENTS, WIDTH, X, agree, change, ours, theirs, weights, written
 from tests.models import random_ids, random_model
 

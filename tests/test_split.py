@@ -7,20 +7,20 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from resa_hub import datasets
-from resa_hub.engine.lora import State, new_lora, state_of
-from resa_hub.engine.models import Source, load_base
+from resa_hub.config.registry import Registry
+from resa_hub.core.errors import DoesNotFit, Usage
+from resa_hub.core.progress import Progress
+from resa_hub.data import datasets
+from resa_hub.data.snapshots import locate
+from resa_hub.engine.methods import method
+from resa_hub.engine.methods.context import Session
+from resa_hub.engine.model.loading import Source, load_base
+from resa_hub.engine.model.lora import State, new_lora, state_of
+from resa_hub.engine.model.split import check_layer, decoder_layers, final_state, head, hook_module, prefix, spliced, suffix
+from resa_hub.engine.model.tokens import Batch
 from resa_hub.engine.sae.codes import reconstruct
 from resa_hub.engine.sae.topk import SparseTopKTrainingSAE
-from resa_hub.engine.split import check_layer, decoder_layers, final_state, head, hook_module, prefix, spliced, suffix
-from resa_hub.engine.text import Batch
-from resa_hub.engine.tune import method
-from resa_hub.engine.tune.session import Session
-from resa_hub.errors import DoesNotFit, Usage
-from resa_hub.plan import plan
-from resa_hub.progress import Progress
-from resa_hub.registry import Registry
-from resa_hub.sources import locate
+from resa_hub.extraction.plan import plan
 from tests.models import LORA, random_ids, random_model, tiny
 from tests.plain import plain_tuning
 

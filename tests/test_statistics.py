@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from resa_hub.errors import Usage
+from resa_hub.core.errors import Usage
 from resa_hub.evaluation import statistics
 
 pytestmark = pytest.mark.filterwarnings("error")

@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy
 import pytest
 
-from resa_hub.cli.app import run as cli
-from resa_hub.entries import numbers
-from resa_hub.errors import MissingExtra, NotFound, Usage
-from resa_hub.evaluate import Settings
-from resa_hub.evaluation.curve import differ
-from resa_hub.executors import run
-from resa_hub.progress import Progress
-from resa_hub.registry import Registry
-from resa_hub.sweep import Sweep, named, planned, sweep
+from resa_hub.cli.main import run as cli
+from resa_hub.config.registry import Registry
+from resa_hub.config.schema import numbers
+from resa_hub.core.errors import MissingExtra, NotFound, Usage
+from resa_hub.core.executors import run
+from resa_hub.core.progress import Progress
+from resa_hub.evaluation.evaluate import Settings
+from resa_hub.extraction.curve import differ
+from resa_hub.extraction.sweep import Sweep, named, planned, sweep
 from tests.conftest import QUICK
 
 JUDGE = Settings(split="dev", problems=40, samples=1, seeds=1, greedy=False)
@@ -145,8 +145,8 @@ def test_a_finished_sweep_is_read_not_run_again(swept: tuple[Path, Sweep], monke
     import sys
 
     workspace, found = swept
-    monkeypatch.setattr(sys.modules["resa_hub.extract"], "_run", lambda *_: pytest.fail("was run again"))
-    monkeypatch.setattr("resa_hub.engine.generate.engines.open_engine", lambda *_, **__: pytest.fail("was sampled again"))
+    monkeypatch.setattr(sys.modules["resa_hub.extraction.extract"], "_run", lambda *_: pytest.fail("was run again"))
+    monkeypatch.setattr("resa_hub.engine.generation.base.open_engine", lambda *_, **__: pytest.fail("was sampled again"))
     assert made(workspace).places == found.places
 
 

@@ -9,15 +9,16 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from resa_hub import tiny as family
-from resa_hub.benchmarks import load
-from resa_hub.benchmarks.base import Completion
-from resa_hub.engine.models import load_base, load_tokenizer
-from resa_hub.engine.text import encode, prompt
-from resa_hub.errors import RunFailed
-from resa_hub.refs import Repo
-from resa_hub.sources import Files, locate
-from resa_hub.tiny import task, tokenizer, train
+from resa_hub.config.refs import Repo
+from resa_hub.core.errors import RunFailed
+from resa_hub.data import tiny as family
+from resa_hub.data.snapshots import Files, locate
+from resa_hub.data.tiny import task, tokenizer
+from resa_hub.engine.model.loading import load_base, load_tokenizer
+from resa_hub.engine.model.tokens import encode, prompt
+from resa_hub.evaluation.benchmarks import load
+from resa_hub.evaluation.benchmarks.base import Completion
+from scripts import train_tiny as train
 from tests.models import tiny
 
 MODELS = ("tiny-base", "tiny-math", "tiny-r1", "tiny-r1b")

@@ -10,7 +10,7 @@ import msgspec
 import numpy
 import pytest
 
-from resa_hub.errors import Usage
+from resa_hub.core.errors import Usage
 from resa_hub.evaluation import statistics
 from resa_hub.evaluation.verdict import FEWEST_PROBLEMS, AdapterArm, Verdict, Word, judge, judge_all
 

@@ -13,16 +13,16 @@ from typing import Any
 import pytest
 
 from resa_hub.adapter.blobs import FOLDER
-from resa_hub.adapter.files import WEIGHTS
+from resa_hub.adapter.diff import compare
+from resa_hub.adapter.layout import WEIGHTS
 from resa_hub.adapter.store import LABELS, STAGING, Store
 from resa_hub.adapter.verify import verify
-from resa_hub.adapters import find
-from resa_hub.cli.app import run
-from resa_hub.compare import compare
-from resa_hub.errors import Conflict, HubError, NotFound, Usage
-from resa_hub.refs import AdapterRef, ContentRef, RemoteRef, parse_adapter
-from resa_hub.share import pull, push
-from resa_hub.workspace import Workspace
+from resa_hub.adapter.workspace import Workspace
+from resa_hub.cli.main import run
+from resa_hub.config.refs import AdapterRef, ContentRef, RemoteRef, parse_adapter
+from resa_hub.core.errors import Conflict, HubError, NotFound, Usage
+from resa_hub.hub.resolve import find
+from resa_hub.hub.sharing import pull, push
 from tests.adapters import make_adapter
 
 ROUNDS = 12
@@ -228,7 +228,7 @@ def test_an_adapter_removed_while_it_is_sent_leaves_no_broken_reference(tmp_path
         Store(tmp_path / "adapters").remove(AdapterRef("demo"))
         return manifest
 
-    monkeypatch.setattr("resa_hub.share.verify", checked_then_removed)
+    monkeypatch.setattr("resa_hub.hub.sharing.verify", checked_then_removed)
     with pytest.raises(NotFound, match="removed while it was"):
         push("demo", f"folder:{tmp_path}/remote", workspace=tmp_path)
     assert not (tmp_path / "remote" / "refs").exists()

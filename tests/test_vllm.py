@@ -9,12 +9,11 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from resa_hub.engine.generate.engines import Engine, Job, Means, Sampling, open_engine
-from resa_hub.engine.lora import load_lora
-from resa_hub.engine.models import load_base, load_tokenizer
-from resa_hub.errors import NoEffect, RunFailed
-from resa_hub.evaluation.samples import Sample
-from resa_hub.tiny import task
+from resa_hub.core.errors import NoEffect, RunFailed
+from resa_hub.data.tiny import task
+from resa_hub.engine.generation.base import Engine, Job, Means, Sample, Sampling, open_engine
+from resa_hub.engine.model.loading import load_base, load_tokenizer
+from resa_hub.engine.model.lora import load_lora
 from tests.models import LORA, tiny, write_lora
 
 pytestmark = [
@@ -145,9 +144,10 @@ def test_an_engine_that_dies_hands_on_what_it_has_and_is_named(setting: Setting,
 
 def test_an_evaluation_with_vllm_says_so_and_keeps_its_own_samples(workspace: Path) -> None:
     """A second engine in this process: the first is closed by now or stands beside it."""
-    from resa_hub.collect import VLLM_NOTE, Engines
-    from resa_hub.evaluate import Settings, evaluate
-    from resa_hub.progress import Progress
+    from resa_hub.core.progress import Progress
+    from resa_hub.evaluation.evaluate import Settings, evaluate
+    from resa_hub.evaluation.sampling.collect import VLLM_NOTE
+    from resa_hub.evaluation.sampling.jobs import Engines
 
     settings = Settings(problems=20, samples=2, seeds=1, greedy=False, engines=Engines("vllm"))
     (found,) = evaluate("tina-tiny-feature-diff-l2", target="tiny-r1", settings=settings, workspace=workspace, progress=Progress(quiet=True))

@@ -1,4 +1,4 @@
-"""The import walls of docs and design, held by a walk over the syntax trees: who may import whom, and where."""
+"""The import walls of docs/architecture.md, held by a walk over the syntax trees: who may import whom, and where."""
 
 import ast
 from collections.abc import Iterator
@@ -11,114 +11,40 @@ PACKAGE = Path(__file__).parent.parent / "resa_hub"
 HEAVY = {"torch", "transformers", "peft", "sae_lens", "vllm", "accelerate", "safetensors", "datasets", "huggingface_hub", "tokenizers", "jaxtyping"} | {
     "numpy", "scipy", "statsmodels", "pandas", "matplotlib", "rich", "jinja2", "pydantic",
 }  # fmt: skip
-HEAVY_FILES = ("engine/", "tiny/train.py", "tiny/tokenizer.py")
+HEAVY_FILES = ("engine/", "data/tiny/tokenizer.py")
 """The only places that may import them when they are imported themselves."""
+LIGHT_FILES = ("engine/generation/base.py", "engine/__init__.py", "engine/generation/__init__.py")
+"""Files of the heavy wing that others read: light as everything outside it."""
 
-ARTIFACT = {"errors", "refs", "recipe", "adapter"}
-"""An adapter and what it is told in."""
-BELOW_VERBS = ARTIFACT | {"progress", "entries", "registry", "sources", "datasets", "workspace", "remotes", "evaluation", "benchmarks", "tiny"}
 
-MAY: dict[str, set[str]] = {
-    "__init__": set(),
-    "errors": set(),
-    "failures": {"errors"},
-    "progress": set(),
-    "work": {"errors"},
-    "refs": {"errors"},
-    "recipe": {"errors", "refs"},
-    "operations": set(),
-    "gpus": set(),
-    "entries": {"errors", "refs", "recipe"},
-    "registry": {"errors", "refs", "recipe", "entries"},
-    "tiny": set(),
-    "tiny/train.py": {"recipe", "engine", "tiny"},
-    "adapter": ARTIFACT,
-    "sources": ARTIFACT | {"tiny"},
-    "datasets": {"errors", "refs", "recipe", "entries", "sources", "tiny"},
-    "benchmarks": {"errors", "refs", "entries", "registry", "datasets", "tiny"},
-    "remotes": ARTIFACT | {"sources"},
-    "evaluation": ARTIFACT | {"sources", "gpus"},
-    "workspace": {"errors", "registry", "adapter"},
-    "architectures": {"errors"},
-    "ranks": set(),
-    "__main__": {"cli"},
-    "engine": {"ranks", "errors", "refs", "recipe", "operations", "templates", "progress", "adapter", "sources", "evaluation"},
-    "plan": {"errors", "refs", "recipe", "entries", "registry"},
-    "templates": {"errors"},
-    "stages": {"operations", "recipe", "refs"},
-    "estimate": {"datasets", "entries", "gpus", "operations", "plan", "recipe", "refs", "registry", "sources", "stages", "templates", "tiny"},
-    "lineage": {"errors", "plan", "recipe", "refs", "registry", "tiny"},
-    "published": {"recipe", "entries", "registry"},
-    "pins": {"errors", "refs", "entries", "registry", "remotes", "tiny", "workspace"},
-    "saes": {"errors", "refs", "recipe", "registry", "sources"},
-    "inputs": BELOW_VERBS | {"architectures", "plan", "saes"},
-    "extract": BELOW_VERBS | {"ranks", "plan", "work", "failures", "saes", "inputs"},
-    "signing": BELOW_VERBS,
-    "adapters": BELOW_VERBS | {"signing"},
-    "compare": ARTIFACT | {"record"},
-    "imports": BELOW_VERBS,
-    "sae_imports": BELOW_VERBS | {"saes", "pins"},
-    "reproduce": BELOW_VERBS | {"plan", "extract", "compare", "adapters", "record"},
-    "attach": BELOW_VERBS | {"adapters"},
-    "collect": BELOW_VERBS | {"failures"},
-    "workers": BELOW_VERBS | {"collect"},
-    "evaluate": BELOW_VERBS | {"attach", "adapters", "collect"},
-    "sizing": BELOW_VERBS | {"evaluate", "record"},
-    "executors": {"errors"},
-    "sweep": BELOW_VERBS | {"plan", "extract", "evaluate", "executors"},
-    "matrix": BELOW_VERBS | {"attach", "adapters", "evaluate", "executors"},
-    "share": BELOW_VERBS | {"adapters", "signing"},
-    "report": BELOW_VERBS | {"adapters", "published"},
-    "record": ARTIFACT,
-    "cli": {"errors", "ranks"},
-    "apart": BELOW_VERBS | {"record"},
-    "logs": {"errors"},
-    "bridge": {"errors", "evaluation", "logs"},
-    "tools": BELOW_VERBS | {"collect"},
-    "harness": BELOW_VERBS | {"attach", "collect", "bridge", "logs", "tools"},
+class Wall(NamedTuple):
+    floor: int
+    may: set[str]
+    """Rooms, or single modules of a room, that a room may import; itself is always free."""
+    lazily: set[str] = set()
+    """Besides: inside functions, or for types alone."""
+
+
+WALLS: dict[str, Wall] = {
+    "core": Wall(1, set()),
+    "config": Wall(2, {"core"}),
+    "data": Wall(3, {"core", "config"}),
+    "adapter": Wall(3, {"core", "config"}),
+    "report": Wall(4, {"core"}),
+    "hub": Wall(4, {"core", "config", "data", "adapter"}),
+    "engine": Wall(4, {"core", "config", "data", "adapter.manifest", "adapter.layout", "adapter.fit"}),
+    "inference": Wall(5, {"core", "config", "data", "adapter", "hub"}, {"engine"}),
+    "evaluation": Wall(5, {"core", "config", "data", "adapter", "hub", "report", "engine.generation.base"}, {"engine"}),
+    "extraction": Wall(6, {"core", "config", "data", "adapter", "hub", "evaluation"}, {"engine"}),
+    "cli": Wall(
+        7,
+        {"core"},
+        {"config", "data", "adapter", "hub", "inference", "evaluation", "extraction"},
+    ),
+    "__init__": Wall(7, set(), {"inference", "evaluation", "extraction", "hub"}),
+    "__main__": Wall(8, {"cli"}),
 }
-"""Part of the house -> the parts that it may import when it is imported itself; a file of its own goes before its folder. Its own part is always free."""
-
-INSIDE_FUNCTIONS: dict[str, set[str]] = {
-    "__init__": {"extract", "attach", "evaluate", "matrix", "share", "sweep"},
-    "extract": {"engine"},
-    "attach": {"engine"},
-    "collect": {"engine", "workers"},
-    "evaluate": {"record", "apart"},
-    "record": {"evaluation"},
-    "harness": {"record"},
-    "adapters": {"attach", "engine"},
-    "imports": {"engine"},
-    "sae_imports": {"engine"},
-    "reproduce": {"evaluate"},
-    "cli": {
-        "extract",
-        "attach",
-        "evaluate",
-        "collect",
-        "matrix",
-        "sizing",
-        "bridge",
-        "harness",
-        "tools",
-        "share",
-        "record",
-        "report",
-        "sweep",
-        "adapters",
-        "compare",
-    }
-    | BELOW_VERBS
-    | {"imports", "sae_imports", "reproduce"}
-    | {"plan", "estimate", "lineage", "pins", "published"},
-}
-"""What each may import besides, once something is done (inside functions, or for the types alone)."""
-
-NARROW: dict[tuple[str, str], set[str]] = {
-    ("engine", "adapter"): {"adapter.files", "adapter.manifest", "adapter.compat"},  # never the store
-    ("engine", "evaluation"): {"evaluation.samples"},  # the type of a sample, nothing else
-}
-"""Where a part may import a few modules of another only."""
+"""Every room of docs/architecture.md: its floor, and what it may import."""
 
 
 class Import(NamedTuple):
@@ -163,29 +89,49 @@ def part_of(path: str) -> str:
 def violations(source: str, path: str) -> list[str]:
     """What the file breaks, one line each."""
     part, broken = part_of(path), []
-    may = MAY[path] if path in MAY else MAY[part]
+    wall = WALLS[part]
     for found in imports(source, path):
         where = f"{path}:{found.line} imports {found.module}"
         if not found.ours:
-            if found.module in HEAVY and found.top_level and not path.startswith(HEAVY_FILES):
+            heavy_wing = path.startswith(HEAVY_FILES) and path not in LIGHT_FILES
+            if found.module in HEAVY and found.top_level and not heavy_wing:
                 broken.append(f"{where} at module level")
-            continue
-        other = found.module.partition(".")[0]
-        if other == part:
-            continue
-        allowed = may | (set() if found.top_level else INSIDE_FUNCTIONS.get(part, set()))
-        if other not in allowed:
-            broken.append(where + (" at module level" if other in INSIDE_FUNCTIONS.get(part, set()) else ""))
-        elif not any(f"{found.module}.".startswith(f"{module}.") for module in NARROW.get((part, other), {other})):
-            broken.append(where)
+        elif found.module.partition(".")[0] != part and not allowed(found.module, wall.may):
+            if not allowed(found.module, wall.lazily):
+                broken.append(where)
+            elif found.top_level:
+                broken.append(f"{where} at module level")
     return broken
+
+
+def allowed(module: str, rooms: set[str]) -> bool:
+    return any(f"{module}.".startswith(f"{room}.") for room in rooms)
 
 
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 
 
-def test_every_part_of_the_house_has_its_walls() -> None:
-    assert {part_of(path) for path in FILES} == {key for key in MAY if "/" not in key}
+def test_every_room_has_its_wall() -> None:
+    assert {part_of(path) for path in FILES} == set(WALLS)
+
+
+def test_no_arrow_runs_upwards_or_along_a_floor() -> None:
+    """So there is no circle either."""
+    for room, wall in WALLS.items():
+        for other in wall.may | wall.lazily:
+            assert WALLS[other.partition(".")[0]].floor < wall.floor, (room, other)
+
+
+def test_every_arrow_of_the_table_is_used() -> None:
+    """A permission that nothing needs is taken away."""
+    used = {
+        (part_of(path), room)
+        for path in FILES
+        for found in imports((PACKAGE / path).read_text(), path)
+        for room in WALLS[part_of(path)].may | WALLS[part_of(path)].lazily
+        if found.ours and allowed(found.module, {room})
+    }
+    assert {(room, other) for room, wall in WALLS.items() for other in wall.may | wall.lazily} == used
 
 
 @pytest.mark.parametrize("path", FILES)
@@ -193,34 +139,79 @@ def test_walls_hold(path: str) -> None:
     assert violations((PACKAGE / path).read_text(), path) == []
 
 
+def _module_arrows() -> dict[str, set[str]]:
+    """File -> the files that it imports, inside functions too."""
+    names = {path.removesuffix(".py").removesuffix("/__init__").replace("/", "."): path for path in FILES}
+    arrows: dict[str, set[str]] = {path: set() for path in FILES}
+    for path in FILES:
+        for found in imports((PACKAGE / path).read_text(), path):
+            module = found.module
+            while found.ours and module and module not in names:
+                module = module.rpartition(".")[0]
+            if found.ours and module and names[module] != path:
+                arrows[path].add(names[module])
+    return arrows
+
+
+def _circle(arrows: dict[str, set[str]]) -> list[str]:
+    """One circle of files, or nothing."""
+    done: set[str] = set()
+
+    def visit(path: str, trail: list[str]) -> list[str]:
+        if path in trail:
+            return [*trail[trail.index(path) :], path]
+        if path in done:
+            return []
+        for other in sorted(arrows[path]):
+            if found := visit(other, [*trail, path]):
+                return found
+        done.add(path)
+        return []
+
+    return next((found for path in sorted(arrows) if (found := visit(path, []))), [])
+
+
+def test_no_file_imports_itself_by_way_of_others() -> None:
+    assert _circle(_module_arrows()) == []
+
+
+def test_a_circle_is_found() -> None:
+    assert _circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+
+
 CAUGHT = [
-    ("errors.py", "from .refs import Repo"),
-    ("refs.py", "from . import recipe"),
-    ("recipe.py", "from .registry import Registry"),
-    ("adapter/store.py", "from .. import share"),
-    ("adapter/files.py", "import numpy"),
-    ("adapter/files.py", "from numpy import zeros"),
-    ("adapter/files.py", "from ..engine.lora import merge"),
-    ("adapter/store.py", "def f():\n    from ..remotes.folder import FolderRemote"),
-    ("remotes/hub.py", "from ..engine import lora"),
-    ("remotes/hub.py", "import resa_hub.cli.app"),
-    ("remotes/hub.py", "try:\n    import huggingface_hub\nexcept ImportError: ..."),
+    ("core/errors.py", "from ..config.refs import Repo"),
+    ("core/errors.py", "def f():\n    from ..config.refs import Repo"),
+    ("config/recipe.py", "from ..adapter.manifest import Manifest"),
+    ("data/snapshots.py", "from ..adapter.store import Store"),
+    ("adapter/store.py", "from ..hub import sharing"),
+    ("adapter/layout.py", "import numpy"),
+    ("adapter/layout.py", "from numpy import zeros"),
+    ("adapter/layout.py", "from ..engine.model.lora import merge"),
+    ("adapter/store.py", "def f():\n    from ..hub.folder import FolderRemote"),
+    ("hub/huggingface.py", "from ..engine.model import lora"),
+    ("hub/huggingface.py", "import resa_hub.cli.app"),
+    ("hub/huggingface.py", "try:\n    import huggingface_hub\nexcept ImportError: ..."),
+    ("report/page.py", "from ..evaluation.statistics import holm"),
+    ("report/page.py", "from ..adapter.store import Store"),
     ("evaluation/statistics.py", "import scipy.stats"),
-    ("evaluation/arms.py", "from ..evaluate import plan"),
-    ("engine/sae/train.py", "from ...registry import Registry"),
+    ("evaluation/arms.py", "from ..extraction.plan import plan"),
+    ("evaluation/arms.py", "from ..engine.model.lora import merge"),
+    ("inference/attach.py", "def f():\n    from ..evaluation.evaluate import evaluate"),
+    ("engine/sae/train.py", "from ...evaluation.verdict import Verdict"),
     ("engine/sae/train.py", "def f():\n    from ...cli import output"),
-    ("engine/lora.py", "from ..adapter.store import Store"),
-    ("engine/lora.py", "from ..adapter import store"),
-    ("engine/arms.py", "from ..evaluation.verdict import Verdict"),
-    ("engine/tune/session.py", "from ...datasets import Rows"),
-    ("extract.py", "from .engine.extraction import make"),
-    ("extract.py", "class A:\n    from .engine import lora"),
-    ("evaluate.py", "from . import cli"),
-    ("cli/extract.py", "from .. import extract as verb"),
-    ("cli/extract.py", "def f():\n    from ..engine.lora import merge"),
-    ("cli/app.py", "from ..registry import Registry"),
-    ("tiny/task.py", "import torch"),
-    ("__init__.py", "from .extract import extract"),
+    ("engine/model/lora.py", "from ...adapter.store import Store"),
+    ("engine/model/lora.py", "from ...adapter import store"),
+    ("engine/generation/base.py", "import torch"),
+    ("engine/methods/context.py", "from ...hub.resolve import find"),
+    ("extraction/extract.py", "from ..engine.run import make"),
+    ("extraction/extract.py", "class A:\n    from ..engine.model import lora"),
+    ("evaluation/evaluate.py", "from .. import cli"),
+    ("cli/extract.py", "from ..extraction.extract import extract"),
+    ("cli/extract.py", "def f():\n    from ..engine.model.lora import merge"),
+    ("cli/app.py", "from ..config.registry import Registry"),
+    ("data/tiny/task.py", "import torch"),
+    ("__init__.py", "from .extraction.extract import extract"),
 ]
 
 
@@ -230,12 +221,13 @@ def test_violation_is_caught(path: str, source: str) -> None:
 
 
 FREE = [
-    ("adapter/files.py", "def f():\n    import numpy"),
-    ("remotes/hub.py", "if TYPE_CHECKING:\n    from huggingface_hub import HfApi"),
-    ("engine/lora.py", "import torch\nfrom ..adapter.files import CONFIG"),
-    ("extract.py", "def f():\n    from .engine.extraction import make"),
-    ("cli/extract.py", "from .output import Output\ndef f():\n    from .. import extract as verb"),
-    ("tiny/train.py", "import torch\nfrom ..engine.lora import new_lora"),
+    ("adapter/layout.py", "def f():\n    import numpy"),
+    ("hub/huggingface.py", "if TYPE_CHECKING:\n    from huggingface_hub import HfApi"),
+    ("engine/model/lora.py", "import torch\nfrom ...adapter.layout import CONFIG"),
+    ("evaluation/arms.py", "from ..engine.generation.base import Sample"),
+    ("evaluation/arms.py", "def f():\n    from ..engine.generation.transformers_engine import TransformersEngine"),
+    ("extraction/extract.py", "def f():\n    from ..engine.run import make"),
+    ("cli/extract.py", "from .output import Output\ndef f():\n    from ..extraction.extract import extract"),
 ]
 
 

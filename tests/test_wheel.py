@@ -4,7 +4,7 @@ import zipfile
 
 import pytest
 
-from resa_hub import tiny
+from resa_hub.data import tiny
 from tests.commands import ROOT
 from tests.demo import Demonstration, Installed
 
@@ -26,7 +26,7 @@ def test_wheel_holds_the_package_the_models_and_the_names(installed: Installed) 
 
 
 def test_the_wheels_own_package_is_run(installed: Installed) -> None:
-    code = "import resa_hub, resa_hub.registry as r; print(resa_hub.__file__); print(r.builtin_path())"
+    code = "import resa_hub, resa_hub.config.registry as r; print(resa_hub.__file__); print(r.builtin_path())"
     done = installed.start(str(installed.python), "-c", code)
     assert done.returncode == 0, done.stderr
     package, names = done.stdout.splitlines()

@@ -4,7 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
-from resa_hub.progress import Progress
+from resa_hub.core.progress import Progress
 
 from . import experiment, workspace
 from .arms import ARMS, FURTHER

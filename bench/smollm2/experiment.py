@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from resa_hub.progress import Progress
+from resa_hub.core.progress import Progress
 
 from . import forced, report, task
 from .arms import ARMS, SAME_SAE, Arm

@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from resa_hub.engine.lora import merge
-from resa_hub.engine.models import load_base, load_tokenizer
-from resa_hub.engine.text import prompt
-from resa_hub.sources import Files
+from resa_hub.data.snapshots import Files
+from resa_hub.engine.model.loading import load_base, load_tokenizer
+from resa_hub.engine.model.lora import merge
+from resa_hub.engine.model.tokens import prompt
 
 from .task import OPERATIONS, Problem
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import torch
 from torch.nn.functional import cross_entropy
 
-from resa_hub.engine.lora import merge, new_lora, save_lora, state_of
-from resa_hub.engine.models import load_base, load_tokenizer
-from resa_hub.engine.split import final_state, head
-from resa_hub.engine.text import bucketed, end_token, prompt
-from resa_hub.progress import Progress
-from resa_hub.recipe import LoraSettings
-from resa_hub.sources import Files
+from resa_hub.config.recipe import LoraSettings
+from resa_hub.core.progress import Progress
+from resa_hub.data.snapshots import Files
+from resa_hub.engine.model.loading import load_base, load_tokenizer
+from resa_hub.engine.model.lora import merge, new_lora, save_lora, state_of
+from resa_hub.engine.model.split import final_state, head
+from resa_hub.engine.model.tokens import bucketed, end_token, prompt
 
 LORA = LoraSettings(rank=16, alpha=32, dropout=0.0)
 RATE, ROWS, CLIP = 1e-3, 8, 1.0

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-COMMAND = "import sys; from resa_hub.cli.app import run; sys.exit(run(sys.argv[1:]))"
+COMMAND = "import sys; from resa_hub.cli.main import run; sys.exit(run(sys.argv[1:]))"
 
 
 class Spent(threading.local):

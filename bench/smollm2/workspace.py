@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from resa_hub.progress import Progress
-from resa_hub.refs import Repo
-from resa_hub.sources import Files, locate
+from resa_hub.config.refs import Repo
+from resa_hub.core.progress import Progress
+from resa_hub.data.snapshots import Files, locate
 
 from . import models, package, task
 from .steps import Steps

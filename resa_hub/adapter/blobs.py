@@ -8,8 +8,9 @@ import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..errors import HubError
-from .files import FileEntry, hash_file
+from ..core.errors import HubError
+from ..core.files import hash_file
+from .layout import FileEntry
 
 FOLDER = ".blobs"
 

@@ -4,15 +4,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ..refs import HUB_ID
-from .compat import VLLM_RANKS
+from ..config.refs import HUB_ID
+from .describe import figures, shortened
+from .fit import VLLM_RANKS
 from .manifest import Manifest
-from .quality import figures
-from .tree import shortened
 
 BEGIN, END = "<!-- notes: what stands below is yours and is kept -->", "<!-- end of notes -->"
 NOTES = re.compile(re.escape(BEGIN) + r"\n(.*?)\n?" + re.escape(END), re.DOTALL)
-
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
 
 

@@ -5,10 +5,12 @@ from typing import Any, Literal
 
 import msgspec
 
-from ..errors import Integrity
-from ..recipe import Recipe, Strict
-from ..refs import NAME, VERSION
-from .files import MANIFEST, FileEntry, content_hash, identity_of, read_json
+from ..config.recipe import Recipe
+from ..config.refs import NAME, VERSION
+from ..core.errors import Integrity
+from ..core.files import read_json
+from ..core.strict import Strict
+from .layout import MANIFEST, FileEntry, content_hash, identity_of
 
 SCHEMA = 1
 PROBE_TEXTS = ("1+1=", "7*7-8+6-4=", "3+4*5-6=")

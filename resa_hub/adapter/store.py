@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import Conflict, HubError, Integrity, NotFound, RunFailed, Usage, did_you_mean
-from ..refs import LABEL, NAME, VERSION, AdapterRef, ContentRef, check_label, check_name
+from ..config.refs import LABEL, NAME, VERSION, AdapterRef, ContentRef, check_label, check_name
+from ..core.errors import Conflict, HubError, Integrity, NotFound, RunFailed, Usage, did_you_mean
+from ..core.files import read_json
 from .blobs import Blobs
-from .files import SAE, FileEntry, read_json
+from .layout import SAE, FileEntry
 from .manifest import Manifest, read_manifest
 from .verify import verify
 

@@ -4,8 +4,9 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import HubError, Integrity, NotFound
-from .files import MANIFEST, SAE, FileEntry, identity_of, safetensors_header, scan
+from ..core.errors import HubError, Integrity, NotFound
+from ..core.tensors import safetensors_header
+from .layout import MANIFEST, SAE, FileEntry, identity_of, scan
 from .manifest import Manifest, read_manifest
 
 

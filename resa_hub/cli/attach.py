@@ -2,7 +2,7 @@ from pathlib import Path
 from typing import Annotated
 
 from . import options
-from .command import Argument, Option
+from .options import Argument, Option
 from .output import Output
 
 
@@ -20,9 +20,9 @@ def attach(
     out: options.Out = Output(),
 ) -> None:
     """Put an adapter on a model, prove that it took effect, and generate."""
-    from ..attach import attach as verb
-    from ..attach import choose
-    from ..workspace import Workspace
+    from ..adapter.workspace import Workspace
+    from ..hub.resolve import choose
+    from ..inference.attach import attach as verb
 
     home = Workspace.find(workspace)
     choice = choose(name, target, home.registry)

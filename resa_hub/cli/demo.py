@@ -5,9 +5,11 @@ import time
 from pathlib import Path
 from typing import Annotated, Any
 
-from ..errors import RunFailed
+import click
+
+from ..core.errors import RunFailed
 from . import options
-from .command import Option
+from .options import Option
 from .output import Output
 
 FEATURES, TUNED = "tina-tiny-feature-diff-l2", "tina-tiny-sae-tuning-l2"
@@ -38,9 +40,8 @@ def demo(
     debug: options.Debug = False,
 ) -> int:
     """The whole hub in two minutes, on the embedded models."""
-    from .app import run
-
     began, out = time.monotonic(), Output()
+    root = click.get_current_context().find_root().command
     folder = workspace or Path("resa-hub-demo")
     try:
         (folder / "adapters").mkdir(parents=True, exist_ok=True)
@@ -48,8 +49,8 @@ def demo(
         raise RunFailed(f"cannot write into {folder}: {error.strerror}", "choose another --workspace") from None
     for number, (about, arguments) in enumerate(script(str(folder)), 1):
         out.text(f"\n[{number}] {about}\n$ resa-hub {shlex.join(arguments)}")
-        code = run([*arguments, *(["--debug"] if debug else [])])
-        if code:
+        code = root.main([*arguments, *(["--debug"] if debug else [])], prog_name="resa-hub", standalone_mode=False)
+        if isinstance(code, int) and code:
             return code
     verdicts = [(name, target, read_verdict(folder, name, target)) for target in TARGETS for name in (FEATURES, TUNED)]
     out.text("\nWhat came out")
@@ -61,9 +62,9 @@ def demo(
 
 def read_verdict(folder: Path, name: str, target: str) -> dict[str, Any]:
     """The evaluation that was just recorded beside the adapter."""
-    from ..record import kept
-    from ..refs import AdapterRef
-    from ..workspace import Workspace
+    from ..adapter.results import kept
+    from ..adapter.workspace import Workspace
+    from ..config.refs import AdapterRef
 
     adapter = Workspace.find(folder).store.get(AdapterRef(name))
     return next(e for e in reversed(kept(adapter)) if e["target"] == target)

@@ -1,8 +1,8 @@
 from typing import Annotated
 
-from ..errors import Usage
+from ..core.errors import Usage
 from . import options
-from .command import Argument, Option
+from .options import Argument, Option
 from .output import Output
 
 
@@ -45,18 +45,18 @@ def evaluate(
     out: options.Out = Output(),
 ) -> None:
     """Judge whether the reasoning transferred: base, source, adapters and random controls."""
-    from ..collect import Engines
-    from ..evaluate import Settings
-    from ..evaluate import evaluate as verb
-    from ..evaluate import plan as resolve
-    from ..evaluate import quick as in_minutes
-    from ..progress import Progress
-    from ..report import Wish, check, of, write
-    from ..workspace import Workspace
-    from . import verdicts
+    from ..adapter.workspace import Workspace
+    from ..core.progress import Progress
+    from ..evaluation.evaluate import Settings
+    from ..evaluation.evaluate import evaluate as verb
+    from ..evaluation.evaluate import plan as resolve
+    from ..evaluation.evaluate import quick as in_minutes
+    from ..evaluation.reports import Wish, check, of, write
+    from ..evaluation.sampling.jobs import Engines
+    from .render import verdicts
 
     if logs:
-        from . import imported
+        from .render import imported
 
         return imported.show(out, logs, metric)
     if not names or not target:
@@ -65,7 +65,7 @@ def evaluate(
     if harness or tasks:
         if not harness or page or plan or quick or choosing or split or draw or benchmark != "tiny-chain":
             raise Usage("a harness has tasks of its own: no benchmark, split, draw, page, plan, quick or choosing", "--harness lm-eval --tasks gsm8k")
-        from . import harnessed
+        from .render import harnessed
 
         made = harnessed.planned(
             names, target, harness, tasks, problems, samples, seed, new_tokens, Engines(engine, dtype, tensor_parallel), arms, controls, force, workspace
@@ -80,7 +80,7 @@ def evaluate(
     if quick:
         settings = in_minutes(settings, target, Workspace.find(workspace))
     if plan:
-        from . import sizes
+        from .render import sizes
 
         sizes.show(out, names, target, settings, detect, Workspace.find(workspace), force)
         return

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 from . import options
-from .command import Argument, Option
+from .options import Argument, Option
 from .output import Output
 
 
@@ -18,8 +18,8 @@ def import_(
     out: options.Out = Output(),
 ) -> None:
     """Take a plain PEFT LoRA, or an SAE, that was made elsewhere into the workspace."""
-    from ..errors import Usage
-    from ..imports import import_adapter
+    from ..core.errors import Usage
+    from ..inference.exchange import import_adapter
 
     if sae:
         return _import_sae(out, origin, name, base, hookpoint, workspace)
@@ -36,7 +36,7 @@ def import_(
 
 
 def _import_sae(out: Output, origin: str, name: str | None, base: str | None, hookpoint: str | None, workspace: Path | None) -> None:
-    from ..sae_imports import import_sae
+    from ..extraction.import_sae import import_sae
 
     taken = import_sae(origin, name=name, base=base, hookpoint=hookpoint, workspace=workspace)
     if out.data(taken._asdict() | {"folder": str(taken.folder)}, taken.name):
@@ -56,9 +56,9 @@ def export(
     out: options.Out = Output(),
 ) -> None:
     """A plain PEFT folder for serving stacks."""
-    from ..adapters import find
-    from ..imports import export as verb
-    from ..workspace import Workspace
+    from ..adapter.workspace import Workspace
+    from ..hub.resolve import find
+    from ..inference.exchange import export as verb
 
     adapter = find(name, Workspace.find(workspace))
     made = verb(adapter, folder, base=base, sae=sae, sae_format=sae_format)
@@ -76,8 +76,8 @@ def reproduce(
     """Run an adapter's recipe again: the same bytes, or what differs and how far."""
     import msgspec
 
-    from ..progress import Progress
-    from ..reproduce import reproduce as verb
+    from ..core.progress import Progress
+    from ..extraction.reproduce import reproduce as verb
 
     found = verb(name, workspace=workspace, judge=judge, keep=keep, progress=Progress(quiet=out.silent))
     code = 0 if found.same else 1

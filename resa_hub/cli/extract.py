@@ -1,8 +1,9 @@
 from typing import Annotated
 
-from . import costs, forecast, options, screened
-from .command import Option
+from . import options
+from .options import Option
 from .output import Output
+from .render import costs, forecast, screened
 
 
 def extract(
@@ -31,13 +32,13 @@ def extract(
     out: options.Out = Output(),
 ) -> None:
     """Make an adapter from a source model."""
-    from ..extract import Means
-    from ..extract import extract as verb
-    from ..extract import screen as screening
-    from ..plan import plan as resolve
-    from ..progress import Progress
-    from ..registry import plain
-    from ..workspace import Workspace
+    from ..adapter.workspace import Workspace
+    from ..config.registry import plain
+    from ..core.progress import Progress
+    from ..extraction.extract import Means
+    from ..extraction.extract import extract as verb
+    from ..extraction.extract import screen as screening
+    from ..extraction.plan import plan as resolve
 
     registry = Workspace.find(workspace).registry
     plan = resolve(

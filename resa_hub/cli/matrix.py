@@ -1,7 +1,7 @@
 from typing import Annotated
 
 from . import options
-from .command import Option
+from .options import Option
 from .output import Output
 
 
@@ -25,15 +25,15 @@ def matrix(
     """Which adapter helps which model: every cell with its verdict; goes on where it was stopped."""
     import msgspec
 
-    from ..collect import Engines
-    from ..evaluate import Settings
-    from ..matrix import markdown as tables
-    from ..matrix import matrix as verb
-    from ..matrix import rows as adapters
-    from ..matrix import worded
-    from ..progress import Progress
-    from ..report import Wish, check, of, write
-    from ..workspace import Workspace
+    from ..adapter.workspace import Workspace
+    from ..core.progress import Progress
+    from ..evaluation.evaluate import Settings
+    from ..evaluation.matrix import markdown as tables
+    from ..evaluation.matrix import matrix as verb
+    from ..evaluation.matrix import rows as adapters
+    from ..evaluation.matrix import worded
+    from ..evaluation.reports import Wish, check, of, write
+    from ..evaluation.sampling.jobs import Engines
 
     columns, names = targets.split(","), benchmarks.split(",")
     if page:

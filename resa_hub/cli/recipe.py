@@ -1,7 +1,7 @@
 from typing import Annotated, Any
 
 from . import options
-from .command import Argument
+from .options import Argument
 from .output import Output
 
 
@@ -13,8 +13,8 @@ def show(
     """A recipe fully resolved: every field, who says so, and what its names stand for."""
     import msgspec
 
-    from ..lineage import UNPINNED, describe
-    from ..workspace import Workspace
+    from ..adapter.workspace import Workspace
+    from ..extraction.describe import UNPINNED, describe
 
     found = describe(name, Workspace.find(workspace).registry)
     if out.data(msgspec.to_builtins(found), found.digest):
@@ -37,8 +37,8 @@ def list_(
     out: options.Out = Output(),
 ) -> None:
     """All recipes that can be run by name."""
-    from ..lineage import runnable
-    from ..workspace import Workspace
+    from ..adapter.workspace import Workspace
+    from ..extraction.describe import runnable
 
     rows = runnable(Workspace.find(workspace).registry)
     if not out.data({"recipes": rows}, "\n".join(row["recipe"] for row in rows)):

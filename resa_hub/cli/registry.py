@@ -1,7 +1,7 @@
 from typing import Annotated, Any
 
 from . import options
-from .command import Argument
+from .options import Argument
 from .output import Output
 
 
@@ -11,10 +11,10 @@ def registry(
     out: options.Out = Output(),
 ) -> None:
     """The names everybody starts with, and where each comes from."""
-    from ..entries import KINDS, SINGULAR
-    from ..errors import Usage, did_you_mean
-    from ..registry import plain
-    from ..workspace import Workspace
+    from ..adapter.workspace import Workspace
+    from ..config.registry import plain
+    from ..config.schema import KINDS, SINGULAR
+    from ..core.errors import Usage, did_you_mean
 
     known = Workspace.find(workspace).registry
     kind, _, name = (what or "").partition(":")
@@ -41,8 +41,8 @@ def pin(
     """Fix names to the commits they stand for now, in the workspace's registry.yaml."""
     import msgspec
 
-    from ..pins import pin as verb
-    from ..workspace import Workspace
+    from ..adapter.workspace import Workspace
+    from ..hub.pin import pin as verb
 
     home = Workspace.find(workspace)
     found = verb(names, home)
@@ -68,7 +68,7 @@ def flatten(value: Any, prefix: str = "") -> list[tuple[str, str]]:
 
 def summary(value: Any) -> str:
     """One line an entry."""
-    from ..entries import Model, Published, Sweep
+    from ..config.schema import Model, Published, Sweep
 
     if isinstance(value, str):
         return value

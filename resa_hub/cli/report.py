@@ -2,7 +2,7 @@ from pathlib import Path
 from typing import Annotated
 
 from . import options
-from .command import Argument, Option
+from .options import Argument, Option
 from .output import Output
 
 
@@ -17,8 +17,8 @@ def report(
     out: options.Out = Output(),
 ) -> None:
     """Write evaluations as one page: verdicts in words, every arm, flips, lengths, settings, samples."""
-    from ..errors import Usage
-    from ..report import Wish, default_name, gather, rendered, write
+    from ..core.errors import Usage
+    from ..evaluation.reports import Wish, default_name, gather, rendered, write
 
     if samples != "none" and not samples.isdecimal():
         raise Usage(f"--samples {samples!r} is no number", "--samples 2000, or --samples none")

@@ -2,7 +2,7 @@ from pathlib import Path
 from typing import Annotated
 
 from . import options
-from .command import Argument, Option
+from .options import Argument, Option
 from .output import Output
 
 NoSae = Annotated[bool, Option("--no-sae", help="Without its SAE, which is often the larger part.")]
@@ -20,9 +20,9 @@ def push(
     out: options.Out = Output(),
 ) -> None:
     """Send an adapter to a folder, the Hugging Face Hub or a registry."""
-    from ..errors import Usage
-    from ..share import push as verb
-    from ..share import push_apart
+    from ..core.errors import Usage
+    from ..hub.sharing import push as verb
+    from ..hub.sharing import push_apart
 
     if sae_repo and no_sae:
         raise Usage("--no-sae and --sae-repo say the opposite of each other", "leave one out")
@@ -51,7 +51,7 @@ def pull(
     out: options.Out = Output(),
 ) -> None:
     """Fetch an adapter, check every byte, and put it into the store."""
-    from ..share import pull as verb
+    from ..hub.sharing import pull as verb
 
     done = verb(ref, workspace=workspace, sae=not no_sae)
     m = done.adapter.manifest
@@ -77,7 +77,7 @@ def search(
     out: options.Out = Output(),
 ) -> None:
     """Find adapters by base model, tag and verdict."""
-    from ..share import search as verb
+    from ..hub.sharing import search as verb
 
     found = verb(where, base=base, tag=tag, verdict=verdict, text=text, workspace=workspace)
     if out.data({"adapters": [each._asdict() for each in found]}, "\n".join(each.ref for each in found)):

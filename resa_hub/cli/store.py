@@ -2,7 +2,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from . import options
-from .command import Argument, Option
+from .options import Argument, Option
 from .output import Output
 
 
@@ -15,7 +15,7 @@ def list_(
     out: options.Out = Output(),
 ) -> None:
     """The adapters of the store."""
-    from ..workspace import Workspace
+    from ..adapter.workspace import Workspace
 
     home = Workspace.find(workspace)
     good, bad = home.store.readable()
@@ -25,7 +25,7 @@ def list_(
     if method:
         good = [adapter for adapter in good if adapter.manifest.method == method]
     if verdict:
-        from ..record import kept
+        from ..adapter.results import kept
 
         good = [adapter for adapter in good if any(said["verdict"] == verdict for said in kept(adapter))]
     fits = _fits(home, target) if target else {}
@@ -51,8 +51,8 @@ def _row(adapter: Any, fits: dict[str, str]) -> dict[str, Any]:
 
 
 def _fits(home: Any, target: str) -> dict[str, str]:
-    from ..attach import candidates, choose
-    from ..sources import locate
+    from ..data.snapshots import locate
+    from ..hub.resolve import candidates, choose
 
     choice = choose(None, target, home.registry)
     found = candidates(home.store, locate(choice.target.base))
@@ -67,14 +67,13 @@ def show(
     """What an adapter is and from what it was made."""
     import msgspec
 
-    from ..adapter.files import SAE
-    from ..adapter.quality import figures
-    from ..adapter.tree import tree
-    from ..adapters import find
-    from ..published import compare
-    from ..record import kept
-    from ..workspace import Workspace
-    from . import costs
+    from ..adapter.describe import figures, tree
+    from ..adapter.layout import SAE
+    from ..adapter.results import kept
+    from ..adapter.workspace import Workspace
+    from ..evaluation.published import compare
+    from ..hub.resolve import find
+    from .render import costs
 
     home = Workspace.find(workspace)
     adapter = find(name, home)
@@ -110,9 +109,10 @@ def verify(
     out: options.Out = Output(),
 ) -> int:
     """Check every byte of adapters against their manifests."""
-    from ..adapters import check, find
-    from ..errors import HubError
-    from ..workspace import Workspace
+    from ..adapter.workspace import Workspace
+    from ..core.errors import HubError
+    from ..hub.resolve import find
+    from ..inference.verify import check
 
     home = Workspace.find(workspace)
     wanted = names or [f"{name}@{version}" for name in home.store.names() for version in home.store.versions(name)]

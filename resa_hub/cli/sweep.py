@@ -1,7 +1,7 @@
 from typing import Annotated
 
 from . import options
-from .command import Argument, Option
+from .options import Argument, Option
 from .output import Output
 
 
@@ -27,11 +27,11 @@ def sweep(
     """Extract at many layers, judge each, and say whether layers differ at all."""
     import msgspec
 
-    from ..evaluate import Settings
-    from ..progress import Progress
-    from ..sweep import named, planned
-    from ..sweep import sweep as verb
-    from ..workspace import Workspace
+    from ..adapter.workspace import Workspace
+    from ..core.progress import Progress
+    from ..evaluation.evaluate import Settings
+    from ..extraction.sweep import named, planned
+    from ..extraction.sweep import sweep as verb
 
     registry = Workspace.find(workspace).registry
     asked, recipe = named(name, layers, recipe, registry)

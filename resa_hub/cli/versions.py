@@ -4,7 +4,7 @@ import sys
 from typing import Annotated, Any
 
 from . import options
-from .command import Argument, Option
+from .options import Argument, Option
 from .output import Output
 
 
@@ -14,9 +14,9 @@ def log(
     out: options.Out = Output(),
 ) -> None:
     """The versions of an adapter, newest first: when, from what, and what was found out."""
-    from ..record import kept
-    from ..refs import AdapterRef
-    from ..workspace import Workspace
+    from ..adapter.results import kept
+    from ..adapter.workspace import Workspace
+    from ..config.refs import AdapterRef
 
     store = Workspace.find(workspace).store
     ref = AdapterRef.parse(name)
@@ -53,9 +53,9 @@ def diff(
     """Two adapters side by side: settings, data, features, weights, verdicts."""
     import msgspec
 
-    from ..adapters import find
-    from ..compare import compare
-    from ..workspace import Workspace
+    from ..adapter.diff import compare
+    from ..adapter.workspace import Workspace
+    from ..hub.resolve import find
 
     home = Workspace.find(workspace)
     found = compare(find(a, home), find(b, home))
@@ -92,9 +92,9 @@ def tag(
     out: options.Out = Output(),
 ) -> None:
     """Give a version a label: NAME@LABEL then names it."""
-    from ..errors import Usage
-    from ..refs import AdapterRef
-    from ..workspace import Workspace
+    from ..adapter.workspace import Workspace
+    from ..config.refs import AdapterRef
+    from ..core.errors import Usage
 
     if (label is None) != clear:
         raise Usage("give either a label or --clear", "resa-hub tag NAME@0.2.0 best")
@@ -112,9 +112,9 @@ def rm(
     out: options.Out = Output(),
 ) -> None:
     """Remove adapters from the store."""
-    from ..errors import Usage
-    from ..refs import AdapterRef
-    from ..workspace import Workspace
+    from ..adapter.workspace import Workspace
+    from ..config.refs import AdapterRef
+    from ..core.errors import Usage
 
     store = Workspace.find(workspace).store
     going: list[AdapterRef] = []
@@ -134,7 +134,7 @@ def confirm(question: str, yes: bool) -> None:
     """Ask at a terminal; elsewhere only `--yes` will do. Raises `Usage`."""
     import click
 
-    from ..errors import Usage
+    from ..core.errors import Usage
 
     if yes:
         return
@@ -149,7 +149,7 @@ def gc(
     out: options.Out = Output(),
 ) -> None:
     """Free what no adapter of the store needs any more."""
-    from ..workspace import Workspace
+    from ..adapter.workspace import Workspace
 
     freed = Workspace.find(workspace).store.collect()
     if not out.data({"freed": freed}, str(freed)):

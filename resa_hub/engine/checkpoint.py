@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from ..errors import RunFailed
-from .crew import ALONE, Crew
+from ..core.errors import RunFailed
+from .distributed import ALONE, Crew
 
 SHARE = 20
 """A state is written so rarely that writing takes at most one part in this many of the time."""

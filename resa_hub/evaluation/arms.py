@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..adapter import compat
-from ..adapter.files import CONFIG, WEIGHTS, hash_file
+from ..adapter import fit as compat
+from ..adapter.layout import CONFIG, WEIGHTS
 from ..adapter.manifest import Manifest
 from ..adapter.store import Adapter
-from ..errors import Usage, did_you_mean
-from ..recipe import canonical_digest
-from ..refs import ModelRef
-from ..sources import Files, locate
+from ..config.refs import ModelRef
+from ..core.errors import Usage, did_you_mean
+from ..core.files import hash_file
+from ..core.strict import canonical_digest
+from ..data.snapshots import Files, locate
 
 SOURCE, SOURCE_MODEL, BASE = "source", "source-model", "base"
 RANDOM, NEGATED, PROMPT = "random", "negated", "prompt-only"

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ..gpus import GPUS
+from ..core.gpus import GPUS
 
 EFFICIENCY = 0.5
 """Share of the bandwidth that decoding gets: attention and sampling take their part."""

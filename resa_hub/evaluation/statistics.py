@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from ..errors import Usage
+from ..core.errors import Usage
 
 RESAMPLES = 9_999
 FEW_CARRY = 10

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from ..errors import Usage
+from ..core.errors import Usage
 from . import statistics
 from .statistics import Difference, Interval, NonInferior, Retained
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from resa_hub import share
-from resa_hub.errors import HubError
+from resa_hub.core.errors import HubError
+from resa_hub.hub import sharing as share
 
 from ..adapters import make_adapter, names_in
 from .server import HubServer

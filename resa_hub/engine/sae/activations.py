@@ -8,10 +8,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ...errors import RunFailed, Usage
-from ..crew import ALONE, Crew
-from ..split import prefix, prefixes
-from ..text import Batch
+from ...core.errors import RunFailed, Usage
+from ..distributed import ALONE, Crew
+from ..model.split import prefix, prefixes
+from ..model.tokens import Batch
 from .shards import Shards
 
 BUFFER_BYTES = 2 << 30

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from ...errors import DoesNotFit
-from ...sources import SAE_CONFIG, SaeFiles
+from ...core.errors import DoesNotFit
+from ...data.snapshots import SAE_CONFIG, SaeFiles
 from . import files, sparsify
 from .start import LOADERS
 

@@ -8,9 +8,9 @@ from sae_lens import SAE, TopKTrainingSAEConfig
 from sae_lens.saes.sae import SAEMetadata
 from safetensors import SafetensorError
 
-from ...errors import DoesNotFit, Usage
-from ...recipe import SaeSettings
-from ...refs import layer_of
+from ...config.recipe import SaeSettings
+from ...config.refs import layer_of
+from ...core.errors import DoesNotFit, Usage
 from .topk import SparseTopKTrainingSAE
 
 

@@ -10,11 +10,11 @@ from sae_lens import SAETrainer
 from sae_lens.config import SAETrainerConfig
 from torch import Tensor, nn
 
-from ...errors import RunFailed
-from ...progress import Progress
-from ...recipe import SaeSettings
+from ...config.recipe import SaeSettings
+from ...core.errors import RunFailed
+from ...core.progress import Progress
 from ..checkpoint import Checkpoint
-from ..crew import ALONE, Crew, SharedGradient
+from ..distributed import ALONE, Crew, SharedGradient
 from . import activations
 from .activations import Sources
 from .shards import Shards

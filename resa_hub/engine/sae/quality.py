@@ -15,10 +15,10 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ...progress import Progress
-from ..kl import CHUNK, kl
-from ..split import Hidden, check_layer, final_state, head, prefix, spliced, suffix
-from ..text import Batch
+from ...core.progress import Progress
+from ..model.kl import CHUNK, kl
+from ..model.split import Hidden, check_layer, final_state, head, prefix, spliced, suffix
+from ..model.tokens import Batch
 from .activations import Sources
 from .codes import encode, reconstruct
 from .topk import SparseTopKTrainingSAE

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from schedulefree import ScheduleFreeWrapper
 from torch import Tensor
 
-from ..crew import ALONE, Crew, SharedGradient
+from ..distributed import ALONE, Crew, SharedGradient
 from .topk import SparseTopKTrainingSAE, reconstructed
 
 MOMENTUM = 0.95

@@ -13,9 +13,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ...adapter.files import read_json
-from ...errors import DoesNotFit, HubError
-from ...recipe import SaeSettings
+from ...config.recipe import SaeSettings
+from ...core.errors import DoesNotFit, HubError
+from ...core.files import read_json
 from .files import new
 from .topk import SparseTopKTrainingSAE, has_unit_decoder
 

@@ -1,11 +1,11 @@
 """The SAE that stage I starts from, read in either format, and what it costs to take it to another hookpoint."""
 
 from ...adapter.manifest import SaeStart
-from ...errors import DoesNotFit, Usage
-from ...progress import Progress
-from ...refs import HOOKPOINT
-from ...sources import SaeFiles
-from ..split import check_layer
+from ...config.refs import HOOKPOINT
+from ...core.errors import DoesNotFit, Usage
+from ...core.progress import Progress
+from ...data.snapshots import SaeFiles
+from ..model.split import check_layer
 from . import files, sparsify
 from .activations import Sources
 from .quality import fvu

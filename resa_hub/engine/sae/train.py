@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ...adapter.manifest import SaeStart
-from ...progress import Progress
-from ...recipe import SaeSettings
-from ...sources import SaeFiles
+from ...config.recipe import SaeSettings
+from ...core.progress import Progress
+from ...data.snapshots import SaeFiles
 from ..checkpoint import Checkpoint
-from ..split import hook_path, prefix
+from ..model.split import hook_path, prefix
 from . import activations
 from .activations import Sources
 from .files import new

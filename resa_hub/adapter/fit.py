@@ -1,0 +1,145 @@
+"""Would an adapter fit a model? Answered from headers and hashes alone, before anything heavy is loaded."""
+
+import math
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..core.errors import DoesNotFit, Integrity, NoEffect, RunFailed
+from ..core.files import read_json
+from ..core.tensors import TensorInfo, read_tensor, safetensors_header
+from .layout import CONFIG, WEIGHTS
+from .manifest import Base
+from .sketch import correlation, shapes
+
+KIN, DISTANT = 0.98, 0.5
+"""Correlations measured on the embedded family: siblings .99 and more, earlier ancestors .9, a permuted copy about 0."""
+VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM takes as max_lora_rank."""
+TENSOR = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<part>[AB])\.weight")
+
+
+class Fit(NamedTuple):
+    level: str
+    """exact, kin, distant or foreign."""
+    correlation: float | None
+    """Of sampled weights with the adapter's base; None where it was not measured."""
+    reason: str
+    obstacle: str = ""
+    """Why nothing can force it: `shapes` (other sizes) or `disjoint` (no module of the adapter exists in the target)."""
+    zero: bool = False
+    """The adapter's weights are zero: it changes nothing, wherever it is."""
+
+    @property
+    def usable(self) -> bool:
+        return self.level != "foreign"
+
+
+class LoraFile(NamedTuple):
+    """A checked PEFT adapter folder."""
+
+    rank: int
+    scaling: float
+    modules: dict[str, dict[str, TensorInfo]]
+    """module -> {A: [rank, in], B: [out, rank]}."""
+    zero: bool = False
+    """No module has both an A and a B other than zero: whole and in order, yet it changes nothing."""
+
+
+def read_lora(folder: Path, zero: bool = False) -> LoraFile:
+    """Check an adapter's config and tensors against each other; raises `Integrity` or, where it could change nothing, `NoEffect`.
+
+    zero: take one whose weights are zero all the same. To use it is a mistake; to judge it is to say what it is.
+    """
+    config = read_json(folder / CONFIG)
+    if not isinstance(config, dict) or config.get("peft_type") != "LORA" or config.get("auto_mapping"):
+        raise Integrity(f"{CONFIG} does not describe a LoRA", "resa-hub attaches plain PEFT LoRA adapters")
+    rank, alpha = config.get("r"), config.get("lora_alpha")
+    if not isinstance(rank, int) or isinstance(rank, bool) or not 0 < rank <= 1024:
+        raise Integrity(f"{CONFIG}: rank {rank!r} is not between 1 and 1024", "pull it again, or ask its author")
+    if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not math.isfinite(alpha):
+        raise Integrity(f"{CONFIG}: lora_alpha {alpha!r} is not a finite number", "pull it again, or ask its author")
+    scaling = alpha / (rank**0.5 if config.get("use_rslora") else rank)
+    if scaling == 0:
+        raise NoEffect("the adapter's scale is 0 (lora_alpha 0): it changes nothing", "extract it again")
+    modules: dict[str, dict[str, TensorInfo]] = {}
+    for name, info in safetensors_header(folder / WEIGHTS).items():
+        match = TENSOR.fullmatch(name)
+        if not match:
+            raise NoEffect(f"tensor {name!r} is no LoRA tensor that a loader would find", "its keys were renamed: pull or extract it again")
+        modules.setdefault(match["module"], {})[match["part"]] = info
+    if not modules:
+        raise NoEffect("the adapter holds no tensors", "extract it again")
+    for module, parts in modules.items():
+        if set(parts) != {"A", "B"} or parts["A"].shape[0] != parts["B"].shape[1] or len(parts["A"].shape) != 2:
+            raise Integrity(f"the LoRA of {module} is not a pair of matching matrices", "pull it again, or ask its author")
+        if parts["A"].shape[0] != rank and not config.get("rank_pattern"):
+            raise Integrity(f"the LoRA of {module} has rank {parts['A'].shape[0]}, {CONFIG} says {rank}", "pull it again, or ask its author")
+    moving = moves(folder / WEIGHTS, modules)
+    if not moving and not zero:
+        raise NoEffect("every B of the adapter is zero: it changes nothing", "extract it again, with a larger learning rate or more steps")
+    return LoraFile(rank, scaling, modules, zero=not moving)
+
+
+def rank_for(folders: Iterable[Path]) -> int:
+    """The largest rank of the adapters, rounded up to one that vLLM takes; raises `RunFailed` beyond."""
+    rank = max(info.shape[0] for folder in folders for name, info in safetensors_header(folder / WEIGHTS).items() if ".lora_A." in name)
+    for allowed in VLLM_RANKS:
+        if rank <= allowed:
+            return allowed
+    raise RunFailed(f"rank {rank} is more than the {VLLM_RANKS[-1]} that vLLM takes", "--engine transformers takes any rank")
+
+
+def moves(path: Path, modules: dict[str, dict[str, TensorInfo]]) -> bool:
+    """Whether any module has both an A and a B other than zero; raises `Integrity` at NaN and infinities."""
+    import numpy
+
+    moving = False
+    for module, parts in modules.items():
+        # The extremes tell both, without a mask as large as the weights: NaN is one of them wherever there is any.
+        extremes = [(matrix.min(), matrix.max()) for matrix in (read_tensor(path, parts[part])[:] for part in "AB") if matrix.size]
+        if not numpy.isfinite(extremes).all():
+            raise Integrity(f"the LoRA of {module} holds NaN or infinite numbers", "pull it again, or ask its author")
+        moving = moving or (len(extremes) == 2 and all(low or high for low, high in extremes))
+    return moving
+
+
+def assess(base: Base | None, lora: LoraFile, target: Any) -> Fit:
+    """exact, kin, distant or foreign, for a target (`sources.Files`); `base` is None for an adapter without a manifest."""
+    theirs = base.shapes if base else {}
+    ours = shapes(target.config)
+    different = [key for key in theirs if key != "vocab_size" and ours.get(key) != theirs[key]]
+    if different:
+        listed = ", ".join(f"{key} {ours.get(key)} instead of {theirs[key]}" for key in different)
+        return Fit("foreign", None, f"other shapes: {listed}", "shapes")
+    weights = {name: info for path in target.weights for name, info in safetensors_header(path.resolve()).items()}
+    missing = [module for module in lora.modules if f"{module}.weight" not in weights]
+    if len(missing) == len(lora.modules):
+        return Fit("foreign", None, f"none of its modules exists in {target.id} ({missing[0]}, ...)", "disjoint")
+    if missing:
+        return Fit("foreign", None, f"{target.id} has no module {missing[0]} ({len(missing)} of {len(lora.modules)} are missing)", "shapes")
+    for module, parts in lora.modules.items():
+        wanted, present = (parts["B"].shape[0], parts["A"].shape[1]), weights[f"{module}.weight"].shape
+        if wanted != present:
+            return Fit("foreign", None, f"{module} is {present[0]} x {present[1]}, the adapter needs {wanted[0]} x {wanted[1]}", "shapes")
+    if base is None or not base.weights:
+        return Fit("distant", None, "the adapter carries no record of its base's weights, so kinship cannot be measured")
+    if base.weights == target.weights_digest:
+        return Fit("exact", 1.0, "the adapter's own base, hash for hash")
+    r = correlation(base.sketch, target.weights)
+    if r >= KIN:
+        return Fit("kin", r, f"same shapes, weights correlate at {r:.3f}: close lineage")
+    if r >= DISTANT:
+        return Fit("distant", r, f"same shapes, but weights correlate only at {r:.3f}: expect little, evaluate before use")
+    return Fit("foreign", r, f"same shapes, unrelated weights (correlation {r:.3f})")
+
+
+def require(fit: Fit, adapter: str, target: str, force: bool = False) -> None:
+    """Raise `DoesNotFit` for a foreign target, `NoEffect` for disjoint modules; `force` lets unrelated weights pass, never other shapes."""
+    if fit.usable or (force and not fit.obstacle):
+        return
+    if fit.obstacle == "disjoint":
+        raise NoEffect(f"{adapter} would change nothing in {target}: {fit.reason}", f"`resa-hub list --target {target}` shows what fits")
+    forced = "" if fit.obstacle else "; --force attaches it all the same"
+    raise DoesNotFit(f"{adapter} does not fit {target}: {fit.reason}", f"`resa-hub list --target {target}` shows what fits{forced}")

@@ -1,0 +1,50 @@
+"""Where adapters are kept: `--workspace`, RESA_HUB_WORKSPACE, the nearest parent with `adapters/`, else here."""
+
+import os
+from functools import cached_property
+from pathlib import Path
+
+from ..config.registry import Registry
+from ..core.errors import NotFound
+from .store import Store
+
+
+class Workspace:
+    """names_of: the workspace whose registry and adapters names mean here, where that is another one."""
+
+    def __init__(self, folder: Path, names_of: "Workspace | None" = None) -> None:
+        self.folder, self._names_of = folder, names_of
+
+    @classmethod
+    def find(cls, asked: "str | os.PathLike[str] | Workspace | None" = None) -> "Workspace":
+        if isinstance(asked, Workspace):
+            return asked
+        named = asked or os.environ.get("RESA_HUB_WORKSPACE")
+        if named:
+            folder = Path(named).expanduser()
+            if folder.exists() and not folder.is_dir():
+                raise NotFound(f"the workspace {folder} is not a folder", "name a folder with --workspace")
+            return cls(folder.resolve())
+        here = Path.cwd()
+        for folder in (here, *here.parents):
+            if (folder / "adapters").is_dir():
+                return cls(folder)
+        return cls(here)
+
+    @cached_property
+    def registry(self) -> Registry:
+        return self._names_of.registry if self._names_of else Registry(self.folder)
+
+    @property
+    def named(self) -> Store:
+        """Where an adapter that a recipe names is looked for."""
+        return self._names_of.store if self._names_of else self.store
+
+    @cached_property
+    def store(self) -> Store:
+        return Store(self.folder / "adapters")
+
+    @property
+    def cache(self) -> Path:
+        """Samples and control adapters: can be deleted at any time."""
+        return self.folder / ".resa-hub"

@@ -1,0 +1,1 @@
+"""How results of the library are shown on a terminal."""

@@ -1,0 +1,27 @@
+"""The verdict on logs of other tools as text and as JSON."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..output import Output
+
+
+def show(out: Output, files: Sequence[str], metric: str | None) -> None:
+    import msgspec
+
+    from ...evaluation.harness.imported import judge_logs
+
+    found = judge_logs(files, metric)
+    if out.data(msgspec.to_builtins(found), found.verdict.word):
+        return
+    text(out, found)
+
+
+def text(out: Output, found: Any) -> None:
+    """found: `bridge.Imported`."""
+    out.text(f"{found.problems} problems x {found.samples} samples")
+    rows = [[a.name, a.tool, a.metric, f"{a.score:.1f}", f"[{a.score_ci[0]:.1f}, {a.score_ci[1]:.1f}]"] for a in found.arms]
+    out.table(["arm", "tool", "metric", "%", "95%"], rows)
+    out.text(f"verdict: {found.verdict.word.upper()}\n{found.verdict.sentence}")
+    for note in found.notes:
+        out.text(f"note: {note}")

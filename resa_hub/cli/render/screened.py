@@ -1,0 +1,18 @@
+"""What the screen of an extraction tried, as a table."""
+
+from typing import Any
+
+from ..output import Output
+
+Rows = list[dict[str, Any]]
+
+
+def show(out: Output, rows: Rows) -> None:
+    """One line a candidate; `KL closed` is the share of the KL between source and target that the patch takes away."""
+    table = [[r["hookpoint"], r["patch"], f"{r['scale']:g}", f"{100 * r['closed']:.1f}%", "<- chosen" if r["chosen"] else ""] for r in rows]
+    out.table(["hookpoint", "patch", "scale", "KL closed", ""], table)
+
+
+def chosen(rows: Rows) -> str:
+    """The essential line: what the screen takes."""
+    return ", ".join(f"{r['hookpoint']} {r['patch']} scale {r['scale']:g}" for r in rows if r["chosen"])

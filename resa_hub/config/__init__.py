@@ -1,0 +1,1 @@
+"""Names and settings: references, recipes, the registry. Imports `core` alone."""

@@ -1,0 +1,209 @@
+"""Names -> references. Three layers of YAML, the later wins: built-in, the user's, the workspace's."""
+
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from ..core.errors import NotFound, Usage, did_you_mean
+from ..core.strict import Strict, structure
+from .recipe import Recipe
+from .refs import DATA_SUFFIXES, DatasetRef, ModelRef, Repo, is_path
+from .schema import KINDS, SINGULAR, Dataset, Model, Sweep
+
+
+class Entry(Strict, frozen=True, kw_only=True):
+    kind: str
+    name: str
+    layer: str
+    """built-in, user or workspace."""
+    value: Any
+
+
+def builtin_path() -> Path:
+    """Inside the wheel the file stands in the package; in a clone it is the root's own."""
+    here = Path(__file__).parents[1]
+    packaged = here / "registry.yaml"
+    return packaged if packaged.exists() else here.parent / "registry.yaml"
+
+
+def user_path() -> Path:
+    import platformdirs
+
+    return Path(platformdirs.user_config_dir("resa-hub", appauthor=False)) / "registry.yaml"
+
+
+def read_layer(path: Path) -> dict[str, dict[str, Any]]:
+    """The checked content of one file; raises `Usage` with the line of a mistake."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Usage(f"cannot read {path}: {error}", "make it a readable UTF-8 file, or move it away") from None
+    try:
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        content = yaml.load(text, loader) or {}
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2025-99-99
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark else ""
+        raise Usage(f"{path}{place}: not valid YAML: {getattr(error, 'problem', error)}", "mend that line") from None
+    if not isinstance(content, dict):
+        raise Usage(f"{path}: a registry is a mapping of {', '.join(KINDS)}", "see `resa-hub registry`")
+    for kind, entries in content.items():
+        if kind not in KINDS:
+            raise Usage(f"{path}: unknown section {kind!r}", did_you_mean(str(kind), list(KINDS)))
+        if not isinstance(entries, dict):
+            raise Usage(f"{path}: section {kind} is a mapping of name to entry", "see `resa-hub registry`")
+        for name, value in entries.items():
+            if not isinstance(name, str):
+                raise Usage(f"{path}: the name {name!r} in {kind} is read as {type(name).__name__}, not as text", "put it in quotes")
+            entries[name] = structure(value, KINDS[kind], f"{path}: {kind}.{name}")
+    return content
+
+
+class Registry:
+    """All layers of one workspace, read on first use."""
+
+    def __init__(self, workspace: Path | None = None) -> None:
+        layers = [("built-in", builtin_path()), ("user", user_path())]
+        if workspace and (workspace / "registry.yaml").resolve() != builtin_path().resolve():
+            layers.append(("workspace", workspace / "registry.yaml"))
+        self.layers = [(name, path) for name, path in layers if path.exists()]
+
+    @cached_property
+    def entries(self) -> dict[str, dict[str, Entry]]:
+        found: dict[str, dict[str, Entry]] = {kind: {} for kind in KINDS}
+        for layer, path in self.layers:
+            for kind, section in read_layer(path).items():
+                for name, value in section.items():
+                    found[kind][name] = Entry(kind=kind, name=name, layer=layer, value=value)
+        return found
+
+    def folder_of(self, entry: Entry) -> Path:
+        """The folder of a local id: a relative one is seen from the registry that names it, so that a workspace can move."""
+        return dict(self.layers)[entry.layer].parent / Path(entry.value.id).expanduser()
+
+    def get(self, kind: str, name: str) -> Any:
+        """The entry's value; raises `NotFound` with the nearest name."""
+        section = self.entries[kind]
+        if name not in section:
+            what = {kind_: one for one, kind_ in SINGULAR.items()}.get(kind, kind)
+            raise NotFound(f"no {what} is called {name!r}", did_you_mean(name, list(section)) or "see `resa-hub registry`")
+        return section[name].value
+
+    def model(self, text: str) -> ModelRef:
+        """A registry name, perhaps with another subfolder of its adapter (`tina-still:checkpoint-100`), or the text of a `ModelRef`."""
+        if "/" in text or is_path(text):
+            return ModelRef.parse(text)
+        entry = self._model(text)
+        if entry.id:
+            return ModelRef(Repo(entry.id, entry.revision), entry.adapter.repo if entry.adapter else None)
+        if not entry.base or not entry.adapter:
+            raise Usage(f"model {text!r} of the registry has neither `id` nor `base` and `adapter`", "see `resa-hub registry`")
+        under = self.model_entry(entry.base)
+        if under and (under.base or under.adapter):
+            raise Usage(f"model {text!r} of the registry stands on {entry.base!r}, which is an adapter itself", "name a model without adapter as its base")
+        return ModelRef(self.model(entry.base).base, entry.adapter.repo)
+
+    def bare(self, text: str, option: str = "--target") -> ModelRef:
+        """A model to put an adapter on or to train one for. An artifact names one base, so raises `Usage` for a model that is itself a LoRA on a base.
+
+        option: by which the caller names it.
+        """
+        ref = self.model(text)
+        if ref.adapter:
+            raise Usage(f"{text} is itself an adapter on a base", f"name its base, {option} {self.base_name(text)}, or a folder in which both are merged")
+        return ref
+
+    def _model(self, text: str) -> Model:
+        name, colon, subfolder = text.partition(":")
+        entry: Model = self.get("models", name)
+        if not colon:
+            return entry
+        if not entry.adapter or not subfolder:
+            raise Usage(
+                f"{text!r} names no checkpoint: {name} is {'an adapter' if entry.adapter else 'a base model'}", "write it like tina-still:checkpoint-100"
+            )
+        adapter = msgspec.structs.replace(entry.adapter, subfolder=Repo.parse(f"{entry.adapter.id}:{subfolder}").subfolder)
+        if adapter == entry.adapter:
+            return entry
+        return msgspec.structs.replace(entry, adapter=adapter, cost_usd=None, cost_note="another checkpoint: its cost is not known")
+
+    def model_entry(self, text: str) -> Model | None:
+        return self._model(text) if text.partition(":")[0] in self.entries["models"] else None
+
+    def base_name(self, text: str) -> str:
+        """The name (or id) of the base that a model stands on."""
+        entry = self.model_entry(text)
+        return entry.base if entry and entry.base else text.partition("+")[0]
+
+    def name_of_base(self, base_id: str) -> str:
+        """The short name of a base id, else the id itself."""
+        for name, entry in self.entries["models"].items():
+            if entry.value.id == base_id and entry.value.adapter is None:
+                return name
+        return base_id
+
+    def dataset(self, text: str) -> Dataset:
+        """A registry name, a Hub id or a local file with `problem` and `answer`."""
+        if text in self.entries["datasets"]:
+            return self.entries["datasets"][text].value
+        if "/" in text or text.endswith(DATA_SUFFIXES):
+            ref = DatasetRef.parse(text)
+            return Dataset(id=ref.repo.id, revision=ref.repo.revision, split=ref.split)
+        return self.get("datasets", text)
+
+    def recipe_values(self, name: str) -> dict[str, Any]:
+        """The merged values of a recipe: `like` names the recipe it starts from; a sweep's name and a number name one, too."""
+        values: dict[str, Any] = {}
+        for _, said in reversed(self.recipe_layers(name)):
+            values = merged(values, said)
+        return values
+
+    def recipe_layers(self, name: str) -> list[tuple[str, dict[str, Any]]]:
+        """(recipe, what it says itself), from `name` to the one that all start from; raises `NotFound`, and `Usage` for a circle."""
+        found: list[tuple[str, dict[str, Any]]] = []
+        following: str | None = name
+        while following:
+            if following in dict(found):
+                raise Usage(f"recipe {following!r} is like itself: {' -> '.join([*dict(found), following])}", "break the circle in registry.yaml")
+            values = dict(self._own_values(following))
+            parent = structure(values.pop("like", None), str | None, f"recipe {following}: like")
+            values.pop("note", None)
+            found.append((following, values))
+            following = parent
+        return found
+
+    def _own_values(self, name: str) -> dict[str, Any]:
+        match = re.fullmatch(r"(.*?)(0|[1-9]\d{0,6})", name)
+        if name in self.entries["recipes"] or not match or match[1] not in self.entries["sweeps"]:
+            return self.get("recipes", name)
+        sweep: Sweep = self.get("sweeps", match[1])
+        if int(match[2]) not in sweep.numbers:
+            raise NotFound(f"the sweep {match[1]} has no {match[2]}", f"it goes over {sweep.over}")
+        values: Any = sweep.value.replace("{N}", match[2])
+        for key in reversed(sweep.vary.split(".")):
+            values = {key: values}
+        return {"like": sweep.recipe, **values}
+
+    def sweep_recipes(self, name: str) -> list[str]:
+        """The recipes of a sweep, in order."""
+        return [f"{name}{number}" for number in self.get("sweeps", name).numbers]
+
+    def recipe(self, name: str) -> Recipe:
+        return structure(self.recipe_values(name), Recipe, f"recipe {name}")
+
+
+def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """`above` over `below`, part by part."""
+    result = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = merged(result[key], value) if both else value
+    return result
+
+
+def plain(value: Any) -> Any:
+    return msgspec.to_builtins(value)

@@ -1,0 +1,1 @@
+"""What every part may use: errors, strict data, files, tensors, progress, processes. Imports nothing of the package."""

@@ -1,0 +1,77 @@
+"""Files of strangers, read within bounds: size limits, no links, no special files; sha256 of a file."""
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .errors import Integrity, NotFound, RunFailed
+
+MAX_TEXT = 8 << 20
+MAX_HEADER = 32 << 20
+MAX_WEIGHTS = 64 << 30
+
+
+def open_regular(path: Path):
+    """Open for reading without following a link; raises `Integrity` unless it is a regular file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    except FileNotFoundError:
+        raise NotFound(f"{path} does not exist", "check the name, or pull the adapter again") from None
+    except OSError as error:
+        raise Integrity(f"{path} cannot be read as a plain file: {error.strerror}", "links and devices are refused") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise Integrity(f"{path} is not a regular file", "links, folders and devices are refused")
+    return os.fdopen(descriptor, "rb")
+
+
+def read_bounded(path: Path, limit: int = MAX_TEXT) -> bytes:
+    with open_regular(path) as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise Integrity(f"{path.name} is larger than {limit} bytes", "such a file is not part of an adapter")
+    return data
+
+
+def read_json(path: Path, limit: int = MAX_TEXT) -> Any:
+    """Strict JSON: no duplicate keys, no NaN, bounded size and depth."""
+    return parse_json(read_bounded(path, limit), path.name)
+
+
+def parse_json(data: bytes, name: str) -> Any:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len({key for key, _ in pairs}) != len(pairs):
+            raise ValueError("a key stands twice")
+        return dict(pairs)
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is not JSON")
+
+    try:
+        return json.loads(data, object_pairs_hook=unique, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise Integrity(f"{name} is not valid JSON: {error}", "pull it again, or ask its author") from None
+
+
+def hash_file(path: Path) -> tuple[int, str]:
+    """(size, sha256 in hex)."""
+    with open_regular(path) as file:
+        digest = hashlib.file_digest(file, "sha256")
+        return os.fstat(file.fileno()).st_size, digest.hexdigest()
+
+
+def walk(folder: Path) -> Iterator[str]:
+    """Relative POSIX paths of all that lies below a folder, links included but never followed."""
+
+    def stop(error: OSError) -> None:
+        # A folder that vanishes meanwhile is not an empty one.
+        raise RunFailed(f"cannot read {error.filename}: {error.strerror}", "check that it is there and may be read")
+
+    for root, folders, names in os.walk(folder, onerror=stop, followlinks=False):
+        links = [name for name in folders if os.path.islink(os.path.join(root, name))]
+        for name in sorted(names + links):
+            yield (Path(root) / name).relative_to(folder).as_posix()

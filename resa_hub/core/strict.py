@@ -1,0 +1,38 @@
+"""Strict data: msgspec structs that refuse unknown fields, and the canonical JSON that digests are taken of."""
+
+import hashlib
+import json
+from typing import Any
+
+import msgspec
+
+from .errors import Usage
+
+
+class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of everything read from people or strangers: unknown keys and wrong types are errors."""
+
+
+def told(value: Any) -> Any:
+    """A struct as plain values, without what equals a default: a field that is added later with the old behaviour as default changes no digest."""
+    if not isinstance(value, msgspec.Struct):
+        return msgspec.to_builtins(value)
+    given = ((field, getattr(value, field.name)) for field in msgspec.structs.fields(value))
+    return {field.name: told(part) for field, part in given if field.default is msgspec.NODEFAULT or part != field.default}
+
+
+def canonical_json(value: Any) -> bytes:
+    """Sorted keys, no blanks, UTF-8, no NaN: the same value has the same bytes everywhere."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def canonical_digest(value: Any) -> str:
+    return "sha256:" + hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def structure(value: Any, kind: Any, where: str) -> Any:
+    """`value` as `kind`; raises `Usage` naming `where` and the offending key."""
+    try:
+        return msgspec.convert(value, kind)
+    except (msgspec.ValidationError, TypeError) as error:
+        raise Usage(f"{where}: {error}", "see `resa-hub registry recipe:NAME` for a complete example") from None

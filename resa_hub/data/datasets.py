@@ -1,0 +1,176 @@
+"""Rows of (question, answer), perhaps with a chain of thought, by name: the embedded task, a local file, or a data set of the Hub."""
+
+import csv
+import json
+import math
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..config.recipe import Data
+from ..config.refs import DATA_SUFFIXES, Repo, is_path
+from ..config.schema import Dataset
+from ..core.errors import MissingExtra, Network, NotFound, RunFailed, Usage
+from ..core.hub_errors import hub_errors
+from .snapshots import Rows, text_digest
+
+TINY = "resa-hub/tiny-chain"
+ENTRY = "entry in registry.yaml"
+
+
+def load(data: Data, entry: Dataset) -> Rows:
+    """The rows that a recipe asks for, from the front; those that lack a part are left out and counted, equal ones are all kept, as in the reference code.
+
+    Raises `NotFound`, `Network`, `RunFailed` or `Usage` naming the data set.
+    """
+    if data.rows is not None and data.rows < 1:
+        raise Usage(f"{data.rows} rows of data set {data.name!r} are asked for", "ask for 1 or more; null takes all")
+    if entry.id == TINY:
+        return _tiny(data, entry)
+    if data.cot and not entry.solution:
+        raise Usage(f"data set {data.name!r} has no column of solutions", "set `solution` of its registry entry, or leave out cot")
+    columns = [entry.question, entry.answer, *([entry.solution] if data.cot and entry.solution else [])]
+    told, revision = records(entry, columns, data.rows)
+    found = [[field(row, column, data.name) for column in columns] for row in told]
+    whole = [parts for parts in found if all(parts)]
+    if not whole:
+        raise RunFailed(f"data set {data.name!r} has no row with {' and '.join(columns)}", f"name another, or set the columns of its {ENTRY}")
+    pairs = [(parts[0], parts[1]) for parts in whole]
+    thoughts = [inside(parts[2]) for parts in whole] if data.cot else None
+    fingerprint = text_digest([part for pair in pairs for part in pair] + (thoughts or []))
+    return Rows(data.name, entry.id, revision or fingerprint, pairs, thoughts, len(found) - len(whole))
+
+
+class Where(Protocol):
+    """What the registry says of a table of rows."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def revision(self) -> str | None: ...
+    @property
+    def config(self) -> str | None: ...
+    @property
+    def split(self) -> str: ...
+
+
+OUT_OF_REACH = (Network, MissingExtra)
+"""Errors that a local copy gets around."""
+
+
+def is_local(entry: Where) -> bool:
+    return is_path(entry.id) or entry.id.endswith(DATA_SUFFIXES)
+
+
+def records(entry: Where, columns: Iterable[str] = (), rows: int | None = None) -> tuple[list[dict[str, Any]], str]:
+    """The rows of a local file or a Hub data set, and the commit; empty for a file.
+
+    columns: those that are needed, all where none is named. rows: from the front. Raises `NotFound`, `Network`, `RunFailed`, `MissingExtra`.
+    """
+    return (_local(Path(entry.id).expanduser())[:rows], "") if is_local(entry) else _hub(entry, columns, rows)
+
+
+def _tiny(data: Data, entry: Dataset) -> Rows:
+    from .tiny import task
+
+    problems = task.problems(data.rows or 2_048, entry.split, data.seed)
+    thoughts = [task.chain(problem) for problem in problems] if data.cot else None
+    return Rows(data.name, entry.id, "generator-1", [(problem.text, problem.answer) for problem in problems], thoughts)
+
+
+def _local(path: Path) -> list[dict[str, Any]]:
+    """Values as the file has them: no reader that would take the answer 007 for a number."""
+    if not path.is_file():
+        raise NotFound(f"the data file {path} does not exist", "check the path")
+    try:
+        found = _read(path)
+    except (ValueError, OSError, csv.Error) as error:
+        raise RunFailed(f"{path} cannot be read as {path.suffix[1:]}: {str(error).splitlines()[0]}", "it needs one record a row") from None
+    if not all(isinstance(record, dict) for record in found):
+        raise RunFailed(f"{path} holds something other than records with named columns", "it needs one record a row")
+    return found
+
+
+def _read(path: Path) -> list[Any]:
+    if path.suffix == ".parquet":
+        from pyarrow import parquet
+
+        return parquet.read_table(path).to_pylist()
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".csv":
+        reader = csv.DictReader(text.splitlines(keepends=True))
+        if not reader.fieldnames:
+            raise ValueError("it has no line with the names of its columns")
+        return list(reader)
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in text.splitlines() if line.strip()]
+    content = json.loads(text)
+    return content if isinstance(content, list) else [content]
+
+
+def _hub(entry: Where, columns: Iterable[str], rows: int | None) -> tuple[list[dict[str, Any]], str]:
+    """Only the columns and rows that are needed: some data sets carry gigabytes of text beside the questions."""
+    try:
+        import datasets as hub
+        from datasets.exceptions import DatasetNotFoundError
+    except ImportError:
+        raise MissingExtra("the package `datasets` is missing", "pip install datasets") from None
+    from huggingface_hub import HfApi
+
+    repo = Repo(entry.id, entry.revision)
+    with hub_errors(f"data set {repo}"):
+        commit = HfApi().dataset_info(entry.id, revision=entry.revision).sha or ""
+        try:
+            table: Any = hub.load_dataset(entry.id, entry.config, split=entry.split, revision=commit)
+        except DatasetNotFoundError as error:
+            HfApi().auth_check(entry.id, repo_type="dataset")  # raises for a gated one, which the library above calls not found
+            raise NotFound(f"data set {repo}: {str(error).splitlines()[0]}", "check its files") from None
+        except ValueError as error:  # an unknown configuration or split; the library has no class of its own for them
+            raise NotFound(f"data set {repo}: {str(error).splitlines()[0]}", "set config and split of its registry entry") from None
+    needed = list(dict.fromkeys(path.partition(".")[0] for path in columns))
+    if needed and set(needed) <= set(table.column_names):
+        table = table.select_columns(needed)
+    return list(table.select(range(min(rows or len(table), len(table))))), commit
+
+
+def field(row: dict[str, Any], path: str, name: str) -> str:
+    """The text of a column, empty where the row has none: `column.key` reads a JSON text or mapping, `column.0` the first of a list,
+    a list of messages gives the first user turn. Raises `Usage` for a column that the data set does not have.
+    """
+    first, *keys = path.split(".")
+    if first not in row:
+        raise Usage(f"data set {name!r} has no column {first!r}; it has {', '.join(map(str, row))}", f"set question, answer and solution of its {ENTRY}")
+    value: Any = row[first]
+    for key in keys:
+        if isinstance(value, str):
+            try:
+                value = json.loads(value)
+            except ValueError:
+                return ""
+        if isinstance(value, list) and key.isdigit():
+            value = value[int(key)] if int(key) < len(value) else None
+        else:
+            value = value.get(key) if isinstance(value, dict) else None
+    return as_text(value)
+
+
+def as_text(value: Any) -> str:
+    """What stands in a cell, as people write it: 42.0 is 42, a list of messages its first user turn, another list its parts with commas; nothing is empty."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, list):
+        if value and isinstance(value[0], dict):
+            value = next((m.get("content") for m in value if m.get("role") == "user"), value[0].get("content"))
+            return as_text(value)
+        return ", ".join(filter(None, map(as_text, value)))
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        value = int(value)
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict | bool) else str(value)
+    return text if text.strip() else ""
+
+
+def inside(thought: str) -> str:
+    """The text between the tags of a whole trace, else all of it."""
+    found = re.search(r"<think>(.*?)</think>", thought, re.S)
+    return (found[1] if found else thought).strip()

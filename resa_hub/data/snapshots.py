@@ -1,0 +1,126 @@
+"""Where the bytes of a reference are: embedded in the package, in a local folder, or on the Hub (by commit)."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..config.refs import Repo, is_path
+from ..core.errors import NotFound
+from ..core.files import hash_file, read_json
+from ..core.hub_errors import hub_errors
+from ..core.strict import canonical_digest
+from . import tiny
+
+SAE_CONFIG = "cfg.json"
+SAE_FORMATS = {"sae_weights.safetensors": "saelens", "sae.safetensors": "sparsify"}
+"""Weights file -> format; the config has one name in both."""
+MODEL_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+
+
+@dataclass(frozen=True)
+class Files:
+    """The local folder of a model or adapter and the revision it stands for."""
+
+    id: str
+    revision: str
+    folder: Path
+
+    @cached_property
+    def weights(self) -> list[Path]:
+        found = sorted(self.folder.glob("*.safetensors"))
+        if not found:
+            raise NotFound(f"{self.id} has no safetensors weights in {self.folder}", "only safetensors are read, never pickles")
+        return found
+
+    @cached_property
+    def weights_digest(self) -> str:
+        return weights_digest(self.weights)
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        return read_json((self.folder / "config.json").resolve())  # the cache of the Hub's client is made of links
+
+    def digest_of(self, *names: str) -> str:
+        """sha256 of the first of these files that exists; empty when none does."""
+        for name in names:
+            if (self.folder / name).is_file():
+                return hash_file((self.folder / name).resolve())[1]
+        return ""
+
+
+@dataclass(frozen=True)
+class SaeFiles:
+    """A folder with one SAE."""
+
+    origin: str
+    folder: Path
+    format: str
+    """saelens or sparsify."""
+    hookpoint: str | None
+    """What it was made for, None where nothing says so."""
+
+    @cached_property
+    def config(self) -> Any:
+        return read_json((self.folder / SAE_CONFIG).resolve())
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 over the hashes of config and weights."""
+        weights = next(name for name, kind in SAE_FORMATS.items() if kind == self.format)
+        return canonical_digest([hash_file((self.folder / name).resolve())[1] for name in (SAE_CONFIG, weights)])
+
+
+class Rows(NamedTuple):
+    """The texts of a data set, read and named."""
+
+    name: str
+    id: str
+    revision: str
+    pairs: list[tuple[str, str]]
+    """(question, answer) without chain of thought."""
+    thoughts: list[str] | None = None
+    """The chain of thought of each pair, where it was asked for."""
+    dropped: int = 0
+    """Rows left out because they lack a question, an answer or the chain of thought that was asked for."""
+
+    @property
+    def fingerprint(self) -> str:
+        return text_digest([part for pair in self.pairs for part in pair] + (self.thoughts or []))
+
+
+def weights_digest(paths: list[Path]) -> str:
+    """sha256 over the (size, sha256) of the weight files, sorted: names do not matter, bytes do."""
+    return canonical_digest(sorted(hash_file(path.resolve()) for path in paths))
+
+
+def locate(repo: Repo, what: str = "model") -> Files:
+    """The files of a repository, fetched from the Hub when they are not local; raises `NotFound` or `Network`."""
+    embedded = tiny.locate(repo.id)
+    if embedded or is_path(repo.id):
+        folder = (embedded or Path(repo.id).expanduser()) / (repo.subfolder or "")
+        if not folder.is_dir():
+            raise NotFound(f"the {what} folder {folder} does not exist", "check the path")
+        return Files(repo.id, weights_digest(sorted(folder.glob("*.safetensors"))), folder)
+    if repo.id.startswith(tiny.PREFIX):
+        raise NotFound(f"no embedded {what} is called {repo.id!r}", "see `resa-hub registry models`")
+    return _from_hub(repo)
+
+
+def _from_hub(repo: Repo) -> Files:
+    from huggingface_hub import HfApi, snapshot_download
+
+    with hub_errors(str(repo)):
+        # Ask first: a silent snapshot may be a stale copy of a repository that is gone.
+        commit = HfApi().model_info(repo.id, revision=repo.revision).sha or ""
+        prefix = f"{repo.subfolder}/" if repo.subfolder else ""
+        folder = snapshot_download(repo.id, revision=commit, allow_patterns=[prefix + pattern for pattern in MODEL_FILES])
+    return Files(repo.id, commit, Path(folder) / (repo.subfolder or ""))
+
+
+def text_digest(texts: list[str]) -> str:
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(text.encode() + b"\0")
+    return "sha256:" + digest.hexdigest()

@@ -1,0 +1,101 @@
+"""The teacher's states for every batch, made when they are first needed and kept within bounds: in memory, then on disk, then made anew."""
+
+import contextlib
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple, overload
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ..distributed import ALONE, Crew
+from ..model.tokens import Batch
+
+
+class Example(NamedTuple):
+    batch: Batch
+    teacher: Tensor | None
+    """The teacher's final states [rows, positions, width], where there is a teacher."""
+    weight: Tensor
+    """[rows, positions]: the loss is sum(weight * loss of a position)."""
+    start: Tensor | None = None
+    """The student's state at the hookpoint, where the prefix is shared."""
+
+    @property
+    def nbytes(self) -> int:
+        return sum(part.nbytes for part in (self.teacher, self.weight, self.start) if part is not None)
+
+
+class Examples(Sequence[Example]):
+    """One example a batch. Memory does not grow with the data: beyond `memory` bytes and half of the free disk, an example is made at every use.
+
+    make: called without gradient, a function of the batch alone; the rows of the crew's other processes are left out of its example.
+    folder: emptied first; without one nothing goes to disk.
+    """
+
+    def __init__(self, batches: Sequence[Batch], make: Callable[[Batch], Example], memory: int, folder: Path | None = None, crew: Crew = ALONE) -> None:
+        self.batches, self.make, self.folder, self.crew = batches, make, folder, crew
+        self.memory_left, self.disk_left = memory, 0
+        self._held: dict[int, Example] = {}
+        self._files: dict[int, Path] = {}
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)  # of a killed run: its last file may be cut
+            folder.mkdir(parents=True)
+            self.disk_left = shutil.disk_usage(folder).free // 2
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Example]: ...
+    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if index in self._held:
+            return self._held[index]
+        batch = self.batches[index]
+        if index in self._files:
+            return Example(self.crew.part(batch), **load_file(self._files[index]))
+        if not (own := self.crew.part(batch)).tokens:
+            return Example(own, torch.empty(0), torch.empty(0))  # fewer rows than processes
+        with torch.no_grad():
+            example = self.make(batch)
+        self._keep(index, example)
+        return example
+
+    def close(self) -> None:
+        """Let go of memory and files."""
+        self._held.clear()
+        self._files.clear()
+        if self.folder:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _keep(self, index: int, example: Example) -> None:
+        size = example.nbytes
+        if size <= self.memory_left:
+            self._held[index] = example
+            self.memory_left -= size
+        elif self.folder and size <= self.disk_left:
+            path = self.folder / f"{index}.safetensors"
+            parts = {"teacher": example.teacher, "weight": example.weight, "start": example.start}
+            try:
+                save_file({name: part.contiguous() for name, part in parts.items() if part is not None}, path)
+            except (OSError, SafetensorError):  # the disk filled up meanwhile: a cache is no reason to stop
+                self.disk_left = 0
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
+                return
+            self._files[index] = path
+            self.disk_left -= size
+
+
+def free_memory() -> int:
+    """Bytes of main memory that can be had without swapping."""
+    import psutil
+
+    return psutil.virtual_memory().available

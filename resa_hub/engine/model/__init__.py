@@ -1,0 +1,1 @@
+"""One loaded model: loading, running parts of it, LoRA, KL, probes."""

@@ -1,0 +1,58 @@
+"""A target with an adapter on it: its effect, its completions."""
+
+import secrets
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from peft import PeftModel
+from transformers import PreTrainedTokenizerBase
+
+from ...core.errors import RunFailed
+from ...data.snapshots import Files
+from ..generation.noise import uniforms
+from ..generation.sampling import generate
+from .loading import end_tokens, load_base, load_tokenizer
+from .lora import load_lora
+from .probe import measure
+from .tokens import prompt
+
+
+class AttachedModel(NamedTuple):
+    model: PeftModel
+    tokenizer: PreTrainedTokenizerBase
+    template: str | None
+
+    def effect(self, texts: Sequence[str]) -> float:
+        return measure(self.model, self.tokenizer, texts).kl
+
+    def complete(self, questions: Sequence[str], *, temperature: float, new_tokens: int, seed: int) -> tuple[str, ...]:
+        """One completion a question, special tokens left out."""
+        prompts = [prompt(self.tokenizer, self.template, question) for question in questions]
+        noise = uniforms(seed, [(question, 0) for question in questions], new_tokens)
+        inner = self.model.get_base_model()
+        texts = [""] * len(prompts)
+        for done in generate(inner, prompts, noise, temperature=temperature, end_tokens=end_tokens(inner, self.tokenizer)):  # pyright: ignore[reportArgumentType]
+            for completion in done:
+                texts[completion.index] = str(self.tokenizer.decode(completion.tokens, skip_special_tokens=True))
+        return tuple(texts)
+
+    def merge(self, folder: Path) -> Path:
+        """Write the target with the adapter in its weights, whole or not at all; the adapter is gone from this session afterwards. Raises `RunFailed`."""
+        staged = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}")
+        try:
+            whole = self.model.merge_and_unload()  # pyright: ignore[reportCallIssue]
+            whole.save_pretrained(staged)  # pyright: ignore[reportCallIssue]
+            self.tokenizer.save_pretrained(staged)
+            staged.rename(folder)
+        except OSError as error:
+            raise RunFailed(f"cannot write {folder}: {error.strerror or error}", "check the permissions and the free space") from None
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+        return folder
+
+
+def open_attached(target: Files, adapter: Path, dtype: str, template: str | None) -> AttachedModel:
+    """Load the target and put the adapter on it; raises `NoEffect` unless every tensor is consumed."""
+    return AttachedModel(load_lora(load_base(target, dtype), adapter), load_tokenizer(target), template)

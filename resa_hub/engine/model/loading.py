@@ -1,0 +1,87 @@
+"""Loading models and tokenizers from local files; the number of threads that suits their size."""
+
+from typing import NamedTuple
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.utils import logging
+
+from ...core import torchrun as ranks
+from ...core.errors import DoesNotFit, RunFailed
+from ...core.files import read_json
+from ...data.snapshots import Files
+from .lora import merge
+
+SMALL = 5_000_000
+"""Below this many parameters one thread is faster than two."""
+PLAIN_CLASSES = ("TokenizersBackend", "PreTrainedTokenizerFast")
+"""Tokenizer classes that say: tokenizer.json is all there is to know."""
+logging.set_verbosity_error()
+logging.disable_progress_bar()
+
+
+class Source(NamedTuple):
+    """A model's files: its base and the adapter that stands on it, if any."""
+
+    base: Files
+    adapter: Files | None = None
+
+    @property
+    def revision(self) -> str:
+        return self.base.revision + (f"+{self.adapter.revision}" if self.adapter else "")
+
+
+def device() -> torch.device:
+    return torch.device("cuda", ranks.local_rank()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def crawls(dtype: str) -> bool:
+    """Whether products of this type are emulated here: bfloat16 on a processor without such instructions takes 5 to 70 times as long as float32."""
+    return dtype == "bfloat16" and device().type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def load_base(files: Files, dtype: str = "float32") -> PreTrainedModel:
+    """The frozen base model in evaluation mode, without remote code; raises `DoesNotFit` for a type that transformers has no causal LM of."""
+    _check_type(files)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(files.folder, dtype=getattr(torch, dtype), trust_remote_code=False)
+    except (ValueError, OSError, RuntimeError) as error:
+        raise RunFailed(f"{files.id} cannot be loaded: {str(error).splitlines()[0][:200]}", "it must be a causal LM that transformers knows") from None
+    model.requires_grad_(False)
+    if model.num_parameters() < SMALL:
+        torch.set_num_threads(1)
+    model.to(device())  # pyright: ignore[reportArgumentType]
+    return model.eval()
+
+
+def _check_type(files: Files) -> None:
+    kind = files.config.get("model_type")
+    if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return
+    if files.config.get("auto_map"):
+        raise DoesNotFit(f"{files.id} needs code of its own (remote code, {kind}): it is never run here", "use a model that transformers knows by itself")
+    raise DoesNotFit(f"{files.id} is no causal LM that this transformers knows ({kind})", "use a decoder-only model, or a newer transformers")
+
+
+def load(source: Source, dtype: str = "float32") -> PreTrainedModel:
+    """The base, with the adapter merged into it where there is one."""
+    model = load_base(source.base, dtype)
+    return merge(model, source.adapter.folder).requires_grad_(False) if source.adapter else model
+
+
+def load_tokenizer(files: Files) -> PreTrainedTokenizerBase:
+    """The tokenizer as it was saved: AutoTokenizer would make a qwen2 folder's own one over into a byte-level BPE that drops unknown characters."""
+    try:
+        config = files.folder / "tokenizer_config.json"
+        plain = config.is_file() and read_json(config.resolve()).get("tokenizer_class") in PLAIN_CLASSES and (files.folder / "tokenizer.json").is_file()
+        return (PreTrainedTokenizerFast if plain else AutoTokenizer).from_pretrained(files.folder, trust_remote_code=False)
+    except (ValueError, OSError) as error:
+        raise RunFailed(f"the tokenizer of {files.id} cannot be loaded: {str(error).splitlines()[0][:200]}", "the folder needs its tokenizer files") from None
+
+
+def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    ends = model.generation_config.eos_token_id if model.generation_config else None
+    found = set(ends) if isinstance(ends, list) else {ends}
+    found.add(tokenizer.eos_token_id)
+    return {token for token in found if isinstance(token, int)}

@@ -1,0 +1,111 @@
+"""Families of reasoning-gym (Apache-2.0), generated from a seed: `reasoning-gym/basic_arithmetic`, `reasoning-gym/basic_arithmetic@2` at a level of difficulty.
+
+The package's own scoring decides, and only its full score counts: it gives parts of a point for answers that are wrong. Answers stand in <answer> tags.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ...config.schema import Benchmark as Entry
+from ...core.errors import MissingExtra, NotFound, Usage, did_you_mean
+from . import answers
+from .base import Completion, Grade, Problem
+from .table import digest
+
+USUAL, ROUNDS = 200, 60
+INSTRUCTION = "\n\nPlease reason step by step, and put your final answer between <answer> and </answer>."
+UNSEEDED = ("codeio",)
+"""Not a function of their seed."""
+
+
+class ReasoningGym:
+    grading = "reasoning-gym-full-score-1"
+    splits: tuple[str, ...] = ("test", "dev", "train")
+
+    def __init__(self, name: str, entry: Entry) -> None:
+        self.family, _, level = name.partition("/")[2].partition("@")
+        if level and not level.isdecimal():
+            raise Usage(f"{level!r} is not a level of difficulty", "for example reasoning-gym/basic_arithmetic@2")
+        self.level = int(level) if level else None
+        self.temperature, self.top_p, self.new_tokens = entry.temperature, entry.top_p, entry.new_tokens
+        self.name = f"reasoning-gym-{self.family}" + (f"-level-{level}" if level else "")
+        self.entries: dict[str, tuple[Any, dict[str, Any]]] = {}
+        self._factory()
+
+    @property
+    def revision(self) -> str:
+        from importlib import metadata
+
+        return f"reasoning-gym {metadata.version('reasoning-gym')}"
+
+    def problems(self, split: str | None = None, count: int | None = None, draw: int = 0) -> list[Problem]:
+        split, count = split or self.splits[0], USUAL if count is None else count
+        if split not in self.splits:
+            raise Usage(f"{self.name} has no split {split!r}", f"it has {', '.join(self.splits)}")
+        if count < 2:
+            raise Usage(f"{count} problems cannot be judged", "ask for 2 or more")
+        found: dict[str, Problem] = {}
+        for source, entry in self._stream(count, draw):
+            asked = entry["question"].strip() + INSTRUCTION
+            problem = Problem(digest(asked)[:16], asked, str(entry["answer"]))
+            if split_of(entry["question"]) == split and problem.id not in found:
+                found[problem.id] = problem
+                self.entries[problem.id] = source, entry
+            if len(found) == count:
+                return list(found.values())
+        raise Usage(f"{self.name} has {len(found)} different problems in its split {split}", "ask for fewer, or for a higher level")
+
+    def grades(self, completions: Sequence[Completion]) -> list[Grade]:
+        """Of problems that this object made."""
+        return [self._grade(completion) for completion in completions]
+
+    def _grade(self, completion: Completion) -> Grade:
+        behind = answers.spoken(completion.text)
+        answer, note = (answers.tagged(behind) if behind is not None else None), ""
+        if answer is None:
+            answer, note = answers.tagged(completion.text), "answered while thinking"
+        if answer is None:
+            return Grade(False, False, "", "no answer")
+        source, entry = self.entries[completion.problem.id]
+        try:
+            right = source.score_answer(answer.strip(), entry) == 1.0
+        except Exception:  # the package's parsers fail on nonsense in many ways: such an answer is wrong
+            right = False
+        return Grade(right and completion.finished and not note, right, answer.strip(), note)
+
+    def _stream(self, count: int, draw: int) -> Iterator[tuple[Any, dict[str, Any]]]:
+        """Entries of this draw, without end as far as a split of `count` needs them: a split is a tenth of them."""
+        seed = int(digest(f"{self.family}:{draw}")[:7], 16)
+        source = self._factory()(seed, count * ROUNDS)
+        for number in range(count * ROUNDS):
+            yield source, source[number]
+
+    def _factory(self) -> Any:
+        """(seed, size) -> the package's data set; raises `MissingExtra`, `NotFound` or `Usage` for what it cannot make."""
+        try:
+            from reasoning_gym import factory
+        except ModuleNotFoundError:
+            raise MissingExtra("the package reasoning-gym is missing", "pip install 'resa-hub[reasoning-gym]'") from None
+        known = sorted(factory.DATASETS.keys() - set(UNSEEDED))
+        if self.family not in known:
+            raise NotFound(f"reasoning-gym has no family {self.family!r}", f"reasoning-gym/FAMILY; {did_you_mean(self.family, known)}")
+        if self.level is None:
+            return lambda seed, size: factory.create_dataset(self.family, seed=seed, size=size)
+        if not factory.has_curriculum(self.family):
+            raise Usage(f"{self.family} of reasoning-gym has no levels of difficulty", f"--benchmark reasoning-gym/{self.family}")
+        course = factory.create_curriculum(self.family)
+        highest = max((len(attribute.levels) for attribute in course.attributes.values()), default=1) - 1
+        if self.level > highest:
+            raise Usage(f"{self.family} of reasoning-gym has levels 0 to {highest}", f"--benchmark reasoning-gym/{self.family}@{highest}")
+        for name, attribute in course.attributes.items():
+            course.set_attr_level(name, min(self.level, len(attribute.levels) - 1))
+
+        def made(seed: int, size: int) -> Any:
+            return factory.DATASETS[self.family][0](course.generate_configuration({"seed": seed, "size": size}))
+
+        return made
+
+
+def split_of(question: str) -> str:
+    """Eight tenths train, one tenth dev, one tenth test, by the hash of the question: disjoint by construction."""
+    return {8: "dev", 9: "test"}.get(int(digest(question)[:8], 16) % 10, "train")

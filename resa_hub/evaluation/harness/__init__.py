@@ -1,0 +1,1 @@
+"""Evaluations whose samples other tools draw: lm-eval, inspect, lighteval."""

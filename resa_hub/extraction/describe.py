@@ -1,0 +1,116 @@
+"""What a recipe says, who says each part of it, and what its names stand for."""
+
+from typing import Any
+
+import msgspec
+
+from ..config.recipe import Recipe
+from ..config.refs import Repo, is_path
+from ..config.registry import Registry, plain
+from ..core.errors import HubError
+from ..data import tiny
+from .plan import Plan, plan
+
+DEFAULT = "default"
+UNPINNED = "not pinned"
+
+
+class Field(msgspec.Struct, frozen=True):
+    path: str
+    value: Any
+    origin: str
+    """The recipe that says it, or default."""
+
+
+class Reference(msgspec.Struct, frozen=True):
+    role: str
+    name: str
+    id: str
+    state: str
+    """The revision; not pinned; or why it needs none."""
+
+
+class Description(msgspec.Struct, frozen=True):
+    name: str
+    note: str
+    like: list[str]
+    """The recipes it starts from, nearest first."""
+    fields: list[Field]
+    references: list[Reference]
+    digest: str
+
+
+def describe(name: str, registry: Registry) -> Description:
+    """Raises `NotFound` for an unknown recipe, `Usage` for one that cannot be run, as a fragment."""
+    resolved = plan(recipe=name, registry=registry)
+    try:
+        layers = registry.recipe_layers(name)
+    except HubError:  # a file: it says everything itself
+        layers = [(name, plain(resolved.recipe))]
+    entry = registry.entries["recipes"].get(name)
+    note = str(entry.value.get("note", "")) if entry else ""
+    fields = [Field(path, value, next((who for who, said in layers if says(said, path)), DEFAULT)) for path, value in flat(plain(resolved.recipe))]
+    return Description(name, note, [who for who, _ in layers[1:]], fields, references(resolved, registry), resolved.recipe.digest())
+
+
+def flat(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    """(dotted path, value) of every leaf, in order."""
+    if not isinstance(value, dict):
+        return [(prefix.removesuffix("."), value)]
+    return [leaf for key, part in value.items() for leaf in flat(part, f"{prefix}{key}.")]
+
+
+def says(values: Any, path: str) -> bool:
+    for key in path.split("."):
+        if not isinstance(values, dict) or key not in values:
+            return False
+        values = values[key]
+    return True
+
+
+def references(made: Plan, registry: Registry) -> list[Reference]:
+    """Everything that a run would read, each repository on its own."""
+    recipe, found = made.recipe, []
+    models = [("source", recipe.source, made.source), ("target", recipe.target, made.target), *(("sibling", *sibling) for sibling in made.siblings.items())]
+    for role, name, ref in models:
+        found.append(_reference(role, name, ref.base))
+        if ref.adapter:
+            found.append(_reference(f"{role}'s adapter", name, ref.adapter))
+    for role, data, entry in (("trigger", recipe.trigger, made.trigger), ("elicit", recipe.elicit, made.elicit)):
+        found.append(_reference(role, data.name, Repo(entry.id, entry.revision)))
+    origin = recipe.sae.origin
+    if origin and recipe.sae.mode != "scratch":
+        known = registry.entries["saes"].get(origin)
+        found.append(_reference("SAE", origin, Repo(known.value.id, known.value.revision) if known else Repo(origin)))
+    return found
+
+
+def _reference(role: str, name: str, repo: Repo) -> Reference:
+    where = repo.id + (f":{repo.subfolder}" if repo.subfolder else "")
+    if repo.id.startswith(tiny.PREFIX):
+        return Reference(role, name, where, "embedded")
+    return Reference(role, name, where, "local" if is_path(repo.id) else repo.revision or UNPINNED)
+
+
+def runnable(registry: Registry) -> list[dict[str, str]]:
+    """The recipes that say enough to be run, and the sweeps."""
+    rows = []
+    for name, entry in registry.entries["recipes"].items():
+        try:
+            recipe: Recipe = registry.recipe(name)
+        except HubError:  # a fragment
+            continue
+        rows.append(_row(name, recipe, entry.layer))
+    for name, entry in registry.entries["sweeps"].items():
+        first = registry.sweep_recipes(name)[0]
+        rows.append(
+            _row(f"{name}{{{entry.value.over}}}", registry.recipe(first), entry.layer)
+            | {"source": entry.value.value if entry.value.vary == "source" else registry.recipe(first).source}
+        )
+    return rows
+
+
+def _row(name: str, recipe: Recipe, layer: str) -> dict[str, str]:
+    data = recipe.trigger.name if recipe.trigger == recipe.elicit else f"{recipe.trigger.name} -> {recipe.elicit.name}"
+    sae = recipe.sae.mode if recipe.method in ("sae-tuning", "feature-diff", "random-features") else "-"
+    return {"recipe": name, "method": recipe.method, "source": recipe.source, "target": recipe.target, "SAE": sae, "data": data, "from": layer}

@@ -1,0 +1,247 @@
+"""The plan of an extraction: everything that registry and caller say, resolved, before anything heavy is loaded."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..config import refs
+from ..config.recipe import AUTO, METHODS, WITH_SAE, Recipe, Rollouts, Screen, override
+from ..config.refs import ModelRef, check_name
+from ..config.registry import Registry, merged
+from ..config.schema import Dataset
+from ..core.errors import HubError, NotFound, Usage, did_you_mean
+from ..core.strict import structure
+
+PATCHING = {
+    "feature-diff": "features", "random-features": "random active features", "outside-features": "features just behind the strongest",
+    "pca-diff": "principal directions",
+}  # fmt: skip
+"""What each method moves the teacher by."""
+SELECTIONS = {"mean": "mean difference", "attribution": "attribution", "logits": "what they do to the logits"}
+SCREENED = ("feature-diff", "pca-diff")
+SCREENED_FEATURES, SCREENED_SCALES = [4, 16, 64], [1.0, 1.5, 2.0, 3.0]
+"""What the screen tries where a number is `auto` and the recipe names no candidates."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An extraction fully resolved by the registry."""
+
+    name: str
+    recipe: Recipe
+    recipe_name: str
+    source: ModelRef
+    target: ModelRef
+    trigger: Dataset
+    elicit: Dataset
+    template: str | None
+    siblings: dict[str, ModelRef] = field(default_factory=dict)
+    """Models that write a part of the rollouts."""
+
+    def _sae(self) -> str:
+        sae = self.recipe.sae
+        origin = "" if sae.mode == "scratch" else f" from {sae.origin}"
+        elsewhere = bool(origin) and "/" in (sae.origin or "")  # not in the registry: its latents are known once it is loaded
+        return f"{sae.mode}{origin}" + ("" if elsewhere else f", {sae.latents:,} latents, k = {sae.k}")
+
+    def lines(self) -> list[tuple[str, str]]:
+        """What will be done, for people and `--dry-run`."""
+        r, sft = self.recipe, self.recipe.method == "sft"
+        data = [("elicit", r.elicit, self.elicit)] if sft else [("trigger", r.trigger, self.trigger), ("elicit", r.elicit, self.elicit)]
+        sae = [
+            ("hookpoint", " + ".join(r.at)),
+            *([("screen", f"{_tried(r)}; on {r.screen.rollouts} rollouts that training does not use")] if r.screen else []),
+            *([("SAE", self._sae())] if r.method in WITH_SAE else []),
+        ]
+        return [
+            ("name", self.name),
+            ("recipe", f"{self.recipe_name} ({r.method})"),
+            ("source", f"{r.source} = {self.source}" + (", which plays no part in SFT" if sft and r.source != r.target else "")),
+            ("target", f"{r.target} = {self.target}"),
+            *(("sibling", f"{name} = {ref}") for name, ref in self.siblings.items()),
+            *((role, f"{told.name} = {entry.id}{' with its chains of thought' if told.cot else ''}") for role, told, entry in data),
+            *([] if sft else sae),
+            *([("patch", _patched(r))] if r.method in PATCHING else []),
+            *([("rollouts", _written(r.rollouts))] if r.rollouts and r.method in (*PATCHING, "logit-distill") else []),
+            ("LoRA", f"rank {r.lora.rank}, alpha {r.lora.alpha}, {', '.join(r.lora.modules)}"),
+            ("training", f"{r.training.epochs} epochs, learning rate {r.training.learning_rate:g}, {r.dtype}, seed {r.seed}"),
+        ]
+
+
+def _patched(recipe: Recipe) -> str:
+    """What the teacher is moved by."""
+    screen, what = recipe.screen or Screen(), PATCHING[recipe.method]
+    many = f"{what}, as many as the screen finds" if screen.features else f"{recipe.features:,} {what}"
+    chosen = f", selected by {SELECTIONS[recipe.selection]}" if recipe.method == "feature-diff" else ""
+    return f"{many}{chosen}" + ("" if screen.scales else f"; scale {recipe.scale:g}")
+
+
+def _written(rollouts: Rollouts) -> str:
+    source = f", {rollouts.source_share:.0%} of them by the source" if rollouts.source_share else ""
+    return f"{rollouts.count:,} of at most {rollouts.new_tokens:,} tokens, temperature {rollouts.temperature:g}{source}"
+
+
+def _tried(recipe: Recipe) -> str:
+    """The candidates of the screen."""
+    screen = recipe.screen or Screen()
+    layers = ([f"layers {', '.join(map(str, screen.layers)) or 'but the last'}"]) if recipe.hookpoint == AUTO else []
+    features = [f"features {', '.join(map(str, screen.features))}"] if screen.features else []
+    scales = [f"scales {', '.join(f'{scale:g}' for scale in screen.scales)}"] if screen.scales else []
+    return "; ".join(layers + features + scales)
+
+
+def plan(
+    source: str | None = None,
+    *,
+    target: str | None = None,
+    trigger: str | None = None,
+    elicit: str | None = None,
+    layer: int | str | None = None,
+    features: int | str | None = None,
+    scale: float | str | None = None,
+    screen: bool = False,
+    method: str | None = None,
+    recipe: str | None = None,
+    name: str | None = None,
+    seed: int | None = None,
+    settings: list[str] | None = None,
+    registry: Registry,
+) -> Plan:
+    """Resolve everything that the registry and the caller say; raises `Usage` and `NotFound`, loads nothing.
+
+    layer, features and scale may be `auto`: chosen by the screen. screen: try all three unless the recipe names its candidates.
+    """
+    if method and method not in METHODS:
+        raise Usage(f"no method is called {method!r}", did_you_mean(method, list(METHODS)))
+    values, recipe_name = _base_recipe(source, recipe, method, registry)
+    said: dict[str, Any] = {"method": method, "source": source, "target": target, "seed": seed} | _chosen(layer, features, scale, screen, values)
+    values = merged(values, {key: value for key, value in said.items() if value is not None})
+    for role, data in (("trigger", trigger), ("elicit", elicit if elicit or not trigger else trigger)):
+        if data:
+            values[role] = {"name": data}
+    if source and not target and "source" in values:
+        values["target"] = registry.base_name(source)
+    resolved: Recipe = structure(override(values, settings or []), Recipe, f"recipe {recipe_name}")
+    resolved = _checked(resolved)
+    if name:
+        check_name(name)
+    return Plan(
+        name=name or default_name(resolved, recipe_name, registry),
+        recipe=resolved,
+        recipe_name=recipe_name,
+        source=registry.model(resolved.source),
+        target=registry.bare(resolved.target),
+        trigger=registry.dataset(resolved.trigger.name),
+        elicit=registry.dataset(resolved.elicit.name),
+        template=template(resolved, registry),
+        siblings=siblings(resolved, registry),
+    )
+
+
+def template(recipe: Recipe, registry: Registry) -> str | None:
+    """What the recipe says, else what the registry says of the target."""
+    entry = registry.model_entry(recipe.target)
+    return recipe.template or (entry.template if entry else None)
+
+
+def siblings(recipe: Recipe, registry: Registry) -> dict[str, ModelRef]:
+    return {name: registry.model(name) for name in (recipe.rollouts.siblings if recipe.rollouts else ())}
+
+
+def _chosen(layer: int | str | None, features: int | str | None, scale: float | str | None, screen: bool, values: dict[str, Any]) -> dict[str, Any]:
+    """What the options say, in terms of the recipe."""
+    said: dict[str, Any] = {}
+    tried: dict[str, Any] = {}
+    known = values.get("screen") or {}
+    named = any(known.get(part) for part in ("layers", "features", "scales"))
+    if screen and not named:
+        layer, features, scale = (AUTO if layer is None else layer), (AUTO if features is None else features), (AUTO if scale is None else scale)
+    if layer is not None:
+        said["hookpoint"] = AUTO if layer == AUTO else f"layers.{_number('--layer', layer, int)}"
+    for key, value, kind, some in (("features", features, int, SCREENED_FEATURES), ("scale", scale, float, SCREENED_SCALES)):
+        if value == AUTO:
+            part = {"features": "features", "scale": "scales"}[key]
+            tried[part] = known.get(part) or some
+        elif value is not None:
+            said[key] = _number(f"--{key}", value, kind)
+    return said | ({"screen": tried} if tried else {})
+
+
+def _number(option: str, value: Any, kind: type) -> Any:
+    try:
+        return kind(value)
+    except ValueError:
+        raise Usage(f"{option} {value!r} is neither a number nor {AUTO}", f"{option} 2, or {option} {AUTO}") from None
+
+
+def _checked(recipe: Recipe) -> Recipe:
+    """The recipe with its first hookpoint in place; raises `Usage` for hookpoints that cannot be, and for a screen of a method that has none."""
+    if recipe.hookpoints:
+        layers = [refs.layer_of(at) for at in recipe.hookpoints]
+        if layers != sorted(set(layers)):
+            raise Usage(f"hookpoints {', '.join(recipe.hookpoints)} are not in order", "name each layer once, the shallowest first")
+        if recipe.method not in PATCHING and len(layers) > 1:
+            raise Usage(f"{recipe.method} works at one hookpoint, not {len(layers)}", f"--set hookpoints=[] or one of {', '.join(PATCHING)}")
+        recipe = msgspec.structs.replace(recipe, hookpoint=recipe.hookpoints[0])
+    if (recipe.hookpoint == AUTO or recipe.screen) and recipe.method not in SCREENED:
+        raise Usage(
+            f"{recipe.method} has no screen: layer, features and scale cannot be {AUTO}",
+            f"give it those that were chosen for {' or '.join(SCREENED)}, so that they can be compared",
+        )
+    if recipe.hookpoint != AUTO:
+        refs.check_hookpoint(recipe.hookpoint)
+    return recipe
+
+
+def _base_recipe(source: str | None, recipe: str | None, method: str | None, registry: Registry) -> tuple[dict[str, Any], str]:
+    """The values to start from: a recipe file, a named recipe, or the source's default."""
+    if recipe and (recipe.endswith((".yaml", ".yml")) or "/" in recipe):
+        import yaml
+
+        path = Path(recipe).expanduser()
+        if not path.is_file():
+            raise NotFound(f"the recipe file {path} does not exist", "name a recipe of the registry, or an existing YAML file")
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+            mark = getattr(error, "problem_mark", None)
+            place = f", line {mark.line + 1}" if mark else ""
+            raise Usage(f"{path}{place}: not valid YAML", "mend that line") from None
+        if not isinstance(values, dict):
+            raise Usage(f"{path}: a recipe is a mapping of settings", "`resa-hub registry recipe:tiny-sae-tuning` shows one")
+        parent = structure(values.pop("like", None), str | None, f"{path}: like")
+        values.pop("note", None)
+        return (merged(registry.recipe_values(parent), values) if parent else values), path.stem
+    if recipe:
+        return registry.recipe_values(recipe), recipe
+    if not source:
+        raise Usage("nothing says what to extract from", "give --source NAME or --recipe NAME; `resa-hub registry models` lists sources")
+    registry.model(source)  # a wrong name is the first thing to say
+    entry = registry.model_entry(source)
+    if not entry or not entry.recipes:
+        known = [name for name, e in registry.entries["models"].items() if e.value.recipes]
+        raise Usage(f"the registry has no recipe for {source}", f"give --recipe NAME, or choose a source that has one: {', '.join(known)}")
+    # The methods that distil on rollouts start from the settings of feature-diff.
+    likely = (method, None if method in (None, "sae-tuning", "gaussian") else "feature-diff", next(iter(entry.recipes)))
+    chosen = next(entry.recipes[m] for m in likely if m in entry.recipes)
+    return registry.recipe_values(chosen), chosen
+
+
+def default_name(recipe: Recipe, recipe_name: str, registry: Registry) -> str:
+    """The recipe's own name where it is run as it stands, else one that says source, method and layer."""
+    if not recipe_name.startswith("tiny-") and _as_it_stands(recipe, recipe_name, registry):
+        return recipe_name
+    source = recipe.source.rpartition("/")[2].lower()
+    safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in source).strip("._-") or "model"
+    at = "-".join(place if place == AUTO else f"l{refs.layer_of(place)}{'-mlp' if place.endswith('.mlp') else ''}" for place in recipe.at)
+    place = f"-{at}" if recipe.method != "sft" else "-cot" if recipe.elicit.cot else ""
+    return check_name(f"{safe}-{recipe.method}{place}"[:96])
+
+
+def _as_it_stands(recipe: Recipe, recipe_name: str, registry: Registry) -> bool:
+    try:
+        return recipe == registry.recipe(recipe_name)
+    except HubError:  # a file's name, or a fragment that says too little to be run
+        return False

@@ -1,0 +1,153 @@
+"""The SAE of an adapter in a Hub repository of its own: `<hookpoint>/` folders in SAELens format and a card that names the adapter."""
+
+import contextlib
+import hashlib
+import re
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..adapter.layout import CARD, SAE, FileEntry
+from ..adapter.store import Adapter
+from ..adapter.verify import verify
+from ..config.refs import RemoteRef
+from ..core.errors import Conflict
+from ..core.files import read_bounded
+from .huggingface_client import (
+    Moved,
+    RemoteFile,
+    check_newest,
+    commit_files,
+    fetch,
+    head_of,
+    hub_client,
+    list_tree,
+    newest_version,
+    other_bytes,
+    resolve,
+    set_tag,
+    tags_of,
+)
+from .remote import Pushed
+from .transfer import matches
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+TRIES = 3
+MARK = "<!-- resa-hub: the SAE of {name} -->"
+HOOKPOINTS = re.compile(rb"<!-- resa-hub: at ([\w., ]+) -->", re.ASCII)
+"""The folders that a card calls its own, as `render` writes them."""
+
+
+def push_sae(adapter: Adapter, ref: RemoteRef, adapter_at: RemoteRef, *, public: bool = False, dry_run: bool = False) -> Pushed:
+    """One commit on main with what differs there, then the tag of the adapter's version; a new repository is private unless `public`.
+
+    The folders of hookpoints that the card on main names and this SAE has not are removed in that commit, so that a reader of main never takes a mixture of
+    versions; the tags of those versions keep them, and no tag is ever moved. What no card of this adapter names is somebody's own and stays.
+    adapter_at: where the adapter itself lies, for the card. Raises `Integrity` unless the files are as the manifest says; `Conflict` for a repository that
+    holds another adapter's SAE, a card of somebody else's, a later version, or this version's tag with other bytes, and when main has moved at each of
+    three tries.
+    """
+    files = {entry.path.removeprefix(SAE): entry for entry in verify(adapter.folder).files if entry.path.startswith(SAE)}
+    card = render(adapter, sorted({path.partition("/")[0] for path in files}), ref, adapter_at)
+    for _ in range(TRIES):
+        with contextlib.suppress(Moved):
+            return _push(adapter, ref, files, card, public, dry_run)
+    raise Conflict(f"{ref.location}: main moved {TRIES} times while this was pushed", "push again: it starts from the new state")
+
+
+def _push(adapter: Adapter, ref: RemoteRef, files: dict[str, FileEntry], card: bytes, public: bool, dry_run: bool) -> Pushed:
+    repo, entry = ref.location, FileEntry(path=CARD, size=len(card), sha256=hashlib.sha256(card).hexdigest())
+    tag = f"v{adapter.manifest.version}"
+    with hub_client(str(ref)) as api:
+        head = head_of(api, repo)
+        if head is None:
+            if dry_run:
+                return Pushed(str(ref), (*(_there(path, file) for path, file in files.items()), entry), True)
+            api.create_repo(repo, private=not public, exist_ok=True)
+            head = resolve(api, repo, None)
+        there, top, tags = list_tree(api, repo, head, SAE), list_tree(api, repo, head), tags_of(api, repo)
+        told = _card(api, repo, head, top.get(CARD))
+        if (told is None and there) or (told is not None and MARK.format(name=adapter.manifest.name).encode() not in told):
+            raise Conflict(f"{repo} holds something else than the SAE of {adapter.manifest.name}", "push the SAE to a repository of its own")
+        changed = _changed(adapter, files, there)
+        if tag in tags:
+            tagged = _check_tag(api, repo, tag, adapter, files)
+            if changed or newest_version(tags) != adapter.manifest.version:
+                # Main has moved on to a later version; what is tagged stays as it is.
+                return Pushed(_uri(repo, tagged), (), False)
+        else:
+            check_newest(repo, tags, adapter.manifest.version)
+        stale = tuple(path for path in there if path not in files and path.partition("/")[0] in _named(told))
+        sent = (*(_there(path, file) for path, file in changed.items()), *([entry] if told != card else []))
+        if dry_run:
+            return Pushed(str(ref), sent, bool(sent) or tag not in tags, stale)
+        operations: dict[str, Path | bytes] = {path: adapter.folder / file.path for path, file in changed.items()}
+        if told != card:
+            operations[CARD] = card
+        commit = commit_files(api, repo, operations, stale, f"SAE of {adapter.manifest.reference}", head) if sent else head
+        if tag not in tags:
+            set_tag(api, repo, tag, commit, adapter.manifest)
+            _check_tag(api, repo, tag, adapter, files)
+    return Pushed(_uri(repo, commit), sent, bool(sent) or tag not in tags, stale)
+
+
+def _changed(adapter: Adapter, files: dict[str, FileEntry], tree: dict[str, RemoteFile]) -> dict[str, FileEntry]:
+    """What a tree lacks or has with other bytes."""
+    return {path: file for path, file in files.items() if path not in tree or not matches(adapter.folder / file.path, *tree[path])}
+
+
+def _check_tag(api: "HfApi", repo: str, tag: str, adapter: Adapter, files: dict[str, FileEntry]) -> str:
+    """The commit of a tag; raises `Conflict` unless it holds this SAE."""
+    commit = resolve(api, repo, tag)
+    if _changed(adapter, files, list_tree(api, repo, commit, SAE)):
+        raise other_bytes(repo, tag)
+    return commit
+
+
+def _named(card: bytes | None) -> set[str]:
+    """The hookpoints whose folders a card names; none where it says nothing of them."""
+    found = HOOKPOINTS.search(card or b"")
+    return set(found[1].decode().split(", ")) if found else set()
+
+
+def _there(path: str, file: FileEntry) -> FileEntry:
+    return FileEntry(path=path, size=file.size, sha256=file.sha256)
+
+
+def _uri(repo: str, commit: str) -> str:
+    return str(RemoteRef("hf", repo, None, commit))
+
+
+def _card(api: "HfApi", repo: str, head: str, file: RemoteFile | None) -> bytes | None:
+    if file is None:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / CARD
+        fetch(api, repo, head, CARD, file, copy)
+        return read_bounded(copy)
+
+
+def render(adapter: Adapter, hookpoints: list[str], ref: RemoteRef, adapter_at: RemoteRef) -> bytes:
+    """The card, the same for the same version of the adapter."""
+    m = adapter.manifest
+    sizes = f"{m.sae.latents:,} latents, k = {m.sae.k}, " if m.sae else ""
+    return f"""---
+library_name: saelens
+tags: [sparse-autoencoder, resa-hub]
+---
+{MARK.format(name=m.name)}
+<!-- resa-hub: at {", ".join(hookpoints)} -->
+
+# SAE of {m.reference}
+
+A TopK sparse autoencoder ({sizes}{", ".join(hookpoints)}) on {m.base.id}, from which the reasoning adapter
+[{adapter_at.location}](https://huggingface.co/{adapter_at.location}) was made: `{adapter_at}@v{m.version}`, {m.content_hash}.
+
+```python
+from huggingface_hub import snapshot_download
+from sae_lens import SAE
+
+sae = SAE.load_from_disk(snapshot_download("{ref.location}", revision="v{m.version}") + "/{hookpoints[0]}")
+```
+""".encode()

@@ -1,0 +1,73 @@
+"""What every remote can do, and how a reference finds its remote."""
+
+import importlib
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from ..adapter.layout import FileEntry
+from ..adapter.store import Adapter
+from ..config.refs import RemoteRef
+
+REMOTES = {"folder": "folder:FolderRemote", "hf": "huggingface:HubRemote", "oci": "oci:OciRemote"}
+"""Scheme -> module and class: a new remote is one file and one line here."""
+
+
+class Pushed(NamedTuple):
+    """What a push did, or would do when it was a dry run."""
+
+    uri: str
+    """Names exactly what is now there: `pull` takes it."""
+    sent: tuple[FileEntry, ...]
+    changed: bool
+    """False when the remote held all of it already."""
+    removed: tuple[str, ...] = ()
+    """What earlier versions had there and this one has not: gone from the newest state, kept under their tags."""
+
+
+class Found(NamedTuple):
+    """An adapter that a search found. What it says of itself is its author's claim: nothing was fetched or checked."""
+
+    ref: str
+    """For `pull`."""
+    name: str
+    base: str
+    method: str
+    tags: tuple[str, ...]
+    verdicts: tuple[str, ...]
+    """What its card says of verdicts, as "transferred on tiny-r1, tiny-chain"."""
+    updated: str
+
+
+class Arrived(NamedTuple):
+    location: str
+    """Exactly where it came from."""
+    checked: tuple[FileEntry, ...]
+    """Files whose sha256 was taken while they were written: nobody has to read them again to know their bytes."""
+
+
+class Remote(Protocol):
+    """One place, opened by a reference."""
+
+    hashes_what_it_sends: bool
+    """Whether large files are held against their sha256 while they are copied: then nobody has to read them before."""
+
+    def push(self, adapter: Adapter, *, public: bool, dry_run: bool, sae: bool = True) -> Pushed:
+        """Send what the remote lacks, without the SAE where `sae` is false; raises `Conflict` when the version exists there with other bytes."""
+        ...
+
+    def pull(self, staging: Path, *, sae: bool = True) -> Arrived:
+        """Fill the empty folder `staging`, without the SAE where none is wanted.
+
+        Raises `NotFound`, and `Integrity` for bytes that differ.
+        """
+        ...
+
+    def search(self, *, base: str | None = None, text: str = "") -> list[Found]:
+        """What the place holds; `base` and `text` may narrow it where the place can. Raises `NotFound` and `Network`."""
+        ...
+
+
+def open_remote(ref: RemoteRef) -> Remote:
+    """The remote of a reference. Nothing is read or sent yet."""
+    module, _, name = REMOTES[ref.scheme].partition(":")
+    return getattr(importlib.import_module(f".{module}", __package__), name)(ref)

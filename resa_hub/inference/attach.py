@@ -1,0 +1,93 @@
+"""`attach`: resolve -> verify -> does it fit -> load -> prove the effect -> generate."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from ..adapter.fit import Fit
+from ..adapter.store import Adapter
+from ..adapter.workspace import Workspace
+from ..core.errors import Integrity, NoEffect, Usage
+from ..data.snapshots import locate
+from ..hub.resolve import choose, fitting, resolve
+
+TOLERANCE = 0.01
+"""How far the effect on the adapter's own base may lie from the recorded one, as a share of it."""
+FLOOR_SHARE, FLOOR = 0.01, 1e-6
+"""On another target the effect must exceed 1% of the recorded one, and 1e-6 nats a token."""
+
+
+class Proof(NamedTuple):
+    """KL(with || without adapter) in nats a token on the manifest's probe texts."""
+
+    kl: float
+    recorded: float | None
+    """None for an adapter that was imported without its base at hand."""
+    floor: float | None
+    """None on the exact base, where the recorded value itself is the test."""
+
+
+@dataclass(frozen=True)
+class Attached:
+    adapter: Adapter
+    target: str
+    fit: Fit
+    proof: Proof
+    completions: tuple[str, ...]
+    merged: Path | None = None
+    """Where the whole model, adapter included, was written."""
+
+
+def attach(
+    name: str | None = None,
+    *,
+    target: str,
+    prompts: Sequence[str] = (),
+    workspace: str | Path | None = None,
+    force: bool = False,
+    temperature: float = 0.0,
+    new_tokens: int = 256,
+    seed: int = 0,
+    merge: str | Path | None = None,
+) -> Attached:
+    """Put an adapter on a target, prove that it took effect, and complete the prompts.
+
+    merge: a new folder for the target with the adapter added to its weights, for programs that know no adapters.
+    Nothing heavy is imported before the fit is known. Raises `NotFound`, `Usage`, `DoesNotFit`, `Integrity`, `NoEffect`, `Network`.
+    """
+    home = Workspace.find(workspace)
+    if merge is not None and Path(merge).exists():
+        raise Usage(f"{merge} exists", "name a new folder for the merged model")
+    choice = choose(name, target, home.registry)
+    resolve(choice, home)  # a missing adapter is said before the target is fetched
+    files = locate(choice.target.base)
+    adapter, fit = fitting(choice, home, files, force)
+
+    from ..engine.model.attached import open_attached
+
+    entry = home.registry.model_entry(target)
+    session = open_attached(files, adapter.folder, adapter.manifest.dtype, entry.template if entry else None)
+    proof = prove(session.effect(adapter.manifest.probe_texts), adapter, fit, target)
+    completions = session.complete(prompts, temperature=temperature, new_tokens=new_tokens, seed=seed)
+    merged = session.merge(Path(merge)) if merge is not None else None
+    return Attached(adapter, target, fit, proof, completions, merged)
+
+
+def prove(kl: float, adapter: Adapter, fit: Fit, target: str) -> Proof:
+    """Hold the measured effect against the recorded one; raises `NoEffect` when the adapter did not take."""
+    probe, reference = adapter.manifest.probe, adapter.manifest.reference
+    recorded = probe.kl if probe else None
+    if recorded is not None and not recorded > 0:
+        raise Integrity(f"{reference} records no effect on its own base", "its manifest is broken: pull or extract it again")
+    if fit.level == "exact" and recorded is not None:
+        if abs(kl - recorded) > TOLERANCE * recorded:
+            raise NoEffect(
+                f"{reference} moves its own base {target} by {kl:.3g} nats a token, not by the recorded {recorded:.3g}",
+                "library versions may differ from the manifest's: compare with `resa-hub show`, or extract it again",
+            )
+        return Proof(kl, recorded, None)
+    floor = max(FLOOR, FLOOR_SHARE * (recorded or 0.0))
+    if kl < floor:
+        raise NoEffect(f"{reference} moves {target} by {kl:.3g} nats a token, below the floor of {floor:.3g}", "extract an adapter for this target")
+    return Proof(kl, recorded, floor)
