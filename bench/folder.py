@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 from resa_hub.adapter.layout import MANIFEST, WEIGHTS, content_hash, identity_of, scan
 from resa_hub.adapter.store import Store
 from resa_hub.hub.sharing import pull, push
-from tests.adapters import make_adapter
+from tests.helpers.adapters import make_adapter
 
 MEGABYTES, REPEATS = 256, 3
 

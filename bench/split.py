@@ -23,8 +23,8 @@ from resa_hub.engine.model.loading import load_base
 from resa_hub.engine.model.lora import new_lora, state_of
 from resa_hub.engine.sae.files import load
 from resa_hub.extraction.extract import Means, extract
-from tests.models import byte_tokenizer
-from tests.plain import plain_tuning
+from tests.helpers.models import byte_tokenizer
+from tests.helpers.plain_sft import plain_tuning
 
 LAYERS, WIDTH, INNER, VOCABULARY = 28, 256, 1_536, 26_624
 CHUNKS, POSITIONS, REPEATS = 4, 256, 2

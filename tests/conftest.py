@@ -6,9 +6,9 @@ import pytest
 
 from resa_hub.adapter.store import Adapter
 from resa_hub.core.progress import Progress
-from tests.demo import demonstration as demonstration
-from tests.demo import installed as installed
-from tests.evaluations import judged as judged
+from tests.helpers.demo import demonstration as demonstration
+from tests.helpers.demo import installed as installed
+from tests.helpers.evaluations import judged as judged
 
 QUICK = ["sae.steps=20", "sae.latents=256", "rollouts.count=128", "training.epochs=1", "features=16", "trigger.rows=128", "elicit.rows=128"]
 """Settings under which an extraction from tina-tiny takes about a second."""

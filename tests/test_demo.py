@@ -14,8 +14,8 @@ from resa_hub.adapter.store import Store
 from resa_hub.adapter.verify import verify
 from resa_hub.cli.demo import FEATURES, TARGETS, TUNED, script
 from resa_hub.config.refs import AdapterRef
-from tests.commands import ROOT
-from tests.demo import Demonstration, Installed
+from tests.helpers.commands import ROOT
+from tests.helpers.demo import Demonstration, Installed
 
 pytestmark = pytest.mark.slow
 EXAMPLE = ROOT / "adapters" / FEATURES / "0.1.0"

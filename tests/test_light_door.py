@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import cpu_seconds, environment, stocked
+from tests.helpers.commands import cpu_seconds, environment, stocked
 
 HEAVY = (
     "torch", "transformers", "peft", "sae_lens", "vllm", "datasets", "huggingface_hub", "numpy", "scipy", "statsmodels", "pandas", "matplotlib", "rich",

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 
-from tests.commands import ROOT
+from tests.helpers.commands import ROOT
 
 
 @pytest.fixture

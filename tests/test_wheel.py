@@ -5,8 +5,8 @@ import zipfile
 import pytest
 
 from resa_hub.data import tiny
-from tests.commands import ROOT
-from tests.demo import Demonstration, Installed
+from tests.helpers.commands import ROOT
+from tests.helpers.demo import Demonstration, Installed
 
 pytestmark = pytest.mark.slow
 

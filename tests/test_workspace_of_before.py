@@ -15,7 +15,7 @@ import pytest
 from resa_hub.cli.main import run
 from resa_hub.config.registry import Registry
 from resa_hub.core.errors import Usage
-from tests.commands import out
+from tests.helpers.commands import out
 
 ARCHIVE = Path(__file__).parent / "fixtures" / "workspace-0.1.0.tar.gz"
 

@@ -1,0 +1,296 @@
+"""Extraction from a name to an artifact: its layout, its identity, and that nothing half-written ever stays in the store."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from resa_hub.adapter.describe import tree
+from resa_hub.adapter.layout import CARD, CONFIG, MANIFEST, WEIGHTS
+from resa_hub.adapter.store import Adapter, Store
+from resa_hub.adapter.verify import verify
+from resa_hub.config.refs import AdapterRef
+from resa_hub.core.errors import DoesNotFit, HubError, NoEffect, NotFound, RunFailed, Usage
+from resa_hub.core.files import walk
+from resa_hub.core.progress import Progress
+from resa_hub.extraction.extract import extract
+from tests.conftest import QUICK
+from tests.helpers.adapters import kl_of, recipe_of
+
+SAE = "sae/layers.2"
+RUN = """
+import sys
+from resa_hub.extraction.extract import extract
+from tests.conftest import QUICK
+
+for method in sys.argv[2].split(","):
+    print(extract("tina-tiny", method=method, workspace=sys.argv[1], settings=QUICK + sys.argv[3:])[0].manifest.content_hash, flush=True)
+"""
+
+
+def quick(workspace: Path, source: str | None = "tina-tiny", settings: list[str] | None = None, **choices: Any) -> tuple[Adapter, bool]:
+    choices = {"method": "feature-diff"} | choices
+    return extract(source, workspace=workspace, settings=QUICK + (settings or []), progress=Progress(quiet=True), **choices)
+
+
+def left_in(workspace: Path) -> list[str]:
+    """What lies in the store, the lock aside."""
+    return (
+        sorted(path for path in walk(workspace / "adapters") if path != ".lock" and not path.startswith(".blobs/")) if (workspace / "adapters").is_dir() else []
+    )
+
+
+def start(workspace: Path, methods: str, *settings: str, hash_seed: str = "0") -> subprocess.Popen[str]:
+    environment = os.environ | {"PYTHONHASHSEED": hash_seed}
+    arguments = [sys.executable, "-W", "ignore", "-c", RUN, str(workspace), methods, *settings]
+    return subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_the_artifact_is_a_plain_peft_folder_with_manifest_card_and_sae(made: Adapter) -> None:
+    assert sorted(walk(made.folder)) == sorted([CARD, CONFIG, WEIGHTS, MANIFEST, f"{SAE}/cfg.json", f"{SAE}/sae_weights.safetensors"])
+    assert made.folder.parts[-3:] == ("adapters", "tina-tiny-feature-diff-l2", "0.1.0")
+    config = json.loads((made.folder / CONFIG).read_text())
+    assert config["base_model_name_or_path"] == "resa-hub/tiny-r1" and config["peft_type"] == "LORA"
+    assert left_in(made.folder.parents[2]) == sorted(f"tina-tiny-feature-diff-l2/0.1.0/{path}" for path in walk(made.folder))
+
+
+def test_verify_passes_and_the_manifest_says_what_was_done(made: Adapter) -> None:
+    manifest = verify(made.folder)
+    assert manifest == made.manifest and manifest.reference == "tina-tiny-feature-diff-l2@0.1.0"
+    assert (manifest.method, manifest.hookpoint, manifest.base.id) == ("feature-diff", "layers.2", "resa-hub/tiny-r1")
+    assert manifest.source == "resa-hub/tiny-r1+resa-hub/tina-tiny" and len(manifest.parents) == 1
+    assert [entry.path for entry in manifest.files] == sorted([CONFIG, WEIGHTS, f"{SAE}/cfg.json", f"{SAE}/sae_weights.safetensors"])
+    assert manifest.data["elicit"].rows == 128 and recipe_of(manifest).sae.steps == 20 and kl_of(manifest) > 1e-3
+    assert len(manifest.probe_texts) == 8 and len(manifest.run.findings["features"]) == 16
+    assert manifest.sae is not None and 0 < manifest.sae.quality["fvu_without_first"] < 1 and 0 < manifest.sae.quality["l0"] <= 16
+
+
+def test_the_card_is_made_from_the_manifest(made: Adapter) -> None:
+    card = (made.folder / CARD).read_text()
+    assert made.manifest.content_hash in card and "base_model: resa-hub/tiny-r1" in card and "No evaluation is attached" in card
+
+
+def test_the_sae_folder_loads_with_saelens(made: Adapter) -> None:
+    from sae_lens import SAE as PlainSae
+
+    sae = PlainSae.load_from_disk(made.folder / SAE)
+    assert (sae.cfg.d_in, sae.cfg.d_sae, sae.cfg.metadata.hook_name) == (64, 256, "blocks.2.hook_resid_post")
+    assert torch.isfinite(sae(torch.randn(3, 64))).all()
+
+
+@pytest.mark.slow
+def test_a_finished_recipe_is_not_run_twice_unless_asked(workspace: Path, made: Adapter, monkeypatch: pytest.MonkeyPatch) -> None:
+    present, new = quick(workspace)
+    assert not new and present.manifest == made.manifest
+    second, new = quick(workspace, again=True)
+    assert new and second.manifest.version == "0.2.0"
+    assert second.manifest.content_hash == made.manifest.content_hash
+    assert quick(workspace)[0].manifest.version == "0.2.0"
+    third, new = quick(workspace, seed=1)
+    assert new and third.manifest.version == "0.3.0" and third.manifest.content_hash != made.manifest.content_hash
+    monkeypatch.setattr(sys.modules["resa_hub.extraction.extract"], "_run", lambda *_: pytest.fail("was run again"))
+    assert quick(workspace, seed=1)[0].manifest.version == "0.3.0"
+
+
+@pytest.mark.slow
+def test_the_same_command_has_the_same_content_hash_under_other_hash_seeds(made: Adapter, tmp_path: Path) -> None:
+    runs = [start(tmp_path / seed, "feature-diff,sae-tuning", hash_seed=seed) for seed in ("1", "999")]
+    outputs = [run.communicate(timeout=180) for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], outputs[0][1]
+    first, second = (output.split() for output, _ in outputs)
+    assert first == second and len(set(first)) == 2
+    assert first[0] == made.manifest.content_hash
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["sae-tuning", "random-features", "pca-diff", "logit-distill"])
+def test_every_method_makes_a_verified_adapter_of_its_own(made: Adapter, tmp_path: Path, method: str) -> None:
+    adapter, new = quick(tmp_path, method=method)
+    assert new and verify(adapter.folder).method == method and kl_of(adapter.manifest) > 1e-4
+    assert adapter.manifest.content_hash != made.manifest.content_hash
+    assert (adapter.folder / "sae").is_dir() == (method in ("sae-tuning", "random-features"))
+    layers = json.loads((adapter.folder / CONFIG).read_text())["layers_to_transform"]
+    assert layers == ([3] if method == "sae-tuning" else None)
+
+
+@pytest.mark.slow
+def test_random_features_are_none_of_the_strongest(made: Adapter, tmp_path: Path) -> None:
+    random = quick(tmp_path, method="random-features")[0].manifest.run.findings
+    assert not set(random["features"]) & set(made.manifest.run.findings["features"])
+    assert 0 < random["share_of_all"] < made.manifest.run.findings["share_of_all"]
+
+
+@pytest.mark.slow
+def test_an_mlp_hookpoint_trains_all_layers(tmp_path: Path) -> None:
+    adapter, _ = quick(tmp_path, method="sae-tuning", settings=["hookpoint=layers.1.mlp"])
+    assert (adapter.folder / "sae/layers.1.mlp/cfg.json").is_file() and adapter.manifest.name.endswith("-l1-mlp")
+    assert json.loads((adapter.folder / CONFIG).read_text())["layers_to_transform"] is None
+
+
+@pytest.mark.slow
+def test_an_sae_can_be_taken_from_another_extraction(made: Adapter, tmp_path: Path) -> None:
+    adapter, _ = quick(tmp_path, method="sae-tuning", settings=["sae.mode=pretrained", f"sae.origin={made.folder / SAE}"])
+    assert (adapter.folder / SAE / "sae_weights.safetensors").read_bytes() == (made.folder / SAE / "sae_weights.safetensors").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_killed_extraction_leaves_nothing_but_its_staging_folder(tmp_path: Path) -> None:
+    run = start(tmp_path, "feature-diff", "training.epochs=100000")
+    assert run.stderr is not None
+    for line in run.stderr:
+        if line.strip().startswith("train SAE"):  # said when it is done: the adapter is being trained now, for hours
+            break
+    time.sleep(1)
+    assert run.poll() is None
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    assert Store(tmp_path / "adapters").names() == []
+    assert all(path.startswith(".staging/") for path in left_in(tmp_path))
+    adapter, new = quick(tmp_path)
+    assert new and adapter.manifest.version == "0.1.0" and verify(adapter.folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", ["resa_hub.engine.run.save_lora", "resa_hub.engine.run.measure", "resa_hub.adapter.card.render", "os.rename"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")], ids=["interrupt", "disk full"])
+def test_an_interrupted_extraction_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, error: BaseException) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(step, fail)
+        with pytest.raises((KeyboardInterrupt, OSError, RunFailed)):
+            quick(tmp_path, method="logit-distill", settings=["rollouts.count=32"])
+    assert left_in(tmp_path) == [] and Store(tmp_path / "adapters").names() == []
+    assert quick(tmp_path, method="logit-distill", settings=["rollouts.count=32"])[0].manifest.version == "0.1.0"
+
+
+@pytest.mark.slow
+def test_the_version_is_the_next_free_one_when_somebody_was_faster(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (workspace / "adapters/tina-tiny-feature-diff-l2/0.1.0").rename(workspace / "adapters/tina-tiny-feature-diff-l2/0.4.0")
+    adapter, new = quick(workspace, seed=5)
+    assert new and adapter.manifest.version == "0.5.0"
+    assert Store(workspace / "adapters").get(AdapterRef("tina-tiny-feature-diff-l2")).manifest.version == "0.5.0"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "choices", "settings"),
+    [
+        (Usage, {"layer": 9}, []),
+        (Usage, {"target": "tina-tiny"}, []),  # one artifact, one base
+        (Usage, {"layer": -1}, []),
+        (Usage, {"method": "sae-tuning", "layer": 3}, []),
+        (Usage, {"method": "telepathy"}, []),
+        (Usage, {}, ["hookpoint=layers.1.mlp"]),
+        (Usage, {"method": "pca-diff"}, ["hookpoint=layers.1.mlp"]),
+        (Usage, {}, ["training.learning_rate=.nan"]),
+        (Usage, {}, ["training.learning_rat=1"]),
+        (Usage, {}, ["training.learning_rate"]),
+        (Usage, {}, ["training.gradient_clip=-1"]),
+        (Usage, {}, ["training.epochs=0"]),
+        (Usage, {}, ["training.batch_rows=0"]),
+        (Usage, {}, ["rollouts.count=0"]),
+        (Usage, {}, ["rollouts.new_tokens=0"]),
+        (Usage, {}, ["rollouts.temperature=-1"]),
+        (Usage, {}, ["sae.batch_tokens=0"]),
+        (Usage, {}, ["sae.k=300"]),
+        (Usage, {}, ["sae.mode=finetuned"]),
+        (Usage, {}, ["features=0"]),
+        (DoesNotFit, {}, ["lora.modules=[dense]"]),
+        (Usage, {}, ["elicit.rows=-5"]),
+        (Usage, {"method": "random-features"}, ["features=120"]),
+        (Usage, {"name": "../escape"}, []),
+        (NotFound, {"recipe": "tiny-nothing"}, []),
+        (NotFound, {"recipe": "./missing.yaml"}, []),
+        (NotFound, {"target": "tiny-r2"}, []),
+        (NotFound, {"trigger": "no-such-data"}, []),
+        (NotFound, {"elicit": "./missing.jsonl"}, []),
+        (RunFailed, {}, ["training.learning_rate=1e30"]),
+        (RunFailed, {}, ["sae.learning_rate=1e30"]),
+        (RunFailed, {"method": "sae-tuning"}, ["training.chunk_tokens=100000"]),
+        (NotFound, {}, ["sae.mode=pretrained", "sae.origin=/nowhere"]),
+        (NoEffect, {}, ["training.learning_rate=0"]),
+        (NoEffect, {}, ["scale=0"]),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else str(value) if isinstance(value, dict) else value.__name__,
+)
+def test_a_mistake_gets_one_typed_error_with_the_next_step(tmp_path: Path, kind: type[HubError], choices: dict[str, Any], settings: list[str]) -> None:
+    with pytest.raises(HubError) as caught:
+        quick(tmp_path, settings=["rollouts.count=32", *settings], **choices)
+    assert type(caught.value) is kind and caught.value.hint and caught.value.message
+    assert left_in(tmp_path) == []
+
+
+def test_an_unknown_source_names_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(NotFound) as caught:
+        quick(tmp_path, "tina-tinny")
+    assert "tina-tiny" in caught.value.hint
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["feature-diff", "random-features", "pca-diff", "logit-distill"])
+def test_a_source_that_is_its_own_target_teaches_nothing(tmp_path: Path, method: str) -> None:
+    with pytest.raises(NoEffect) as caught:
+        quick(tmp_path, "tiny-r1", recipe="tiny-feature-diff", method=method, settings=["rollouts.count=32"])
+    assert caught.value.exit_code == 9 and left_in(tmp_path) == []
+
+
+def test_a_target_of_other_shapes_does_not_fit(tmp_path: Path) -> None:
+    from tests.helpers.models import random_model
+
+    random_model("qwen2", vocab_size=32).save_pretrained(tmp_path / "other")
+    with pytest.raises(DoesNotFit) as caught:
+        quick(tmp_path, target=str(tmp_path / "other"))
+    assert caught.value.exit_code == 4 and "hidden_size" in caught.value.message and left_in(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "said"),
+    [
+        ("sae: {k: 16\nfeatures: [", Usage, "line"),
+        ("- a list", Usage, "mapping"),
+        ("like: tiny-feature-diff\nfeaturs: 3", Usage, "featurs"),
+        ("like: tiny-feature-diff\nfeatures: many", Usage, "features"),
+        ("like: tiny-nothing\n", NotFound, "tiny-nothing"),
+        ("method: feature-diff\n", Usage, "source"),
+        ("like: [1, 2]\n", Usage, "like"),
+        ("", Usage, "mapping"),
+    ],
+)
+def test_a_broken_recipe_file_says_what_is_wrong(tmp_path: Path, text: str, kind: type[HubError], said: str) -> None:
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(HubError) as caught:
+        extract(recipe=str(tmp_path / "mine.yaml"), workspace=tmp_path, progress=Progress(quiet=True))
+    assert type(caught.value) is kind and said in caught.value.message
+
+
+def test_a_store_that_cannot_be_written_is_said_at_once(tmp_path: Path) -> None:
+    (tmp_path / "adapters").write_text("a file, not a folder")
+    with pytest.raises(RunFailed, match="cannot write"):
+        quick(tmp_path)
+
+
+def test_show_draws_what_an_adapter_was_made_from(made: Adapter) -> None:
+    first, *rest = tree(made.manifest)
+    assert first == made.manifest.reference and rest[-1].startswith("└─ data")
+    assert any("target" in line and made.manifest.base.id in line for line in rest)
+    assert any(line.startswith("│  └─ its LoRA") and made.manifest.parents[0][:19] in line for line in rest)
+
+
+def test_bfloat16_that_will_crawl_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from resa_hub.engine import run as extraction
+    from resa_hub.engine.model import loading as models
+
+    assert not models.crawls("float32")
+    monkeypatch.setattr(extraction, "crawls", lambda dtype: dtype == "bfloat16")
+    for dtype in ("bfloat16", "float32"):
+        extract("tina-tiny", method="random", workspace=tmp_path / dtype, settings=[*QUICK, f"dtype={dtype}"], progress=Progress())
+        assert ("--set dtype=float32" in capsys.readouterr().err) == (dtype == "bfloat16")
