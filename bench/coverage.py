@@ -1,7 +1,9 @@
-"""What the intervals of 95% cover, and how often each word of the verdict is said where it is wrong. `python -m bench coverage [RUNS]`: minutes.
+"""What the intervals of 95% cover, and how often each word of the verdict is said where it is wrong. `python -m bench
+coverage [RUNS]`: minutes.
 
-Populations of the base's rate per problem: symmetric and skewed Betas, and the rates of tiny-r1 measured over 16 samples. The adapter gains a share z of the
-distance to 1, z uniform on [0, 0.8] problem by problem (so the gain differs between problems), under common random numbers.
+Populations of the base's rate per problem: symmetric and skewed Betas, and the rates of tiny-r1 measured over 16
+samples. The adapter gains a share z of the distance to 1, z uniform on [0, 0.8] problem by problem (so the gain differs
+between problems), under common random numbers.
 """
 
 import sys
@@ -49,7 +51,11 @@ def covered(rates: Rates, mean: float, problems: int, samples: int, runs: int) -
     for seed in range(runs):
         p, q, adapter, base, source = drawn(rates, problems, samples, seed)
         gain, gain_source = (1 - mean) * SHARE, (1 - mean) * 0.6
-        score, new, same = statistics.average(base), statistics.paired_interval(adapter, base), statistics.same_problems_interval(adapter, base)
+        score, new, same = (
+            statistics.average(base),
+            statistics.paired_interval(adapter, base),
+            statistics.same_problems_interval(adapter, base),
+        )
         kept = statistics.retained(adapter, base, source)
         inside["score"] += score.low <= mean <= score.high
         inside["gain, new problems"] += new.low <= gain <= new.high
@@ -89,15 +95,30 @@ def main() -> None:
     statistics.sign_flip_p = lambda a, b: 1.0  # decides no word and takes nine tenths of the time
     found = populations(tiny_rates())
     columns = ("score", "gain, new problems", "gain, these problems", "retained")
-    print(f"coverage of 95% intervals, % of {runs} runs\n| rates | n x K | " + " | ".join(columns) + " |\n|---|---|" + "---|" * len(columns))
+    print(
+        f"coverage of 95% intervals, % of {runs} runs\n| rates | n x K | "
+        + " | ".join(columns)
+        + " |\n|---|---|"
+        + "---|" * len(columns)
+    )
     for name, (rates, mean) in found.items():
         for problems, samples in SIZES:
             cells = covered(rates, mean, problems, samples, runs)
-            print(f"| {name} | {problems} x {samples} | " + " | ".join(f"{100 * cells[c]:.1f}" for c in columns) + " |", flush=True)
+            print(
+                f"| {name} | {problems} x {samples} | " + " | ".join(f"{100 * cells[c]:.1f}" for c in columns) + " |",
+                flush=True,
+            )
     runs = max(100, runs // 4)
-    print(f"\nwrong words, % of {runs} runs (2.5 allowed)\n| wrong word, scene | rates | n x K | said |\n|---|---|---|---|")
+    print(
+        f"\nwrong words, % of {runs} runs (2.5 allowed)\n| wrong word, scene | rates | n x K | said "
+        "|\n|---|---|---|---|"
+    )
     for scene in SCENES:
         for name in ("Beta(1,1)", "Beta(0.1,0.9)", "tiny-r1, measured"):
             for problems, samples in SIZES[::2]:
                 words = said(*found[name], scene, problems, samples, runs)
-                print(f"| {scene} | {name} | {problems} x {samples} | {100 * words[scene.partition(',')[0]] / runs:.1f} |", flush=True)
+                print(
+                    f"| {scene} | {name} | {problems} x {samples} | "
+                    f"{100 * words[scene.partition(',')[0]] / runs:.1f} |",
+                    flush=True,
+                )

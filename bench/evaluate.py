@@ -1,6 +1,8 @@
-"""Sampling eight arms on tiny-r1, 500 problems x 4: one engine load with both ways of running adapters, beside PEFT on a freshly loaded model an arm.
+"""Sampling eight arms on tiny-r1, 500 problems x 4: one engine load with both ways of running adapters, beside PEFT on
+a freshly loaded model an arm.
 
-CPU seconds of this process on one thread, so that a busy machine tells little; the peers run in turn, twice, and the least is taken.
+CPU seconds of this process on one thread, so that a busy machine tells little; the peers run in turn, twice, and the
+least is taken.
 """
 
 import tempfile
@@ -37,11 +39,20 @@ def main() -> None:
             jobs = [Job(arm, (name, n), ids) for arm in arms for name, ids in asked for n in range(SAMPLES)]
 
             def one_load(way: str, jobs: list[Job] = jobs) -> int:
-                return sum(len(batch) for batch in open_engine("transformers", base, arms, Means(100, lora=way)).run(jobs, HOW))
+                return sum(
+                    len(batch) for batch in open_engine("transformers", base, arms, Means(100, lora=way)).run(jobs, HOW)
+                )
 
             def load_an_arm(jobs: list[Job] = jobs) -> int:
-                ways = [(arm, open_engine("transformers", base, {arm: folder}, Means(100, lora="beside"))) for arm, folder in arms.items()]
-                return sum(len(batch) for arm, engine in ways for batch in engine.run([job for job in jobs if job.arm == arm], HOW))
+                ways = [
+                    (arm, open_engine("transformers", base, {arm: folder}, Means(100, lora="beside")))
+                    for arm, folder in arms.items()
+                ]
+                return sum(
+                    len(batch)
+                    for arm, engine in ways
+                    for batch in engine.run([job for job in jobs if job.arm == arm], HOW)
+                )
 
             peers: dict[str, Callable[[], int]] = {
                 "PEFT, a load an arm": load_an_arm,
@@ -58,7 +69,8 @@ def main() -> None:
             print(f"  {len(arms)} arms, {problems} problems x {SAMPLES} samples")
             for name, seconds in best.items():
                 print(
-                    f"    {name:22} {seconds:6.1f} s of CPU, {best['PEFT, a load an arm'] / seconds:5.2f} x PEFT ({len(jobs) / seconds:,.0f} samples/s)",
+                    f"    {name:22} {seconds:6.1f} s of CPU, {best['PEFT, a load an arm'] / seconds:5.2f} x "
+                    f"PEFT ({len(jobs) / seconds:,.0f} samples/s)",
                     flush=True,
                 )
 

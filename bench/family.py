@@ -1,4 +1,6 @@
-"""Accuracy of the committed weights on the test split: greedy and T=0.6 x 4 samples, 500 problems, 95% intervals over problems."""
+"""Accuracy of the committed weights on the test split: greedy and T=0.6 x 4 samples, 500 problems, 95% intervals over
+problems.
+"""
 
 from resa_hub.config.refs import Repo
 from resa_hub.data.snapshots import locate
@@ -43,4 +45,9 @@ def main() -> None:
     print("| name | greedy % | T=0.6 % |\n|---|---|---|")
     for name in MODELS:
         cells = [accuracy(name, 0.0, 1), accuracy(name, 0.6, 4)]
-        print(f"| {name} | " + " | ".join(f"{100 * c.value:.1f} [{100 * c.low:.1f}, {100 * c.high:.1f}]" for c in cells) + " |", flush=True)
+        print(
+            f"| {name} | "
+            + " | ".join(f"{100 * c.value:.1f} [{100 * c.low:.1f}, {100 * c.high:.1f}]" for c in cells)
+            + " |",
+            flush=True,
+        )

@@ -1,8 +1,10 @@
-"""feature-diff beside its controls on the embedded family: test problems of a draw that no choice was made on, three seeds, T=0.6, paired over problems.
+"""feature-diff beside its controls on the embedded family: test problems of a draw that no choice was made on, three
+seeds, T=0.6, paired over problems.
 
-`python -m bench features`: the tables of docs/feature-diff.md, printed anew after every seed. About four minutes of one core a seed; what is done lies in
-.resa-hub/bench, so a second call goes on. Seeds are those of SAE, rollouts and training; an interval is over problems, the seeds' own numbers stand beside it.
-RESA_BENCH_SEEDS and RESA_BENCH_PROBLEMS make it shorter; a longer run later takes over what is there.
+`python -m bench features`: the tables of docs/feature-diff.md, printed anew after every seed. About four minutes of one
+core a seed; what is done lies in .resa-hub/bench, so a second call goes on. Seeds are those of SAE, rollouts and
+training; an interval is over problems, the seeds' own numbers stand beside it. RESA_BENCH_SEEDS and RESA_BENCH_PROBLEMS
+make it shorter; a longer run later takes over what is there.
 """
 
 import os
@@ -18,7 +20,9 @@ from resa_hub.extraction.extract import extract
 
 SEEDS = tuple(range(int(os.environ.get("RESA_BENCH_SEEDS", "3"))))
 TARGETS = ("tiny-r1", "tiny-r1b")
-JUDGING = Settings(problems=int(os.environ.get("RESA_BENCH_PROBLEMS", "250")), samples=4, seeds=0, split="test", greedy=False, draw=7)
+JUDGING = Settings(
+    problems=int(os.environ.get("RESA_BENCH_PROBLEMS", "250")), samples=4, seeds=0, split="test", greedy=False, draw=7
+)
 FOLDER = Path(".resa-hub/bench")
 WITH_SAE = ("feature-diff", "random-features", "outside-features")
 
@@ -72,7 +76,13 @@ def made(home: Workspace, seed: int) -> dict[str, str]:
         if arm.method == "random":
             settings.append(f"norm_of={first}")
         adapter, _ = extract(
-            "tina-tiny", method=arm.method, settings=settings, seed=seed, name=f"{number}-{seed}", workspace=home.folder, progress=Progress(quiet=True)
+            "tina-tiny",
+            method=arm.method,
+            settings=settings,
+            seed=seed,
+            name=f"{number}-{seed}",
+            workspace=home.folder,
+            progress=Progress(quiet=True),
         )
         first = first or adapter.manifest.reference
         if arm.method in WITH_SAE:
@@ -91,30 +101,53 @@ def main() -> None:
 
 
 def report(home: Workspace, target: str, names: dict[tuple[str, int], str], seeds: tuple[int, ...]) -> None:
-    """The table of the seeds so far: answers of an arm are pooled over its adapters, those of base and source repeated beside them."""
-    evaluate(list(names.values()), target=target, settings=JUDGING, workspace=home.folder, progress=Progress(quiet=True), record=False)
+    """The table of the seeds so far: answers of an arm are pooled over its adapters, those of base and source repeated
+    beside them.
+    """
+    evaluate(
+        list(names.values()),
+        target=target,
+        settings=JUDGING,
+        workspace=home.folder,
+        progress=Progress(quiet=True),
+        record=False,
+    )
     tables = answers(list(names.values()), target, JUDGING, home, roles=("base", "source", "adapter"))
 
     def wide(table: Table) -> Table:
         return [row * len(seeds) for row in table]
 
     def pool(label: str) -> Table:
-        return [[score for row in rows for score in row] for rows in zip(*(tables[names[label, seed]] for seed in seeds), strict=True)]
+        return [
+            [score for row in rows for score in row]
+            for rows in zip(*(tables[names[label, seed]] for seed in seeds), strict=True)
+        ]
 
     base, source, pooled = wide(tables["base"]), wide(tables["source"]), {arm.label: pool(arm.label) for arm in ARMS}
     controls = {f"random-{seed}": wide(tables[names[RANDOM, seed]]) for seed in seeds}
-    verdicts = judge_all(base, source, {arm.label: AdapterArm(pooled[arm.label], controls) for arm in ARMS if arm.label != RANDOM})
+    verdicts = judge_all(
+        base, source, {arm.label: AdapterArm(pooled[arm.label], controls) for arm in ARMS if arm.label != RANDOM}
+    )
     score = {name: 100 * sum(map(sum, tables[name])) / sum(map(len, tables[name])) for name in ("base", "source")}
     said = ", ".join(f"{name} {value:.1f}%" for name, value in score.items())
     print(f"\n  {target}: {len(base)} problems x {JUDGING.samples} samples, seeds {', '.join(map(str, seeds))}; {said}")
     print(f"  {'arm':36} {'gain, points':>22} {'retained':>20}  {'a seed':18} verdict")
     for arm in ARMS:
         gain, kept = paired_interval(pooled[arm.label], base), retained(pooled[arm.label], base, source)
-        each = " ".join(f"{retained(tables[names[arm.label, seed]], tables['base'], tables['source']).value or 0:5.2f}" for seed in seeds)
+        each = " ".join(
+            f"{retained(tables[names[arm.label, seed]], tables['base'], tables['source']).value or 0:5.2f}"
+            for seed in seeds
+        )
         word = verdicts[arm.label].word if arm.label in verdicts else "the control"
         ratio = f"{kept.value:.2f} [{kept.low:.2f}, {kept.high:.2f}]" if kept.value is not None else "-"
-        print(f"  {arm.label:36} {100 * gain.value:+6.1f} [{100 * gain.low:+5.1f}, {100 * gain.high:+5.1f}] {ratio:>20}  {each:18} {word}")
+        print(
+            f"  {arm.label:36} {100 * gain.value:+6.1f} [{100 * gain.low:+5.1f}, {100 * gain.high:+5.1f}] "
+            f"{ratio:>20}  {each:18} {word}"
+        )
     print()
     for one, other in PAIRS:
         found = paired_interval(pooled[one], pooled[other])
-        print(f"  {one + ' - ' + other:74} {100 * found.value:+6.1f} [{100 * found.low:+5.1f}, {100 * found.high:+5.1f}]", flush=True)
+        print(
+            f"  {one + ' - ' + other:74} {100 * found.value:+6.1f} [{100 * found.low:+5.1f}, {100 * found.high:+5.1f}]",
+            flush=True,
+        )

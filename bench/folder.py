@@ -1,4 +1,6 @@
-"""A push to and a pull from a shared folder, beside copying the same bytes and taking their sha256, interleaved in one run."""
+"""A push to and a pull from a shared folder, beside copying the same bytes and taking their sha256, interleaved in one
+run.
+"""
 
 import hashlib
 import json
@@ -29,7 +31,10 @@ def big(home: Path) -> Path:
     parts = {"lora_A": (side, half), "lora_B": (half, side)}
     prefix = "base_model.model.model.layers.1.self_attn.q_proj"
     (folder / WEIGHTS).unlink()
-    save_file({f"{prefix}.{name}.weight": numpy.full(shape, 0.5, numpy.float32) for name, shape in parts.items()}, folder / WEIGHTS)
+    save_file(
+        {f"{prefix}.{name}.weight": numpy.full(shape, 0.5, numpy.float32) for name, shape in parts.items()},
+        folder / WEIGHTS,
+    )
     config = folder / "adapter_config.json"
     config.write_text(config.read_text().replace('"r": 2', f'"r": {side}'))
     files = identity_of(scan(folder))
@@ -71,7 +76,9 @@ def main() -> None:
                 shutil.rmtree(target)
     plain = min(times["copy and sha256"])
     for name, found in times.items():
-        print(f"  {name:16} {MEGABYTES / min(found):8,.0f} MB/s  {plain / min(found):5.2f} x the speed of copy and sha256")
+        print(
+            f"  {name:16} {MEGABYTES / min(found):8,.0f} MB/s  {plain / min(found):5.2f} x the speed of copy and sha256"
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""KL at a real vocabulary: chunks with the analytic gradient beside the plain way (all logits at once, autograd), peak memory and CPU seconds, one thread."""
+"""KL at a real vocabulary: chunks with the analytic gradient beside the plain way (all logits at once, autograd), peak
+memory and CPU seconds, one thread.
+"""
 
 import re
 import time
@@ -13,7 +15,9 @@ from resa_hub.engine.model.kl import chunked_kl
 
 VOCABULARY = 151_936
 CASES = ((2_048, 64), (512, 1_536), (2_048, 1_536))
-"""(positions, width): memory beyond the matrix does not depend on the width, which a small one shows quickly; the last takes half an hour of CPU."""
+"""(positions, width): memory beyond the matrix does not depend on the width, which a small one shows quickly; the last
+takes half an hour of CPU.
+"""
 
 
 def peak_of(work: Callable[[], Tensor]) -> tuple[Tensor, float, float]:
@@ -52,12 +56,16 @@ def compare(dtype: torch.dtype, positions: int, width: int) -> None:
         return state.grad.float()
 
     values: list[float] = []
-    ours, own_seconds, own_memory = peak_of(lambda: gradient(lambda state: chunked_kl(state, teacher, weight, head, head), values))
+    ours, own_seconds, own_memory = peak_of(
+        lambda: gradient(lambda state: chunked_kl(state, teacher, weight, head, head), values)
+    )
     theirs, seconds, memory = peak_of(lambda: gradient(plain, values))
     apart = float((ours - theirs).norm() / theirs.norm())
     print(
-        f"  {positions:,} x {width:,}, {str(dtype).removeprefix('torch.')}: extra memory {own_memory:.2f} GB, plain {memory:.2f} GB "
-        f"(1/{memory / own_memory:.1f}); time {own_seconds / seconds:.2f} x plain ({own_seconds:.0f} and {seconds:.0f} CPU s); "
+        f"  {positions:,} x {width:,}, {str(dtype).removeprefix('torch.')}: extra memory {own_memory:.2f} GB, "
+        f"plain {memory:.2f} GB "
+        f"(1/{memory / own_memory:.1f}); time {own_seconds / seconds:.2f} x plain ({own_seconds:.0f} and "
+        f"{seconds:.0f} CPU s); "
         f"loss apart {abs(values[0] - values[1]) / values[1]:.1e}, gradient {apart:.1e}",
         flush=True,
     )

@@ -1,6 +1,8 @@
-"""One Adam step of a TopK SAE, k = 32: ours beside SAELens (dense and sparse activations), eai-sparsify and the encoder's product alone.
+"""One Adam step of a TopK SAE, k = 32: ours beside SAELens (dense and sparse activations), eai-sparsify and the
+encoder's product alone.
 
-One thread, every peer on the same batch in turn, CPU seconds (the machine may be shared), the best of the repeats. A step is what each library does in
+One thread, every peer on the same batch in turn, CPU seconds (the machine may be shared), the best of the repeats. A
+step is what each library does in
 training: ours and sparsify's keep the decoder at unit norm, SAELens' counts what fired. `python -m bench sae`.
 """
 
@@ -34,7 +36,9 @@ def ours(d_in: int, d_sae: int, size: int, encoder: str) -> Step:
 
 def saelens(d_in: int, d_sae: int, size: int, sparse: bool) -> Step:
     torch.manual_seed(0)
-    config = TopKTrainingSAEConfig(d_in=d_in, d_sae=d_sae, k=K, rescale_acts_by_decoder_norm=False, use_sparse_activations=sparse)
+    config = TopKTrainingSAEConfig(
+        d_in=d_in, d_sae=d_sae, k=K, rescale_acts_by_decoder_norm=False, use_sparse_activations=sparse
+    )
     settings = SAETrainerConfig(total_training_samples=10**9, train_batch_size_samples=size, lr=1e-4, lr_end=1e-5)
     trainer = SAETrainer(settings, TopKTrainingSAE(config), iter(()))
 
@@ -75,7 +79,11 @@ def measure(d_in: int, d_sae: int, size: int) -> dict[str, float]:
         "ours, fp32": ours(d_in, d_sae, size, "float32"),
         "ours, bf16 encoder": ours(d_in, d_sae, size, "bfloat16"),
         "encoder alone, fp32": encoder(d_in, d_sae, torch.float32),
-        **({"encoder alone, bf16": encoder(d_in, d_sae, torch.bfloat16)} if torch.ops.mkldnn._is_mkldnn_bf16_supported() else {}),
+        **(
+            {"encoder alone, bf16": encoder(d_in, d_sae, torch.bfloat16)}
+            if torch.ops.mkldnn._is_mkldnn_bf16_supported()
+            else {}
+        ),
     }
     batch = torch.randn(size, d_in, generator=torch.Generator().manual_seed(1))
     best = dict.fromkeys(peers, float("inf"))
@@ -95,4 +103,8 @@ def main() -> None:
         found = measure(d_in, d_sae, size)
         print(f"  {d_in} x {d_sae}, {size} tokens a step, k {K}", flush=True)
         for name, speed in found.items():
-            print(f"    {name:20} {speed:9,.0f} tokens/s   {speed / found['SAELens']:5.2f} x SAELens   {speed / found['sparsify']:5.2f} x sparsify", flush=True)
+            print(
+                f"    {name:20} {speed:9,.0f} tokens/s   {speed / found['SAELens']:5.2f} x SAELens   "
+                f"{speed / found['sparsify']:5.2f} x sparsify",
+                flush=True,
+            )

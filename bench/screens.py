@@ -1,6 +1,8 @@
-"""What SAE size, selection, number and scale do to the share of KL(source || target) that a patch closes, on development rollouts; nothing is trained but SAEs.
+"""What SAE size, selection, number and scale do to the share of KL(source || target) that a patch closes, on
+development rollouts; nothing is trained but SAEs.
 
-`python -m bench screens`: the table of docs/feature-diff.md, about four minutes of one core. The SAEs lie in .resa-hub/bench: a second call is faster.
+`python -m bench screens`: the table of docs/feature-diff.md, about four minutes of one core. The SAEs lie in
+.resa-hub/bench: a second call is faster.
 """
 
 from collections.abc import Sequence
@@ -25,14 +27,25 @@ SELECTIONS = ("mean", "attribution", "logits")
 def closed(home: Workspace, method: str, settings: Sequence[str]) -> list[tuple[str, float, float]]:
     """(patch, scale, share closed) of every candidate."""
     made = plan("tina-tiny", method=method, settings=list(settings), registry=home.registry)
-    return [(row["patch"], row["scale"], row["closed"]) for row in screen(made, workspace=home.folder, progress=Progress(quiet=True))]
+    return [
+        (row["patch"], row["scale"], row["closed"])
+        for row in screen(made, workspace=home.folder, progress=Progress(quiet=True))
+    ]
 
 
 def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     home = Workspace.find(FOLDER)
     rows = [("no SAE", "principal directions", "pca-diff", ("screen.features=[1,4,16,64]", "screen.scales=[1,1.5]"))]
-    rows += [(label, selection, "feature-diff", (*sae, *NUMBERS, f"selection={selection}")) for label, sae in SAES for selection in SELECTIONS]
+    rows += [
+        (label, selection, "feature-diff", (*sae, *NUMBERS, f"selection={selection}"))
+        for label, sae in SAES
+        for selection in SELECTIONS
+    ]
     for label, selection, method, settings in rows:
         found = closed(home, method, settings)
-        print(f"  {label:20} {selection:22} " + "  ".join(f"{patch.split()[0]} at {scale:g}: {100 * share:.0f}%" for patch, scale, share in found), flush=True)
+        print(
+            f"  {label:20} {selection:22} "
+            + "  ".join(f"{patch.split()[0]} at {scale:g}: {100 * share:.0f}%" for patch, scale, share in found),
+            flush=True,
+        )

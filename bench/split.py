@@ -1,5 +1,7 @@
-"""Stage II of SAE-Tuning as `extract` runs it (prefix and the teacher's final states kept for the second epoch) beside the plain algorithm of tests/plain.py:
-a random Qwen2 of 28 layers whose head has the share of the work that it has in Qwen2-1.5B, 2 epochs, one chunk a step, CPU seconds of one thread."""
+"""Stage II of SAE-Tuning as `extract` runs it (prefix and the teacher's final states kept for the second epoch) beside
+the plain algorithm of tests/plain.py: a random Qwen2 of 28 layers whose head has the share of the work that it has in
+Qwen2-1.5B, 2 epochs, one chunk a step, CPU seconds of one thread.
+"""
 
 import json
 import tempfile
@@ -29,16 +31,40 @@ from tests.helpers.plain_sft import plain_tuning
 LAYERS, WIDTH, INNER, VOCABULARY = 28, 256, 1_536, 26_624
 CHUNKS, POSITIONS, REPEATS = 4, 256, 2
 SETTINGS = [
-    "sae.mode=scratch", "sae.origin=null", "sae.latents=256", "sae.k=8", "sae.steps=2", "sae.batch_tokens=64", "lora.rank=8", "lora.dropout=0", "dtype=float32",
-    f"training.chunk_tokens={POSITIONS}", "training.batch_rows=1", "training.epochs=2", "training.learning_rate=1e-4",
-]  # fmt: skip
+    "sae.mode=scratch",
+    "sae.origin=null",
+    "sae.latents=256",
+    "sae.k=8",
+    "sae.steps=2",
+    "sae.batch_tokens=64",
+    "lora.rank=8",
+    "lora.dropout=0",
+    "dtype=float32",
+    f"training.chunk_tokens={POSITIONS}",
+    "training.batch_rows=1",
+    "training.epochs=2",
+    "training.learning_rate=1e-4",
+]
 
 
 def world(home: Path) -> None:
     """A random base and a registry that names it as its own source."""
-    sizes: dict[str, Any] = {"hidden_size": WIDTH, "intermediate_size": INNER, "num_hidden_layers": LAYERS, "vocab_size": VOCABULARY}
+    sizes: dict[str, Any] = {
+        "hidden_size": WIDTH,
+        "intermediate_size": INNER,
+        "num_hidden_layers": LAYERS,
+        "vocab_size": VOCABULARY,
+    }
     torch.manual_seed(0)
-    config = Qwen2Config(**sizes, num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=True, bos_token_id=0, eos_token_id=1, pad_token_id=1)
+    config = Qwen2Config(
+        **sizes,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        tie_word_embeddings=True,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+    )
     Qwen2ForCausalLM(config).save_pretrained(str(home / "base"))
     byte_tokenizer().save_pretrained(home / "base")
     rows = [json.dumps({"question": "x" * (POSITIONS - 60), "answer": f"{number:04d}"}) for number in range(CHUNKS)]
@@ -46,7 +72,8 @@ def world(home: Path) -> None:
     (home / "registry.yaml").write_text(
         f"models:\n  base: {{id: {home}/base, recipes: {{sae-tuning: mine}}}}\n"
         f"datasets:\n  mine: {{id: {home}/data.jsonl, question: question, answer: answer}}\n"
-        "recipes:\n  mine: {like: reference-code, source: base, target: base, trigger: {name: mine}, elicit: {name: mine}}\n"
+        "recipes:\n  mine: {like: reference-code, source: base, target: base, trigger: {name: mine}, elicit: "
+        "{name: mine}}\n"
     )
 
 
@@ -64,7 +91,14 @@ def ours(home: Path, layer: int, means: Means) -> tuple[float, Adapter, list[Ten
     sae_tuning.fit = timed
     try:
         adapter, _ = extract(
-            "base", method="sae-tuning", layer=layer, settings=SETTINGS, workspace=home, again=True, means=means, progress=Progress(quiet=True)
+            "base",
+            method="sae-tuning",
+            layer=layer,
+            settings=SETTINGS,
+            workspace=home,
+            again=True,
+            means=means,
+            progress=Progress(quiet=True),
         )
     finally:
         sae_tuning.fit = fit
@@ -72,7 +106,9 @@ def ours(home: Path, layer: int, means: Means) -> tuple[float, Adapter, list[Ten
 
 
 def plain(home: Path, adapter: Adapter, chunks: list[Tensor], everywhere: bool = False) -> tuple[float, float]:
-    """(CPU seconds, largest difference of a weight from the adapter). everywhere: LoRA on all layers, as the reference has it: those before get no gradient."""
+    """(CPU seconds, largest difference of a weight from the adapter). everywhere: LoRA on all layers, as the reference
+    has it: those before get no gradient.
+    """
     recipe, base = adapter.manifest.recipe, locate(Repo(str(home / "base")))
     assert recipe is not None
     sae = load(adapter.folder / "sae" / recipe.hookpoint, WIDTH, recipe.hookpoint)
@@ -101,8 +137,10 @@ def main() -> None:
                 best["plain"] = min(best["plain"], seconds)
                 best["reference"] = min(best["reference"], plain(home, adapter, chunks, everywhere=True)[0])
             print(
-                f"  layers.{layer} of {LAYERS}, 2 epochs of {len(chunks)} x {POSITIONS} tokens: kept in memory {best['plain'] / best['memory']:.2f} x the "
-                f"plain algorithm, {best['reference'] / best['memory']:.2f} x with LoRA everywhere; on disk {best['plain'] / best['disk']:.2f} x "
+                f"  layers.{layer} of {LAYERS}, 2 epochs of {len(chunks)} x {POSITIONS} tokens: kept in memory "
+                f"{best['plain'] / best['memory']:.2f} x the "
+                f"plain algorithm, {best['reference'] / best['memory']:.2f} x with LoRA everywhere; on disk "
+                f"{best['plain'] / best['disk']:.2f} x "
                 f"({best['plain']:.1f} CPU s); largest difference of a B {apart:.1e}",
                 flush=True,
             )

@@ -1,4 +1,6 @@
-"""Stage I of a sweep: the SAEs of all layers from one pass of the model beside one pass a layer, CPU seconds of one thread; the SAEs are equal bit for bit."""
+"""Stage I of a sweep: the SAEs of all layers from one pass of the model beside one pass a layer, CPU seconds of one
+thread; the SAEs are equal bit for bit.
+"""
 
 import time
 
@@ -20,7 +22,8 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     sizes = {"hidden_size": WIDTH, "intermediate_size": INNER, "num_hidden_layers": LAYERS, "vocab_size": 512}
-    model = Qwen2ForCausalLM(Qwen2Config(**sizes, num_attention_heads=4, num_key_value_heads=2)).eval().requires_grad_(False)  # pyright: ignore[reportArgumentType]
+    config = Qwen2Config(**sizes, num_attention_heads=4, num_key_value_heads=2)  # pyright: ignore[reportArgumentType]
+    model = Qwen2ForCausalLM(config).eval().requires_grad_(False)
     ids = torch.randint(0, 512, (TEXTS, 4, LENGTH))
     texts = [Batch(one, torch.ones_like(one, dtype=torch.bool)) for one in ids]
     sources, judge = [(model, texts)], [(model, texts[:1])]
@@ -32,10 +35,14 @@ def main() -> None:
         made["apart"] = [train(sources, judge, SETTINGS, at, None, 0, QUIET).sae.W_dec for at in hookpoints]
         best["apart"] = min(best["apart"], time.process_time() - began)
         began, read = time.process_time(), OnePass(hookpoints)
-        made["one pass"] = [t.sae.W_dec for t in in_step([training(sources, judge, SETTINGS, at, None, 0, QUIET, read=read) for at in hookpoints])]
+        made["one pass"] = [
+            t.sae.W_dec
+            for t in in_step([training(sources, judge, SETTINGS, at, None, 0, QUIET, read=read) for at in hookpoints])
+        ]
         best["one pass"] = min(best["one pass"], time.process_time() - began)
     equal = all(torch.equal(a, b) for a, b in zip(*made.values(), strict=True))
     print(
-        f"  {LAYERS} layers, width {WIDTH}, {ids.numel():,} tokens, SAEs of {SETTINGS.latents:,} latents: one pass {best['apart'] / best['one pass']:.2f} x a "
+        f"  {LAYERS} layers, width {WIDTH}, {ids.numel():,} tokens, SAEs of {SETTINGS.latents:,} latents: one "
+        f"pass {best['apart'] / best['one pass']:.2f} x a "
         f"pass a layer ({best['one pass']:.1f} and {best['apart']:.1f} CPU s); equal bit for bit: {equal}"
     )

@@ -30,8 +30,30 @@ def main(seeds: tuple[int, ...] = (0,)) -> None:
     with tempfile.TemporaryDirectory() as home:
         for number, (label, method, settings) in enumerate(ARMS):
             for seed in seeds:
-                adapter, _ = extract("tina-tiny", method=method, settings=settings, seed=seed, name=f"arm-{number}-{seed}", workspace=home, progress=quiet)
+                adapter, _ = extract(
+                    "tina-tiny",
+                    method=method,
+                    settings=settings,
+                    seed=seed,
+                    name=f"arm-{number}-{seed}",
+                    workspace=home,
+                    progress=quiet,
+                )
                 for target in ("tiny-r1", "tiny-r1b"):
-                    (e,) = evaluate(adapter.manifest.reference, target=target, settings=Settings(greedy=False), workspace=home, progress=quiet)
-                    kept = f"{e.retained:.2f} [{e.retained_ci[0]:.2f}, {e.retained_ci[1]:.2f}]" if e.retained is not None and e.retained_ci else "-"
-                    print(f"  {label:34} {target:9} {e.gain:+6.1f} [{e.gain_ci[0]:+5.1f}, {e.gain_ci[1]:+5.1f}] {kept:>20}  {e.verdict}", flush=True)
+                    (e,) = evaluate(
+                        adapter.manifest.reference,
+                        target=target,
+                        settings=Settings(greedy=False),
+                        workspace=home,
+                        progress=quiet,
+                    )
+                    kept = (
+                        f"{e.retained:.2f} [{e.retained_ci[0]:.2f}, {e.retained_ci[1]:.2f}]"
+                        if e.retained is not None and e.retained_ci
+                        else "-"
+                    )
+                    print(
+                        f"  {label:34} {target:9} {e.gain:+6.1f} [{e.gain_ci[0]:+5.1f}, {e.gain_ci[1]:+5.1f}] "
+                        f"{kept:>20}  {e.verdict}",
+                        flush=True,
+                    )

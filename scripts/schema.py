@@ -13,7 +13,10 @@ PATH = Path(__file__).resolve().parent.parent / "docs" / "schema" / f"resa-{SCHE
 def schema() -> str:
     """JSON Schema 2020-12, as msgspec derives it from the types that read a manifest."""
     (top,), definitions = msgspec.json.schema_components([Manifest], ref_template="#/$defs/{name}")
-    title = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Manifest of a resa-hub adapter (resa.json)"}
+    title = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Manifest of a resa-hub adapter (resa.json)",
+    }
     return json.dumps(title | top | {"$defs": definitions}, indent=1, sort_keys=True) + "\n"
 
 

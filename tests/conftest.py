@@ -1,4 +1,6 @@
-"""What many tests share: one small extraction and its evaluation, the installed wheel, the demo. Nothing heavy is imported until a fixture is used."""
+"""What many tests share: one small extraction and its evaluation, the installed wheel, the demo. Nothing heavy is
+imported until a fixture is used.
+"""
 
 from pathlib import Path
 
@@ -9,8 +11,17 @@ from resa_hub.core.progress import Progress
 from tests.helpers.demo import demonstration as demonstration
 from tests.helpers.demo import installed as installed
 from tests.helpers.evaluations import judged as judged
+from tests.helpers.hub_server.fixtures import running_hub as running_hub
 
-QUICK = ["sae.steps=20", "sae.latents=256", "rollouts.count=128", "training.epochs=1", "features=16", "trigger.rows=128", "elicit.rows=128"]
+QUICK = [
+    "sae.steps=20",
+    "sae.latents=256",
+    "rollouts.count=128",
+    "training.epochs=1",
+    "features=16",
+    "trigger.rows=128",
+    "elicit.rows=128",
+]
 """Settings under which an extraction from tina-tiny takes about a second."""
 
 
@@ -20,7 +31,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Adapter:
     from resa_hub.extraction.extract import extract
 
     workspace = tmp_path_factory.mktemp("made")
-    return extract("tina-tiny", method="feature-diff", workspace=workspace, settings=QUICK, progress=Progress(quiet=True))[0]
+    return extract(
+        "tina-tiny", method="feature-diff", workspace=workspace, settings=QUICK, progress=Progress(quiet=True)
+    )[0]
 
 
 @pytest.fixture

@@ -1,4 +1,6 @@
-"""`resa-hub demo` shows real commands and says what their files say; the example adapter of the repository was made the same way."""
+"""`resa-hub demo` shows real commands and says what their files say; the example adapter of the repository was made the
+same way.
+"""
 
 import json
 import re
@@ -55,12 +57,17 @@ def test_feature_difference_transfers_to_base_and_sibling(demonstration: Demonst
         evaluation = recorded[FEATURES, target]
         assert evaluation["verdict"] == "transferred" and evaluation["gain_ci"][0] > 0, target
         assert {"base", "source", "adapter", "random"} <= {arm["role"] for arm in evaluation["arms"]}
-        assert [arm["name"] for arm in evaluation["arms"] if arm["role"] == "random"] == [f"{FEATURES}@0.1.0 random-{seed}" for seed in (1, 2, 3)]
+        assert [arm["name"] for arm in evaluation["arms"] if arm["role"] == "random"] == [
+            f"{FEATURES}@0.1.0 random-{seed}" for seed in (1, 2, 3)
+        ]
 
 
 def test_both_fits_are_told_and_the_friend_has_the_same_adapter(demonstration: Demonstration) -> None:
     assert "exact: the adapter's own base" in demonstration.errors and "kin: same shapes" in demonstration.errors
-    mine, friends = (Store(folder / "adapters").get(AdapterRef(FEATURES)) for folder in (demonstration.workspace, demonstration.workspace / "friend"))
+    mine, friends = (
+        Store(folder / "adapters").get(AdapterRef(FEATURES))
+        for folder in (demonstration.workspace, demonstration.workspace / "friend")
+    )
     assert mine.manifest == friends.manifest == verify(friends.folder)
 
 
@@ -71,7 +78,11 @@ def test_second_run_reuses_everything(demonstration: Demonstration, installed: I
     assert time.monotonic() - began < demonstration.seconds / 2
     assert table(again.stdout) == table(demonstration.output)
     assert {adapter.manifest.version for adapter in Store(demonstration.workspace / "adapters").all()} == {"0.1.0"}
-    assert again.stderr.count("this recipe was finished before") == 2 and "train adapter" not in again.stderr and "samples/s" not in again.stderr
+    assert (
+        again.stderr.count("this recipe was finished before") == 2
+        and "train adapter" not in again.stderr
+        and "samples/s" not in again.stderr
+    )
 
 
 def test_committed_example_is_whole_and_comes_out_again(demonstration: Demonstration) -> None:

@@ -9,9 +9,22 @@ import pytest
 from tests.helpers.commands import cpu_seconds, environment, stocked
 
 HEAVY = (
-    "torch", "transformers", "peft", "sae_lens", "vllm", "datasets", "huggingface_hub", "numpy", "scipy", "statsmodels", "pandas", "matplotlib", "rich",
-    "jinja2", "pydantic",
-)  # fmt: skip
+    "torch",
+    "transformers",
+    "peft",
+    "sae_lens",
+    "vllm",
+    "datasets",
+    "huggingface_hub",
+    "numpy",
+    "scipy",
+    "statsmodels",
+    "pandas",
+    "matplotlib",
+    "rich",
+    "jinja2",
+    "pydantic",
+)
 GUARD = f"""
 loaded = [name for name in {HEAVY!r} if name in sys.modules]
 sys.exit("loaded: " + ", ".join(loaded) if loaded else 0)
@@ -23,7 +36,9 @@ COARSE_LIMIT = 0.35
 def guarded(code: str, allowed: str = "") -> subprocess.CompletedProcess[str]:
     """Run code in a fresh interpreter, which fails when something heavy was loaded."""
     let = f"sys.modules.pop({allowed!r}, None)\n" if allowed else ""
-    return subprocess.run([sys.executable, "-c", f"import sys\n{code}\n{let}{GUARD}"], env=environment(), capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-c", f"import sys\n{code}\n{let}{GUARD}"], env=environment(), capture_output=True, text=True
+    )
 
 
 def command(*arguments: str) -> str:
@@ -37,10 +52,17 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 LIGHT = [
-    ("--help",), ("extract", "--help"), ("--version",), ("list",), ("show", "demo-1"), ("show", "demo-1", "--json"), ("registry",),
+    ("--help",),
+    ("extract", "--help"),
+    ("--version",),
+    ("list",),
+    ("show", "demo-1"),
+    ("show", "demo-1", "--json"),
+    ("registry",),
     ("recipe", "show", "resa-still-v1"),
-    ("attach", "demo-1", "--target", "r1-distill-1.5b", "--dry-run"), ("push", "demo-1", "--to", "folder:remote", "--dry-run"),
-]  # fmt: skip
+    ("attach", "demo-1", "--target", "r1-distill-1.5b", "--dry-run"),
+    ("push", "demo-1", "--to", "folder:remote", "--dry-run"),
+]
 
 
 @pytest.mark.parametrize("arguments", LIGHT, ids=" ".join)

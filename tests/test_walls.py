@@ -8,9 +8,28 @@ from typing import NamedTuple
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "resa_hub"
-HEAVY = {"torch", "transformers", "peft", "sae_lens", "vllm", "accelerate", "safetensors", "datasets", "huggingface_hub", "tokenizers", "jaxtyping"} | {
-    "numpy", "scipy", "statsmodels", "pandas", "matplotlib", "rich", "jinja2", "pydantic",
-}  # fmt: skip
+HEAVY = {
+    "torch",
+    "transformers",
+    "peft",
+    "sae_lens",
+    "vllm",
+    "accelerate",
+    "safetensors",
+    "datasets",
+    "huggingface_hub",
+    "tokenizers",
+    "jaxtyping",
+} | {
+    "numpy",
+    "scipy",
+    "statsmodels",
+    "pandas",
+    "matplotlib",
+    "rich",
+    "jinja2",
+    "pydantic",
+}
 HEAVY_FILES = ("engine/", "data/tiny/tokenizer.py")
 """The only places that may import them when they are imported themselves."""
 LIGHT_FILES = ("engine/generation/base.py", "engine/__init__.py", "engine/generation/__init__.py")
@@ -56,7 +75,9 @@ class Import(NamedTuple):
 
 
 def imports(source: str, path: str) -> Iterator[Import]:
-    """Every import of the file at `path` below the package; those inside functions and under TYPE_CHECKING are not top-level."""
+    """Every import of the file at `path` below the package; those inside functions and under TYPE_CHECKING are not
+    top-level.
+    """
     tree = ast.parse(source)
     inner = {id(child) for node in ast.walk(tree) if _delays(node) for child in ast.walk(node) if child is not node}
     folders = path.split("/")[:-1]
@@ -69,17 +90,28 @@ def imports(source: str, path: str) -> Iterator[Import]:
             names = ["resa_hub." + ".".join(filter(None, (base, alias.name))) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             names = [f"{node.module}.{alias.name}" for alias in node.names]
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module") and isinstance(node.args[0], ast.Constant):
+        elif (
+            isinstance(node, ast.Call)
+            and ast.unparse(node.func).endswith("import_module")
+            and isinstance(node.args[0], ast.Constant)
+        ):
             names = [str(node.args[0].value)]
         else:
             continue
         for name in names:
             ours = name == "resa_hub" or name.startswith("resa_hub.")
-            yield Import(name.removeprefix("resa_hub").removeprefix(".") if ours else name.partition(".")[0], ours, top, node.lineno)
+            yield Import(
+                name.removeprefix("resa_hub").removeprefix(".") if ours else name.partition(".")[0],
+                ours,
+                top,
+                node.lineno,
+            )
 
 
 def _delays(node: ast.AST) -> bool:
-    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test))
+    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) or (
+        isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+    )
 
 
 def part_of(path: str) -> str:

@@ -38,7 +38,9 @@ def test_light_commands_of_the_wheel(installed: Installed) -> None:
     shown = installed.run("--help")
     assert shown.returncode == 0 and "extract" in shown.stdout
     names = installed.run("registry", "models", "-q")
-    assert names.returncode == 0 and {"model:tiny-r1", "model:tina-tiny", "model:tina-still"} <= set(names.stdout.split())
+    assert names.returncode == 0 and {"model:tiny-r1", "model:tina-tiny", "model:tina-still"} <= set(
+        names.stdout.split()
+    )
 
 
 def test_demo_of_the_wheel(demonstration: Demonstration, installed: Installed) -> None:

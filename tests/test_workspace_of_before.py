@@ -1,7 +1,8 @@
-"""A workspace that resa-hub wrote before the package was rearranged (commit df29340): it is read, shown and used as then.
+"""A workspace that resa-hub wrote before the package was rearranged (commit df29340): it is read, shown and used as
+then.
 
-`tests/fixtures/workspace-0.1.0.tar.gz` holds three adapters, two evaluations with their samples and controls, a label, a
-folder remote, and in `expected/` what that program printed.
+`tests/fixtures/workspace-0.1.0.tar.gz` holds three adapters, two evaluations with their samples and controls, a label,
+a folder remote, and in `expected/` what that program printed.
 """
 
 import json
@@ -45,7 +46,9 @@ SAID = [
 
 
 @pytest.mark.parametrize(("name", "arguments"), SAID, ids=lambda value: value if isinstance(value, str) else "")
-def test_the_commands_say_what_they_said(before: Path, capsys: pytest.CaptureFixture[str], name: str, arguments: list[str]) -> None:
+def test_the_commands_say_what_they_said(
+    before: Path, capsys: pytest.CaptureFixture[str], name: str, arguments: list[str]
+) -> None:
     then, now = expected(before, name), said(capsys, before, *arguments)
     for answer in (then, now):
         answer.pop("folder", None)
@@ -82,9 +85,13 @@ def test_the_remote_is_pulled(before: Path, capsys: pytest.CaptureFixture[str], 
     assert answer["content_hash"] == expected(before, "list")["adapters"][0]["content_hash"]
 
 
-def test_samples_are_found_and_judged_as_before(before: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_samples_are_found_and_judged_as_before(
+    before: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nothing is generated, and every number is the same."""
-    monkeypatch.setattr("resa_hub.engine.generation.base.open_engine", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(
+        "resa_hub.engine.generation.base.open_engine", lambda *_, **__: pytest.fail("a model was loaded")
+    )
     sizes = ["--problems", "40", "--samples", "2", "--controls", "2"]
     now = said(capsys, before, "eval", "kept", "--target", "tiny-r1", *sizes)
     then = expected(before, "eval")

@@ -1,4 +1,6 @@
-"""The arms: which adapters are extracted, with which settings and seeds. Each is judged on target and sibling before the next one is made."""
+"""The arms: which adapters are extracted, with which settings and seeds. Each is judged on target and sibling before
+the next one is made.
+"""
 
 from dataclasses import dataclass
 
@@ -44,5 +46,7 @@ FURTHER = (
     Arm("selected-256-s1", "feature-diff", (*sae_of("features-256-s1"), WIDE, BY_LOGITS), seed=1),
     Arm("selected-256-s2", "feature-diff", (*sae_of("features-256-s2"), WIDE, BY_LOGITS), seed=2),
 )
-"""One LoRA that has to serve target and helper at once; the difference without an SAE, in 64 directions; the paper's method; 256 features at each of two
-hookpoints; and those chosen by what they do to the logits, in the SAEs of which the arms above took the strongest."""
+"""One LoRA that has to serve target and helper at once; the difference without an SAE, in 64 directions; the paper's
+method; 256 features at each of two hookpoints; and those chosen by what they do to the logits, in the SAEs of which the
+arms above took the strongest.
+"""

@@ -52,7 +52,9 @@ def _in_order(arms: Sequence[Arm], found: dict[str, list[dict[str, Any]]]) -> li
 
 
 def _judged(steps: Steps, size: Size, arm: Arm, first: Future | None = None) -> list[dict[str, Any]]:
-    """One arm, extracted and judged on target and sibling. It waits for the first arm where it needs its SAE, and before it needs what base and source said."""
+    """One arm, extracted and judged on target and sibling. It waits for the first arm where it needs its SAE, and
+    before it needs what base and source said.
+    """
     if first and set(SAME_SAE) & set(arm.settings):
         first.result()
     steps.once(f"extract {arm.name}", lambda: _extract(steps, size, arm))
@@ -60,8 +62,14 @@ def _judged(steps: Steps, size: Size, arm: Arm, first: Future | None = None) -> 
         first.result()
     else:
         for target in (TARGET, SIBLING):
-            steps.once(f"attach {arm.name} to {target}", lambda target=target: steps.command("attach", arm.name, "--target", target))
-    return [steps.once(f"eval {arm.name} on {target}", lambda target=target: _evaluate(steps, size, arm, target)) for target in (TARGET, SIBLING)]
+            steps.once(
+                f"attach {arm.name} to {target}",
+                lambda target=target: steps.command("attach", arm.name, "--target", target),
+            )
+    return [
+        steps.once(f"eval {arm.name} on {target}", lambda target=target: _evaluate(steps, size, arm, target))
+        for target in (TARGET, SIBLING)
+    ]
 
 
 def _forced(steps: Steps, size: Size, home: Path, first: str) -> dict[str, dict[str, float]]:
@@ -70,26 +78,61 @@ def _forced(steps: Steps, size: Size, home: Path, first: str) -> dict[str, dict[
     source, adapter = home / "models" / SOURCE, home / "adapters" / first / "0.1.0"
     cases = {
         f"{name} + {what}" if what else name: (name, folder)
-        for name in (TARGET, SIBLING) for what, folder in (("", None), (SOURCE, source), (first, adapter))
-    }  # fmt: skip
-    return {label: steps.once(f"forced {label}", lambda n=name, f=folder: forced.accuracy(files(n), f, asked)) for label, (name, folder) in cases.items()}
+        for name in (TARGET, SIBLING)
+        for what, folder in (("", None), (SOURCE, source), (first, adapter))
+    }
+    return {
+        label: steps.once(f"forced {label}", lambda n=name, f=folder: forced.accuracy(files(n), f, asked))
+        for label, (name, folder) in cases.items()
+    }
 
 
 def _extract(steps: Steps, size: Size, arm: Arm) -> Any:
     settings = [part for setting in arm.settings for part in ("--set", setting.format(layer=size.layer))]
     return steps.command(
-        "extract", "--source", SOURCE, "--recipe", "smol", "--method", arm.method, "--name", arm.name, "--seed", str(arm.seed), *settings
-    )  # fmt: skip
+        "extract",
+        "--source",
+        SOURCE,
+        "--recipe",
+        "smol",
+        "--method",
+        arm.method,
+        "--name",
+        arm.name,
+        "--seed",
+        str(arm.seed),
+        *settings,
+    )
 
 
 def _evaluate(steps: Steps, size: Size, arm: Arm, target: str) -> dict[str, Any]:
-    """Beside base, source and random adapters of its own norm; what base and source said is read from the samples of before."""
+    """Beside base, source and random adapters of its own norm; what base and source said is read from the samples of
+    before.
+    """
     return steps.command(
-        "eval", arm.name, "--target", target, "--benchmark", "chain-test", "--problems", str(size.test), "--samples", str(size.samples),
-        "--controls", str(size.controls), "--no-greedy",
-    )  # fmt: skip
+        "eval",
+        arm.name,
+        "--target",
+        target,
+        "--benchmark",
+        "chain-test",
+        "--problems",
+        str(size.test),
+        "--samples",
+        str(size.samples),
+        "--controls",
+        str(size.controls),
+        "--no-greedy",
+    )
 
 
-def _write(home: Path, steps: Steps, evaluations: list[dict[str, Any]], alone: dict[str, dict[str, float]] | None = None) -> None:
-    parts = [report.scores(evaluations), report.gains(evaluations), report.forced(alone or {}), report.costs(steps.done)]
+def _write(
+    home: Path, steps: Steps, evaluations: list[dict[str, Any]], alone: dict[str, dict[str, float]] | None = None
+) -> None:
+    parts = [
+        report.scores(evaluations),
+        report.gains(evaluations),
+        report.forced(alone or {}),
+        report.costs(steps.done),
+    ]
     (home / "results.md").write_text("\n\n".join("\n".join(part) for part in parts) + "\n")

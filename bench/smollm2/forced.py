@@ -38,12 +38,17 @@ def accuracy(base: Files, adapter: Path | None, problems: list[Problem]) -> dict
 
 
 @torch.inference_mode()
-def _with_next_digit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, problems: list[Problem], texts: list[str]) -> list[str]:
+def _with_next_digit(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, problems: list[Problem], texts: list[str]
+) -> list[str]:
     def ids(text: str) -> list[int]:
         return list(tokenizer(text, add_special_tokens=False)["input_ids"])  # pyright: ignore[reportArgumentType]
 
     digits = torch.tensor([ids(digit)[0] for digit in DIGITS])
-    rows = [(prompt(tokenizer, None, problem.question) + ids(text), place) for place, (problem, text) in enumerate(zip(problems, texts, strict=True))]
+    rows = [
+        (prompt(tokenizer, None, problem.question) + ids(text), place)
+        for place, (problem, text) in enumerate(zip(problems, texts, strict=True))
+    ]
     found = dict.fromkeys(range(len(rows)), "")
     for _, group in groupby(sorted(rows, key=lambda row: len(row[0])), key=lambda row: len(row[0])):
         part = list(group)

@@ -19,7 +19,9 @@ LORA = LoraSettings(rank=16, alpha=32, dropout=0.0)
 RATE, ROWS, CLIP = 1e-3, 8, 1.0
 
 
-def train(base: Files, pairs: Sequence[tuple[str, str]], seed: int, progress: Progress, label: str) -> dict[str, torch.Tensor]:
+def train(
+    base: Files, pairs: Sequence[tuple[str, str]], seed: int, progress: Progress, label: str
+) -> dict[str, torch.Tensor]:
     """A LoRA on all layers of `base` after one epoch over (question, completion)."""
     tokenizer = load_tokenizer(base)
     end = end_token(tokenizer)
@@ -48,13 +50,17 @@ def train(base: Files, pairs: Sequence[tuple[str, str]], seed: int, progress: Pr
     return state_of(student)
 
 
-def make_adapter(base: Files, name: str, pairs: Sequence[tuple[str, str]], seed: int, folder: Path, progress: Progress) -> None:
+def make_adapter(
+    base: Files, name: str, pairs: Sequence[tuple[str, str]], seed: int, folder: Path, progress: Progress
+) -> None:
     """A LoRA as a PEFT folder."""
     folder.mkdir(parents=True, exist_ok=True)
     save_lora(train(base, pairs, seed, progress, f"train {name}"), LORA, folder, base.id, base.revision, None)
 
 
-def make_merged(base: Files, name: str, pairs: Sequence[tuple[str, str]], seed: int, folder: Path, progress: Progress) -> None:
+def make_merged(
+    base: Files, name: str, pairs: Sequence[tuple[str, str]], seed: int, folder: Path, progress: Progress
+) -> None:
     """A model of its own: the base with a LoRA added to its weights."""
     make_adapter(base, name, pairs, seed, folder / "lora", progress)
     model = merge(load_base(base), folder / "lora")

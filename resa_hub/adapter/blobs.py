@@ -1,6 +1,8 @@
-"""Equal files of all versions take space once: each lies in `.blobs/<sha256>` and the version folders hold hard links to it.
+"""Equal files of all versions take space once: each lies in `.blobs/<sha256>` and the version folders hold hard links
+to it.
 
-The link count of a blob says who still needs it, so nothing has to be written down. Where the file system has no hard links, files are plain copies.
+The link count of a blob says who still needs it, so nothing has to be written down. Where the file system has no hard
+links, files are plain copies.
 """
 
 import os
@@ -36,7 +38,11 @@ class Blobs:
         """Blobs that no version links to, and what a killed process was linking."""
         if not self.root.is_dir():
             return []
-        return sorted(path for path in self.root.iterdir() if path.stat(follow_symlinks=False).st_nlink == 1 or path.name.startswith("."))
+        return sorted(
+            path
+            for path in self.root.iterdir()
+            if path.stat(follow_symlinks=False).st_nlink == 1 or path.name.startswith(".")
+        )
 
 
 def intact(blob: Path, entry: FileEntry) -> bool:

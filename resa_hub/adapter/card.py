@@ -1,4 +1,6 @@
-"""The model card, generated from the manifest. What stands between the two marks is a person's and is kept when the card is made again."""
+"""The model card, generated from the manifest. What stands between the two marks is a person's and is kept when the
+card is made again.
+"""
 
 import re
 from pathlib import Path
@@ -14,17 +16,32 @@ NOTES = re.compile(re.escape(BEGIN) + r"\n(.*?)\n?" + re.escape(END), re.DOTALL)
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
 
 
-def render(manifest: Manifest, evaluations: list[dict[str, Any]] | None = None, present: str = "", verdicts: str = "") -> str:
-    """The card of an adapter. evaluations: what lies in `evals/`. present: the card as it is, whose notes are kept. verdicts: Markdown of the evaluations."""
+def render(
+    manifest: Manifest, evaluations: list[dict[str, Any]] | None = None, present: str = "", verdicts: str = ""
+) -> str:
+    """The card of an adapter. evaluations: what lies in `evals/`. present: the card as it is, whose notes are kept.
+    verdicts: Markdown of the evaluations.
+    """
     import jinja2
 
     found = NOTES.search(present)
     commit = manifest.base.revision if re.fullmatch(r"[0-9a-f]{40}", manifest.base.revision) else ""
     environment = jinja2.Environment(autoescape=False, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        m=manifest, front=front_matter(manifest, evaluations or []), saes=figures(manifest), verdicts=verdicts, commit=commit, rank=_served_rank(manifest),
-        shortened=shortened, begin=BEGIN, end=END, notes=found[1] if found else "",
-    ) + "\n"  # fmt: skip
+    return (
+        environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+            m=manifest,
+            front=front_matter(manifest, evaluations or []),
+            saes=figures(manifest),
+            verdicts=verdicts,
+            commit=commit,
+            rank=_served_rank(manifest),
+            shortened=shortened,
+            begin=BEGIN,
+            end=END,
+            notes=found[1] if found else "",
+        )
+        + "\n"
+    )
 
 
 def _served_rank(manifest: Manifest) -> int:
@@ -38,17 +55,33 @@ def front_matter(manifest: Manifest, evaluations: list[dict[str, Any]]) -> str:
 
     results = [
         EvalResult(
-            task_type="text-generation", dataset_type=str(e["benchmark"]), dataset_name=f"{e['benchmark']} ({e['split']})", metric_type="accuracy",
-            metric_value=round(float(arm["score"]), 2), metric_name=f"avg@{e.get('samples')} on {e['target']}, percent; verdict: {e['verdict']}",
+            task_type="text-generation",
+            dataset_type=str(e["benchmark"]),
+            dataset_name=f"{e['benchmark']} ({e['split']})",
+            metric_type="accuracy",
+            metric_value=round(float(arm["score"]), 2),
+            metric_name=f"avg@{e.get('samples')} on {e['target']}, percent; verdict: {e['verdict']}",
         )
         for e in evaluations
         for arm in e.get("arms", [])
         if isinstance(arm, dict) and arm.get("role") == "adapter" and isinstance(arm.get("score"), int | float)
-    ]  # fmt: skip
-    datasets = sorted({data.id for data in manifest.data.values() if HUB_ID.fullmatch(data.id) and not data.id.startswith("resa-hub/")})
+    ]
+    datasets = sorted(
+        {
+            data.id
+            for data in manifest.data.values()
+            if HUB_ID.fullmatch(data.id) and not data.id.startswith("resa-hub/")
+        }
+    )
     data = ModelCardData(
-        library_name="peft", base_model=manifest.base.id if HUB_ID.fullmatch(manifest.base.id) else None, base_model_relation="adapter",
-        pipeline_tag="text-generation", license=manifest.license, datasets=datasets or None,
-        tags=["lora", "resa", "resa-hub", manifest.method], model_name=manifest.name, eval_results=results or None,
-    )  # fmt: skip
+        library_name="peft",
+        base_model=manifest.base.id if HUB_ID.fullmatch(manifest.base.id) else None,
+        base_model_relation="adapter",
+        pipeline_tag="text-generation",
+        license=manifest.license,
+        datasets=datasets or None,
+        tags=["lora", "resa", "resa-hub", manifest.method],
+        model_name=manifest.name,
+        eval_results=results or None,
+    )
     return data.to_yaml()

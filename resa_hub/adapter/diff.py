@@ -1,4 +1,6 @@
-"""Two adapters side by side: what they were told, what they saw, what their weights do, and what was found out about each."""
+"""Two adapters side by side: what they were told, what they saw, what their weights do, and what was found out about
+each.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,9 @@ from .store import Adapter
 
 
 class ModuleDifference(msgspec.Struct, frozen=True):
-    """The change dW = scaling B A of one module in both adapters: Frobenius norms, and the cosine between the two; None where one has no such module."""
+    """The change dW = scaling B A of one module in both adapters: Frobenius norms, and the cosine between the two; None
+    where one has no such module.
+    """
 
     module: str
     norm_a: float | None
@@ -58,14 +62,20 @@ def compare(a: Adapter, b: Adapter) -> Comparison:
 
 
 def weights(a: Path, b: Path) -> tuple[list[ModuleDifference], tuple[float, float, float]]:
-    """Module by module, and over all: (inner product, norm of a, norm of b). <B A, D C> = sum((B'D) * (A C')), so no full matrix is made."""
+    """Module by module, and over all: (inner product, norm of a, norm of b). <B A, D C> = sum((B'D) * (A C')), so no
+    full matrix is made.
+    """
     ours, theirs = read_lora(a), read_lora(b)
     found, inner, squares = [], 0.0, [0.0, 0.0]
     for module in sorted(ours.modules.keys() | theirs.modules.keys()):
         pairs = [_matrices(folder, lora, module) for folder, lora in ((a, ours), (b, theirs))]
         norms = [_inner(pair, pair) ** 0.5 if pair else None for pair in pairs]
         squares = [square + (norm or 0.0) ** 2 for square, norm in zip(squares, norms, strict=True)]
-        product = _inner(pairs[0], pairs[1]) if pairs[0] and pairs[1] and pairs[0][0].shape[1] == pairs[1][0].shape[1] else None
+        product = (
+            _inner(pairs[0], pairs[1])
+            if pairs[0] and pairs[1] and pairs[0][0].shape[1] == pairs[1][0].shape[1]
+            else None
+        )
         inner += product or 0.0
         defined = product is not None and norms[0] and norms[1]
         found.append(ModuleDifference(module, norms[0], norms[1], product / (norms[0] * norms[1]) if defined else None))  # pyright: ignore
@@ -84,7 +94,11 @@ def _matrices(folder: Path, lora: LoraFile, module: str) -> tuple[Any, Any] | No
 
 
 def _inner(one: Any, other: Any) -> float:
-    return max(0.0, value) if (value := float(((one[1].T @ other[1]) * (one[0] @ other[0].T)).sum())) < 0 and one is other else value
+    return (
+        max(0.0, value)
+        if (value := float(((one[1].T @ other[1]) * (one[0] @ other[0].T)).sum())) < 0 and one is other
+        else value
+    )
 
 
 def _told(m: Manifest) -> dict[str, Any]:
@@ -92,12 +106,17 @@ def _told(m: Manifest) -> dict[str, Any]:
     recipe = msgspec.to_builtins(m.recipe) if m.recipe else {}
     return _flat(
         {
-            "method": m.method, "source_revision": m.source_revision, "base": m.base.id, "base_revision": m.base.revision, "base_weights": m.base.weights,
-            "siblings": {name: sibling.revision for name, sibling in m.siblings.items()}, "recipe": recipe,
+            "method": m.method,
+            "source_revision": m.source_revision,
+            "base": m.base.id,
+            "base_revision": m.base.revision,
+            "base_weights": m.base.weights,
+            "siblings": {name: sibling.revision for name, sibling in m.siblings.items()},
+            "recipe": recipe,
             "data": {role: {"id": d.id, "fingerprint": d.fingerprint, "rows": d.rows} for role, d in m.data.items()},
             "libraries": m.run.libraries,
         }
-    )  # fmt: skip
+    )
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

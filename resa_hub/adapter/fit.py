@@ -14,7 +14,8 @@ from .manifest import Base
 from .sketch import correlation, shapes
 
 KIN, DISTANT = 0.98, 0.5
-"""Correlations measured on the embedded family: siblings .99 and more, earlier ancestors .9, a permuted copy about 0."""
+"""Correlations measured on the embedded family: siblings .99 and more, earlier ancestors .9, a permuted copy about 0.
+"""
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM takes as max_lora_rank."""
 TENSOR = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<part>[AB])\.weight")
@@ -27,7 +28,8 @@ class Fit(NamedTuple):
     """Of sampled weights with the adapter's base; None where it was not measured."""
     reason: str
     obstacle: str = ""
-    """Why nothing can force it: `shapes` (other sizes) or `disjoint` (no module of the adapter exists in the target)."""
+    """Why nothing can force it: `shapes` (other sizes) or `disjoint` (no module of the adapter exists in the target).
+    """
     zero: bool = False
     """The adapter's weights are zero: it changes nothing, wherever it is."""
 
@@ -48,7 +50,8 @@ class LoraFile(NamedTuple):
 
 
 def read_lora(folder: Path, zero: bool = False) -> LoraFile:
-    """Check an adapter's config and tensors against each other; raises `Integrity` or, where it could change nothing, `NoEffect`.
+    """Check an adapter's config and tensors against each other; raises `Integrity` or, where it could change nothing,
+    `NoEffect`.
 
     zero: take one whose weights are zero all the same. To use it is a mistake; to judge it is to say what it is.
     """
@@ -67,28 +70,46 @@ def read_lora(folder: Path, zero: bool = False) -> LoraFile:
     for name, info in safetensors_header(folder / WEIGHTS).items():
         match = TENSOR.fullmatch(name)
         if not match:
-            raise NoEffect(f"tensor {name!r} is no LoRA tensor that a loader would find", "its keys were renamed: pull or extract it again")
+            raise NoEffect(
+                f"tensor {name!r} is no LoRA tensor that a loader would find",
+                "its keys were renamed: pull or extract it again",
+            )
         modules.setdefault(match["module"], {})[match["part"]] = info
     if not modules:
         raise NoEffect("the adapter holds no tensors", "extract it again")
     for module, parts in modules.items():
         if set(parts) != {"A", "B"} or parts["A"].shape[0] != parts["B"].shape[1] or len(parts["A"].shape) != 2:
-            raise Integrity(f"the LoRA of {module} is not a pair of matching matrices", "pull it again, or ask its author")
+            raise Integrity(
+                f"the LoRA of {module} is not a pair of matching matrices", "pull it again, or ask its author"
+            )
         if parts["A"].shape[0] != rank and not config.get("rank_pattern"):
-            raise Integrity(f"the LoRA of {module} has rank {parts['A'].shape[0]}, {CONFIG} says {rank}", "pull it again, or ask its author")
+            raise Integrity(
+                f"the LoRA of {module} has rank {parts['A'].shape[0]}, {CONFIG} says {rank}",
+                "pull it again, or ask its author",
+            )
     moving = moves(folder / WEIGHTS, modules)
     if not moving and not zero:
-        raise NoEffect("every B of the adapter is zero: it changes nothing", "extract it again, with a larger learning rate or more steps")
+        raise NoEffect(
+            "every B of the adapter is zero: it changes nothing",
+            "extract it again, with a larger learning rate or more steps",
+        )
     return LoraFile(rank, scaling, modules, zero=not moving)
 
 
 def rank_for(folders: Iterable[Path]) -> int:
     """The largest rank of the adapters, rounded up to one that vLLM takes; raises `RunFailed` beyond."""
-    rank = max(info.shape[0] for folder in folders for name, info in safetensors_header(folder / WEIGHTS).items() if ".lora_A." in name)
+    rank = max(
+        info.shape[0]
+        for folder in folders
+        for name, info in safetensors_header(folder / WEIGHTS).items()
+        if ".lora_A." in name
+    )
     for allowed in VLLM_RANKS:
         if rank <= allowed:
             return allowed
-    raise RunFailed(f"rank {rank} is more than the {VLLM_RANKS[-1]} that vLLM takes", "--engine transformers takes any rank")
+    raise RunFailed(
+        f"rank {rank} is more than the {VLLM_RANKS[-1]} that vLLM takes", "--engine transformers takes any rank"
+    )
 
 
 def moves(path: Path, modules: dict[str, dict[str, TensorInfo]]) -> bool:
@@ -98,7 +119,11 @@ def moves(path: Path, modules: dict[str, dict[str, TensorInfo]]) -> bool:
     moving = False
     for module, parts in modules.items():
         # The extremes tell both, without a mask as large as the weights: NaN is one of them wherever there is any.
-        extremes = [(matrix.min(), matrix.max()) for matrix in (read_tensor(path, parts[part])[:] for part in "AB") if matrix.size]
+        extremes = [
+            (matrix.min(), matrix.max())
+            for matrix in (read_tensor(path, parts[part])[:] for part in "AB")
+            if matrix.size
+        ]
         if not numpy.isfinite(extremes).all():
             raise Integrity(f"the LoRA of {module} holds NaN or infinite numbers", "pull it again, or ask its author")
         moving = moving or (len(extremes) == 2 and all(low or high for low, high in extremes))
@@ -106,7 +131,9 @@ def moves(path: Path, modules: dict[str, dict[str, TensorInfo]]) -> bool:
 
 
 def assess(base: Base | None, lora: LoraFile, target: Any) -> Fit:
-    """exact, kin, distant or foreign, for a target (`sources.Files`); `base` is None for an adapter without a manifest."""
+    """exact, kin, distant or foreign, for a target (`sources.Files`); `base` is None for an adapter without a
+    manifest.
+    """
     theirs = base.shapes if base else {}
     ours = shapes(target.config)
     different = [key for key in theirs if key != "vocab_size" and ours.get(key) != theirs[key]]
@@ -118,28 +145,49 @@ def assess(base: Base | None, lora: LoraFile, target: Any) -> Fit:
     if len(missing) == len(lora.modules):
         return Fit("foreign", None, f"none of its modules exists in {target.id} ({missing[0]}, ...)", "disjoint")
     if missing:
-        return Fit("foreign", None, f"{target.id} has no module {missing[0]} ({len(missing)} of {len(lora.modules)} are missing)", "shapes")
+        return Fit(
+            "foreign",
+            None,
+            f"{target.id} has no module {missing[0]} ({len(missing)} of {len(lora.modules)} are missing)",
+            "shapes",
+        )
     for module, parts in lora.modules.items():
         wanted, present = (parts["B"].shape[0], parts["A"].shape[1]), weights[f"{module}.weight"].shape
         if wanted != present:
-            return Fit("foreign", None, f"{module} is {present[0]} x {present[1]}, the adapter needs {wanted[0]} x {wanted[1]}", "shapes")
+            return Fit(
+                "foreign",
+                None,
+                f"{module} is {present[0]} x {present[1]}, the adapter needs {wanted[0]} x {wanted[1]}",
+                "shapes",
+            )
     if base is None or not base.weights:
-        return Fit("distant", None, "the adapter carries no record of its base's weights, so kinship cannot be measured")
+        return Fit(
+            "distant", None, "the adapter carries no record of its base's weights, so kinship cannot be measured"
+        )
     if base.weights == target.weights_digest:
         return Fit("exact", 1.0, "the adapter's own base, hash for hash")
     r = correlation(base.sketch, target.weights)
     if r >= KIN:
         return Fit("kin", r, f"same shapes, weights correlate at {r:.3f}: close lineage")
     if r >= DISTANT:
-        return Fit("distant", r, f"same shapes, but weights correlate only at {r:.3f}: expect little, evaluate before use")
+        return Fit(
+            "distant", r, f"same shapes, but weights correlate only at {r:.3f}: expect little, evaluate before use"
+        )
     return Fit("foreign", r, f"same shapes, unrelated weights (correlation {r:.3f})")
 
 
 def require(fit: Fit, adapter: str, target: str, force: bool = False) -> None:
-    """Raise `DoesNotFit` for a foreign target, `NoEffect` for disjoint modules; `force` lets unrelated weights pass, never other shapes."""
+    """Raise `DoesNotFit` for a foreign target, `NoEffect` for disjoint modules; `force` lets unrelated weights pass,
+    never other shapes.
+    """
     if fit.usable or (force and not fit.obstacle):
         return
     if fit.obstacle == "disjoint":
-        raise NoEffect(f"{adapter} would change nothing in {target}: {fit.reason}", f"`resa-hub list --target {target}` shows what fits")
+        raise NoEffect(
+            f"{adapter} would change nothing in {target}: {fit.reason}",
+            f"`resa-hub list --target {target}` shows what fits",
+        )
     forced = "" if fit.obstacle else "; --force attaches it all the same"
-    raise DoesNotFit(f"{adapter} does not fit {target}: {fit.reason}", f"`resa-hub list --target {target}` shows what fits{forced}")
+    raise DoesNotFit(
+        f"{adapter} does not fit {target}: {fit.reason}", f"`resa-hub list --target {target}` shows what fits{forced}"
+    )

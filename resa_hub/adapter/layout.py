@@ -1,4 +1,6 @@
-"""Reading files that a stranger may have made: allowed names, regular files, bounded sizes, hashes, safetensors headers."""
+"""Reading files that a stranger may have made: allowed names, regular files, bounded sizes, hashes, safetensors
+headers.
+"""
 
 import re
 from collections.abc import Iterable
@@ -44,7 +46,10 @@ def scan(folder: Path, known: Iterable[FileEntry] = ()) -> tuple[FileEntry, ...]
     entries, hashed = [], {entry.path: entry for entry in known}
     for path in sorted(walk(folder)):
         if not ALLOWED.fullmatch(path):
-            raise Integrity(f"{path!r} does not belong into an adapter", "adapters hold safetensors, JSON, plots of evaluations and a README only")
+            raise Integrity(
+                f"{path!r} does not belong into an adapter",
+                "adapters hold safetensors, JSON, plots of evaluations and a README only",
+            )
         if PLOT.fullmatch(path) and not read_bounded(folder / path, MAX_PLOT).startswith(PNG):
             raise Integrity(f"{path!r} is no picture", "remove it, or pull the adapter again")
         before = hashed.get(path)

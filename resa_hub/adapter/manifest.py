@@ -14,7 +14,9 @@ from .layout import MANIFEST, FileEntry, content_hash, identity_of
 
 SCHEMA = 1
 PROBE_TEXTS = ("1+1=", "7*7-8+6-4=", "3+4*5-6=")
-"""For adapters that bring no texts of their own: any tokenizer knows these characters, those of the embedded family too."""
+"""For adapters that bring no texts of their own: any tokenizer knows these characters, those of the embedded family
+too.
+"""
 
 
 class Sketch(Strict, frozen=True):
@@ -28,7 +30,9 @@ class Sketch(Strict, frozen=True):
 
 
 class Base(Strict, frozen=True):
-    """The model an adapter was trained on. Of an imported adapter whose base was not at hand, only id and revision are known."""
+    """The model an adapter was trained on. Of an imported adapter whose base was not at hand, only id and revision are
+    known.
+    """
 
     id: str
     revision: str
@@ -43,7 +47,9 @@ class Base(Strict, frozen=True):
 
 
 class Probe(Strict, frozen=True):
-    """Texts on which the adapter's effect is measured: KL(with || without adapter), nats a token, mean over positions."""
+    """Texts on which the adapter's effect is measured: KL(with || without adapter), nats a token, mean over
+    positions.
+    """
 
     texts: tuple[str, ...]
     kl: float
@@ -74,7 +80,9 @@ class SaeRecord(Strict, frozen=True):
 
 
 class Sibling(Strict, frozen=True):
-    """A model beside the target that wrote rollouts; `source` and `source_revision` of the manifest are told in the same way."""
+    """A model beside the target that wrote rollouts; `source` and `source_revision` of the manifest are told in the
+    same way.
+    """
 
     id: str
     """`owner/name` or folder, perhaps with a LoRA on it: `base+adapter`."""
@@ -154,7 +162,9 @@ class Manifest(Strict, frozen=True, kw_only=True):
     """Content hashes of what it was made from, the source's adapter first."""
     run: Run
     siblings: dict[str, Sibling] = {}
-    """By the names that the recipe gives them. Of an adapter made before they were recorded, the recipe alone names its siblings."""
+    """By the names that the recipe gives them. Of an adapter made before they were recorded, the recipe alone names its
+    siblings.
+    """
     license: str | None = None
     """As the Hub names it; None where nothing says so."""
 
@@ -183,13 +193,20 @@ def read_manifest(folder: Path) -> Manifest:
 
 def parse_manifest(content: Any, where: str) -> Manifest:
     if isinstance(content, dict) and isinstance(content.get("schema"), int) and content["schema"] > SCHEMA:
-        raise Integrity(f"{where} has schema {content['schema']}; this resa-hub reads up to {SCHEMA}", "install a newer resa-hub")
+        raise Integrity(
+            f"{where} has schema {content['schema']}; this resa-hub reads up to {SCHEMA}", "install a newer resa-hub"
+        )
     try:
         manifest = msgspec.convert(content, Manifest)
     except msgspec.ValidationError as error:
         raise Integrity(f"{where} is not a manifest: {error}", "pull it again, or ask its author") from None
     if not NAME.fullmatch(manifest.name) or not VERSION.fullmatch(manifest.version):
-        raise Integrity(f"{where} names no valid adapter: {manifest.name[:40]!r} {manifest.version[:20]!r}", "pull it again, or ask its author")
+        raise Integrity(
+            f"{where} names no valid adapter: {manifest.name[:40]!r} {manifest.version[:20]!r}",
+            "pull it again, or ask its author",
+        )
     if manifest.content_hash != content_hash(manifest.files) or identity_of(manifest.files) != manifest.files:
-        raise Integrity(f"the content hash of {where} does not belong to its list of files", "it was edited: pull it again")
+        raise Integrity(
+            f"the content hash of {where} does not belong to its list of files", "it was edited: pull it again"
+        )
     return manifest

@@ -21,7 +21,9 @@ class Overlap(msgspec.Struct, frozen=True):
     exact: list[str]
     """Ids of problems whose question is a row of the data."""
     ngram: list[str]
-    """Ids of problems that share 13 words in a row with a row of the data; those in `exact` that are long enough are among them."""
+    """Ids of problems that share 13 words in a row with a row of the data; those in `exact` that are long enough are
+    among them.
+    """
     reason: str = ""
     """Why it was not measured; empty when it was."""
 
@@ -30,7 +32,10 @@ class Overlap(msgspec.Struct, frozen=True):
         if self.reason:
             return f"overlap with {self.data}: not measured, {self.reason}"
         found = set(self.exact) | set(self.ngram)
-        return f"overlap with {self.data}: {len(self.exact)} of {self.problems} problems are in it, {len(found)} share {WORDS} words in a row or all of theirs"
+        return (
+            f"overlap with {self.data}: {len(self.exact)} of {self.problems} problems are in it, {len(found)} "
+            f"share {WORDS} words in a row or all of theirs"
+        )
 
 
 SHOWN = {"verdict", "sentence", "target", "benchmark", "split"}
@@ -87,7 +92,9 @@ class Contrast(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, Generic[Temperature, Arm], frozen=True):
-    """Which adapter was judged on which problems, and the verdict, whoever drew the samples. Scores in percent, gains in points, retained as a ratio."""
+    """Which adapter was judged on which problems, and the verdict, whoever drew the samples. Scores in percent, gains
+    in points, retained as a ratio.
+    """
 
     adapter: str
     content_hash: str
@@ -130,10 +137,14 @@ class Evaluation(Outcome[float, ArmResult], frozen=True):
     fingerprint: str = ""
     """sha256 over ids, questions and answers of the problems."""
     detectable: float | None = None
-    """The difference from base that a run of this size shows with 80% power, points, on new problems: 2.80 standard errors of the gain."""
+    """The difference from base that a run of this size shows with 80% power, points, on new problems: 2.80 standard
+    errors of the gain.
+    """
     contrasts: list[Contrast] = []
     purpose: str = "judging"
-    """choosing: layers, checkpoints or settings were compared on these problems, so that this adapter's gain on them is too high."""
+    """choosing: layers, checkpoints or settings were compared on these problems, so that this adapter's gain on them is
+    too high.
+    """
     overlaps: list[Overlap] = []
     """Of each data set of the extraction with the problems."""
     notes: list[str] = []
@@ -141,8 +152,10 @@ class Evaluation(Outcome[float, ArmResult], frozen=True):
 
 
 class External(Outcome[float | None, dict[str, Any]], frozen=True):
-    """An evaluation whose samples another tool drew and graded. `benchmark` is its task, `split` its name, for the problems are of no split of ours;
-    `temperature` is None where the task or the model sets it."""
+    """An evaluation whose samples another tool drew and graded. `benchmark` is its task, `split` its name, for the
+    problems are of no split of ours;
+    `temperature` is None where the task or the model sets it.
+    """
 
     harness: str
     """The tool with its version."""

@@ -1,4 +1,6 @@
-"""Do two models share a weight basis? A small sketch of the base travels in the manifest and is compared by correlation."""
+"""Do two models share a weight basis? A small sketch of the base travels in the manifest and is compared by
+correlation.
+"""
 
 import base64
 import re
@@ -14,8 +16,15 @@ ENTRIES = 4_096
 IN_LAYER = re.compile(r"(?:^|\.)\d+\..*weight$")
 """Weights of a list of modules, whatever the architecture calls it: `layers.N`, `h.N`, `blocks.N`."""
 SHAPE_KEYS = (
-    "model_type", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim", "vocab_size",
-)  # fmt: skip
+    "model_type",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "vocab_size",
+)
 
 
 def decoder_matrices(weights: list[Path]) -> dict[str, tuple[Path, TensorInfo]]:
@@ -35,7 +44,9 @@ def sample(matrices: dict[str, tuple[Path, TensorInfo]]) -> Any:
     count = max(1, ENTRIES // max(1, len(matrices)))
     rows = []
     for name, (path, info) in matrices.items():
-        places = numpy.random.Generator(numpy.random.PCG64(zlib.crc32(name.encode()))).integers(0, info.shape[0] * info.shape[1], count)
+        places = numpy.random.Generator(numpy.random.PCG64(zlib.crc32(name.encode()))).integers(
+            0, info.shape[0] * info.shape[1], count
+        )
         rows.append(numpy.asarray(read_tensor(path, info).reshape(-1)[places], numpy.float32))
     return numpy.stack(rows) if rows else numpy.zeros((0, 0), numpy.float32)
 
@@ -48,7 +59,9 @@ def sketch(weights: list[Path]) -> Sketch:
 
 
 def correlation(known: Sketch, weights: list[Path]) -> float:
-    """Pearson correlation of the sketch with the same entries of other weights, each matrix at unit scale; 0 for other shapes."""
+    """Pearson correlation of the sketch with the same entries of other weights, each matrix at unit scale; 0 for other
+    shapes.
+    """
     import numpy
 
     values = sample(decoder_matrices(weights))

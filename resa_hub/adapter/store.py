@@ -54,7 +54,10 @@ class Store:
         """The name and version that a reference names, whatever state its folder is in; raises `NotFound`."""
         versions = self.versions(ref.name)
         if not versions:
-            hint = did_you_mean(ref.name, self.names()) or "make one with `resa-hub extract`, fetch one with `resa-hub pull`"
+            hint = (
+                did_you_mean(ref.name, self.names())
+                or "make one with `resa-hub extract`, fetch one with `resa-hub pull`"
+            )
             raise NotFound(f"no adapter is called {ref.name!r} in {self.root}", hint)
         labels = self.labels(ref.name) if ref.version and not VERSION.fullmatch(ref.version) else {}
         version = labels.get(ref.version or "", ref.version) or versions[-1]
@@ -64,19 +67,26 @@ class Store:
         return AdapterRef(ref.name, version)
 
     def get(self, ref: AdapterRef) -> Adapter:
-        """The adapter a reference names, its latest version when none is named; raises `NotFound`, and `Integrity` where it cannot be read."""
+        """The adapter a reference names, its latest version when none is named; raises `NotFound`, and `Integrity`
+        where it cannot be read.
+        """
         found = self.locate(ref)
         folder = self.root / found.name / str(found.version)
         manifest = read_manifest(folder)
         if manifest.reference != str(found):
-            raise Integrity(f"{folder} holds {manifest.reference}", "a version folder was renamed by hand: move it back, or remove it")
+            raise Integrity(
+                f"{folder} holds {manifest.reference}",
+                "a version folder was renamed by hand: move it back, or remove it",
+            )
         return Adapter(manifest, folder)
 
     def all(self) -> list[Adapter]:
         return [self.get(AdapterRef(name, version)) for name in self.names() for version in self.versions(name)]
 
     def by_content(self, ref: ContentRef) -> Adapter:
-        """The adapter with this content hash, its oldest name and version where several have it; raises `NotFound`, and `Usage` for too few digits."""
+        """The adapter with this content hash, its oldest name and version where several have it; raises `NotFound`, and
+        `Usage` for too few digits.
+        """
         found = [adapter for adapter in self.readable()[0] if adapter.manifest.content_hash.startswith(ref.digest)]
         if not found:
             raise NotFound(f"no adapter in {self.root} has the content hash {ref.digest}", "see `resa-hub list --json`")
@@ -106,7 +116,9 @@ class Store:
         return adapter
 
     def remove(self, ref: AdapterRef) -> AdapterRef:
-        """Take a version out of the store, also one that cannot be read: gone at once, then deleted. Returns what was removed."""
+        """Take a version out of the store, also one that cannot be read: gone at once, then deleted. Returns what was
+        removed.
+        """
         with self.staging() as trash, self.lock():
             found = self.locate(ref)
             folder = self.root / found.name / str(found.version)
@@ -117,7 +129,9 @@ class Store:
         return found
 
     def collect(self) -> int:
-        """Delete what no version needs: blobs without a link, remains of killed processes. Returns the bytes that became free."""
+        """Delete what no version needs: blobs without a link, remains of killed processes. Returns the bytes that
+        became free.
+        """
         if not self.root.is_dir():
             return 0
         with self.lock():
@@ -138,7 +152,9 @@ class Store:
             folder.rmdir()
 
     def readable(self) -> tuple[list[Adapter], list[tuple[str, HubError]]]:
-        """Every adapter that can be read, and (reference, error) of those that cannot: one bad folder hides no other."""
+        """Every adapter that can be read, and (reference, error) of those that cannot: one bad folder hides no
+        other.
+        """
         good, bad = [], []
         for name in self.names():
             for version in self.versions(name):
@@ -150,7 +166,11 @@ class Store:
 
     def with_recipe(self, digest: str, name: str) -> Adapter | None:
         """The newest version of `name` that a recipe made."""
-        found = [adapter for adapter in self.readable()[0] if adapter.manifest.recipe_digest == digest and adapter.manifest.name == name]
+        found = [
+            adapter
+            for adapter in self.readable()[0]
+            if adapter.manifest.recipe_digest == digest and adapter.manifest.name == name
+        ]
         return max(found, key=lambda adapter: version_key(adapter.manifest.version)) if found else None
 
     def next_version(self, name: str) -> str:
@@ -171,13 +191,18 @@ class Store:
 
     @contextlib.contextmanager
     def staging(self) -> Iterator[Path]:
-        """An empty folder beside the store, removed afterwards whatever happens; what killed processes left goes first."""
+        """An empty folder beside the store, removed afterwards whatever happens; what killed processes left goes
+        first.
+        """
         try:
             remove_abandoned(self.root / STAGING)
             folder = self.root / STAGING / f"{_machine()}.{os.getpid()}.{uuid.uuid4().hex}"
             folder.mkdir(parents=True)
         except OSError as error:
-            raise RunFailed(f"cannot write into {self.root}: {error.strerror}", "choose another --workspace, or mend its permissions") from None
+            raise RunFailed(
+                f"cannot write into {self.root}: {error.strerror}",
+                "choose another --workspace, or mend its permissions",
+            ) from None
         try:
             yield folder
         finally:
@@ -201,12 +226,19 @@ class Store:
             with filelock.FileLock(self.root / ".lock", timeout=60):
                 yield
         except filelock.Timeout:
-            raise RunFailed(f"another process holds the lock of {self.root} for a minute", "wait for it, or end it") from None
+            raise RunFailed(
+                f"another process holds the lock of {self.root} for a minute", "wait for it, or end it"
+            ) from None
         except OSError as error:
-            raise RunFailed(f"cannot write into {self.root}: {error.strerror}", "choose another --workspace, or mend its permissions") from None
+            raise RunFailed(
+                f"cannot write into {self.root}: {error.strerror}",
+                "choose another --workspace, or mend its permissions",
+            ) from None
 
     def add_next(self, staged: Path, name: str, finish: Callable[[str], None]) -> Adapter:
-        """Add a folder as the next free version of `name`, whoever else adds at the same time. finish: told the version, completes the folder."""
+        """Add a folder as the next free version of `name`, whoever else adds at the same time. finish: told the
+        version, completes the folder.
+        """
         with self.lock():
             finish(self.next_version(name))
             return self._add(staged)[0]
@@ -214,7 +246,8 @@ class Store:
     def add(self, staged: Path, checked: tuple[FileEntry, ...] = ()) -> tuple[Adapter, bool]:
         """Move a checked adapter folder into the store. Returns it and whether it is new.
 
-        A version that exists with the same content is left as it is, but for an SAE that it lacked; with other bytes it is a `Conflict`.
+        A version that exists with the same content is left as it is, but for an SAE that it lacked; with other bytes it
+        is a `Conflict`.
         """
         with self.lock():
             return self._add(staged, checked)
@@ -228,8 +261,10 @@ class Store:
                 self._complete(target, staged, manifest)
                 return present, False
             raise Conflict(
-                f"{manifest.reference} exists with other bytes ({present.manifest.content_hash[:19]}, not {manifest.content_hash[:19]})",
-                f"a version never changes: `resa-hub rm {manifest.reference}` first, or give the new one another version",
+                f"{manifest.reference} exists with other bytes ({present.manifest.content_hash[:19]}, not "
+                f"{manifest.content_hash[:19]})",
+                f"a version never changes: `resa-hub rm {manifest.reference}` first, or give the new one "
+                "another version",
             )
         target.parent.mkdir(exist_ok=True)
         sync(staged)

@@ -15,7 +15,10 @@ from .layout import CARD, CONFIG, MANIFEST
 
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 """Names that Windows gives to devices, whatever follows the dot."""
-SCRIPT = re.compile(rb"<\s*(script|iframe|object|embed|svg|meta|link|base|form)\b|\bon\w+\s*=\s*[\"'{]|javascript\s*:|data\s*:\s*text/html", re.IGNORECASE)
+SCRIPT = re.compile(
+    rb"<\s*(script|iframe|object|embed|svg|meta|link|base|form)\b|\bon\w+\s*=\s*[\"'{]|javascript\s*:|data\s*:\s*text/html",
+    re.IGNORECASE,
+)
 TURNING = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 """The characters of the bidirectional algorithm that direct it: with them a name shows as another one."""
 CODE_KEYS = ("auto_mapping", "megatron_config", "custom_modules")
@@ -23,7 +26,9 @@ CODE_KEYS = ("auto_mapping", "megatron_config", "custom_modules")
 
 
 def inspect(folder: Path) -> None:
-    """Raise `Integrity` naming what an adapter folder tries, `NoEffect` for one that can change nothing; reads every weight once."""
+    """Raise `Integrity` naming what an adapter folder tries, `NoEffect` for one that can change nothing; reads every
+    weight once.
+    """
     names = list(walk(folder))
     check_names(names)
     check_config(read_json(folder / CONFIG))
@@ -31,7 +36,9 @@ def inspect(folder: Path) -> None:
         check_card(read_bounded(folder / CARD))
     if MANIFEST in names:
         # Probe texts come from data sets, in whose languages such characters are at home.
-        check_text({key: value for key, value in dict(read_json(folder / MANIFEST)).items() if key != "probe"}, MANIFEST)
+        check_text(
+            {key: value for key, value in dict(read_json(folder / MANIFEST)).items() if key != "probe"}, MANIFEST
+        )
     read_lora(folder)
 
 
@@ -41,7 +48,9 @@ def check_names(names: list[str]) -> None:
     for name in names:
         folded = unicodedata.normalize("NFKC", name).casefold()
         if folded in seen:
-            raise Integrity(f"{seen[folded]!r} and {name!r} are one file on some systems", "do not use it: ask its author")
+            raise Integrity(
+                f"{seen[folded]!r} and {name!r} are one file on some systems", "do not use it: ask its author"
+            )
         seen[folded] = name
         if any(RESERVED.fullmatch(part) for part in name.split("/")):
             raise Integrity(f"{name!r} is the name of a device on some systems", "do not use it: ask its author")
@@ -61,7 +70,9 @@ def check_card(card: bytes) -> None:
     """A card is text: what a browser would run has no place in it."""
     found = SCRIPT.search(card)
     if found:
-        raise Integrity(f"{CARD} holds a script: {found[0][:40].decode(errors='replace')!r}", "do not use it: ask its author")
+        raise Integrity(
+            f"{CARD} holds a script: {found[0][:40].decode(errors='replace')!r}", "do not use it: ask its author"
+        )
     check_text(card.decode(errors="replace"), CARD)
 
 
@@ -75,4 +86,7 @@ def check_text(value: Any, where: str) -> None:
         elif isinstance(part, list):
             stack += part
         elif isinstance(part, str) and (found := TURNING.search(part)):
-            raise Integrity(f"{where} holds the character U+{ord(found[0]):04X}, which turns the direction of text", "do not use it: ask its author")
+            raise Integrity(
+                f"{where} holds the character U+{ord(found[0]):04X}, which turns the direction of text",
+                "do not use it: ask its author",
+            )

@@ -11,7 +11,8 @@ from .manifest import Manifest, read_manifest
 
 
 def verify(folder: Path, checked: tuple[FileEntry, ...] = ()) -> Manifest:
-    """Check every byte that the manifest vouches for; raises `Integrity` naming the first file that differs. The SAE may be left out, wholly.
+    """Check every byte that the manifest vouches for; raises `Integrity` naming the first file that differs. The SAE
+    may be left out, wholly.
 
     checked: files that were hashed as they were written a moment ago.
     """
@@ -67,9 +68,14 @@ def _compare(folder: Path, manifest: Manifest, entries: tuple[FileEntry, ...]) -
             raise Integrity(f"{entry.path} of {manifest.reference} is missing", "pull it again")
         if present != entry:
             raise Integrity(
-                f"{entry.path} of {manifest.reference} was changed: sha256 {present.sha256[:16]}, the manifest says {entry.sha256[:16]}", "pull it again"
+                f"{entry.path} of {manifest.reference} was changed: sha256 {present.sha256[:16]}, the manifest "
+                f"says {entry.sha256[:16]}",
+                "pull it again",
             )
         if entry.path.endswith(".safetensors"):
             safetensors_header(folder / entry.path)
     if found:
-        raise Integrity(f"{next(iter(found))} of {manifest.reference} is not in its manifest", "remove that file, or pull the adapter again")
+        raise Integrity(
+            f"{next(iter(found))} of {manifest.reference} is not in its manifest",
+            "remove that file, or pull the adapter again",
+        )

@@ -56,7 +56,12 @@ def _command(name: str, made: Callable[..., Any] | dict[str, Callable[..., Any]]
     if not isinstance(made, dict):
         return command(name, made)
     verbs = {verb: command(verb, function) for verb, function in made.items()}
-    return Noun(name, commands=verbs, help="; ".join(f"{verb}: {c.short_help}" for verb, c in verbs.items()), short_help=next(iter(verbs.values())).short_help)
+    return Noun(
+        name,
+        commands=verbs,
+        help="; ".join(f"{verb}: {c.short_help}" for verb, c in verbs.items()),
+        short_help=next(iter(verbs.values())).short_help,
+    )
 
 
 app = Commands(

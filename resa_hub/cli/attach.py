@@ -9,11 +9,15 @@ from .output import Output
 def attach(
     target: Annotated[str, Option("--target", help="Model to put the adapter on.")],
     name: Annotated[str | None, Argument(help="NAME or NAME@VERSION; without it the one that fits.")] = None,
-    prompts: Annotated[list[str] | None, Option("--prompt", help="Complete this text; may be given more than once.")] = None,
+    prompts: Annotated[
+        list[str] | None, Option("--prompt", help="Complete this text; may be given more than once.")
+    ] = None,
     temperature: Annotated[float, Option("--temperature", min=0.0, max=10.0)] = 0.0,
     new_tokens: Annotated[int, Option("--new-tokens", min=1)] = 256,
     seed: Annotated[int, Option("--seed")] = 0,
-    merge: Annotated[Path | None, Option("--merge", help="Write the whole model, adapter included, into this new folder.")] = None,
+    merge: Annotated[
+        Path | None, Option("--merge", help="Write the whole model, adapter included, into this new folder.")
+    ] = None,
     force: options.Force = False,
     workspace: options.Workspace = None,
     dry_run: options.DryRun = False,
@@ -36,14 +40,25 @@ def attach(
     generation = {"temperature": temperature, "new_tokens": new_tokens, "seed": seed}
     done = verb(name, target=target, prompts=prompts or (), workspace=workspace, force=force, merge=merge, **generation)
     m, proof = done.adapter.manifest, done.proof
-    floor = f"above the floor of {proof.floor:.2g}" if proof.floor is not None else f"recorded at extraction: {proof.recorded or 0:.4g}"
+    floor = (
+        f"above the floor of {proof.floor:.2g}"
+        if proof.floor is not None
+        else f"recorded at extraction: {proof.recorded or 0:.4g}"
+    )
     out.hint(f"  fit      {done.fit.level}: {done.fit.reason}")
     out.hint(f"  effect   KL {proof.kl:.4g} nats a token on the probe texts; {floor}")
     document = {
-        "adapter": m.reference, "content_hash": m.content_hash, "target": target, "fit": done.fit.level, "correlation": done.fit.correlation,
-        "kl": proof.kl, "kl_recorded": proof.recorded, "kl_floor": proof.floor, "completions": list(done.completions),
+        "adapter": m.reference,
+        "content_hash": m.content_hash,
+        "target": target,
+        "fit": done.fit.level,
+        "correlation": done.fit.correlation,
+        "kl": proof.kl,
+        "kl_recorded": proof.recorded,
+        "kl_floor": proof.floor,
+        "completions": list(done.completions),
         "merged": str(done.merged) if done.merged else None,
-    }  # fmt: skip
+    }
     if out.data(document):
         if out.quiet and not out.as_json:
             for text in done.completions:

@@ -1,4 +1,6 @@
-"""The whole hub on the embedded models: a list of real command lines, run one after another in this process, and a table of what came out."""
+"""The whole hub on the embedded models: a list of real command lines, run one after another in this process, and a
+table of what came out.
+"""
 
 import shlex
 import time
@@ -22,9 +24,14 @@ def script(home: str) -> list[tuple[str, list[str]]]:
     here, remote, friend = ["--workspace", home], f"folder:{home}/remote", f"{home}/friend"
     make = ["extract", "--source", "tina-tiny"]
     attach = [["attach", FEATURES, "--target", target, "--prompt", PROMPT, *here] for target in TARGETS]
-    judge = [["eval", FEATURES, TUNED, "--target", target, "--samples", "2", "--no-greedy", *here] for target in TARGETS]
+    judge = [
+        ["eval", FEATURES, TUNED, "--target", target, "--samples", "2", "--no-greedy", *here] for target in TARGETS
+    ]
     return [
-        ("Extract by feature difference: learn what the source changes in its SAE features.", [*make, "--method", "feature-diff", *here]),
+        (
+            "Extract by feature difference: learn what the source changes in its SAE features.",
+            [*make, "--method", "feature-diff", *here],
+        ),
         ("Extract by SAE-Tuning, the published method.", [*make, *here]),
         ("Attach to the adapter's own base, and prove that it took effect.", attach[0]),
         ("Attach to a sibling that the adapter has never seen.", attach[1]),
@@ -32,11 +39,13 @@ def script(home: str) -> list[tuple[str, list[str]]]:
         ("A friend pulls it; every byte is checked.", ["pull", f"{remote}#{FEATURES}", "--workspace", friend]),
         ("Did it transfer? Judge both adapters against base, source and random controls.", judge[0]),
         ("And on the sibling.", judge[1]),
-    ]  # fmt: skip
+    ]
 
 
 def demo(
-    workspace: Annotated[Path | None, Option("--workspace", help="Folder to work in; ./resa-hub-demo by default.")] = None,
+    workspace: Annotated[
+        Path | None, Option("--workspace", help="Folder to work in; ./resa-hub-demo by default.")
+    ] = None,
     debug: options.Debug = False,
 ) -> int:
     """The whole hub in two minutes, on the embedded models."""
@@ -54,9 +63,15 @@ def demo(
             return code
     verdicts = [(name, target, read_verdict(folder, name, target)) for target in TARGETS for name in (FEATURES, TUNED)]
     out.text("\nWhat came out")
-    out.table(["adapter", "target", "gain, points", "95%", "retained", "verdict"], [_row(name, target, e) for name, target, e in verdicts])
+    out.table(
+        ["adapter", "target", "gain, points", "95%", "retained", "verdict"],
+        [_row(name, target, e) for name, target, e in verdicts],
+    )
     out.text("\n" + "\n".join(conclusions(verdicts)))
-    out.text(f"\n{time.monotonic() - began:.0f} s. Everything is in {folder}: try `resa-hub show {FEATURES} --workspace {folder}`.")
+    out.text(
+        f"\n{time.monotonic() - began:.0f} s. Everything is in {folder}: try `resa-hub show {FEATURES} "
+        f"--workspace {folder}`."
+    )
     return 0
 
 
@@ -82,9 +97,14 @@ def conclusions(verdicts: list[tuple[str, str, dict[str, Any]]]) -> list[str]:
     for name in dict.fromkeys(name for name, _, _ in verdicts):
         by_word: dict[str, list[str]] = {}
         for _, target, e in (v for v in verdicts if v[0] == name):
-            by_word.setdefault(e["verdict"], []).append(f"{target} ({e['gain']:+.1f} points; its source {e['source_gain']:+.1f})")
-        sentences.append(f"{name}: " + "; ".join(f"{word} on {' and '.join(targets)}" for word, targets in by_word.items()) + ".")
+            by_word.setdefault(e["verdict"], []).append(
+                f"{target} ({e['gain']:+.1f} points; its source {e['source_gain']:+.1f})"
+            )
+        sentences.append(
+            f"{name}: " + "; ".join(f"{word} on {' and '.join(targets)}" for word, targets in by_word.items()) + "."
+        )
     sentences.append(
-        "The source's gain on these tiny models undoes a habit that was planted in them: this shows the tools at work, it is no evidence about large models."
+        "The source's gain on these tiny models undoes a habit that was planted in them: this shows the tools "
+        "at work, it is no evidence about large models."
     )
     return sentences

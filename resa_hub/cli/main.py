@@ -21,7 +21,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """The exit code of one command line; errors become one or two lines on stderr. Of several processes under torchrun the first one speaks."""
+    """The exit code of one command line; errors become one or two lines on stderr. Of several processes under torchrun
+    the first one speaks.
+    """
     if ranks.world() == 1:
         return _run(arguments)
     if ranks.rank() == 0:
@@ -34,7 +36,12 @@ def run(arguments: list[str]) -> int:
 
 
 def _alone_only(arguments: list[str]) -> int:
-    fail("usage", f"torchrun runs `extract`, not `{' '.join(arguments[:1])}`", "leave torchrun out; a sweep has --executor ray", as_json="--json" in arguments)
+    fail(
+        "usage",
+        f"torchrun runs `extract`, not `{' '.join(arguments[:1])}`",
+        "leave torchrun out; a sweep has --executor ray",
+        as_json="--json" in arguments,
+    )
     return 2
 
 
@@ -51,7 +58,12 @@ def _run(arguments: list[str]) -> int:
         return error.exit_code
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
-        fail("usage", error.format_message(), f"see `{context.command_path if context else 'resa-hub'} --help`", as_json=as_json)
+        fail(
+            "usage",
+            error.format_message(),
+            f"see `{context.command_path if context else 'resa-hub'} --help`",
+            as_json=as_json,
+        )
         return 2
     except (KeyboardInterrupt, click.Abort):
         fail("interrupted", "interrupted", "run the same command again: what was finished is kept", as_json=as_json)
@@ -63,5 +75,7 @@ def _run(arguments: list[str]) -> int:
         if debug:
             raise
         text = str(error).splitlines()[0][:200] if str(error) else ""
-        fail("failed", f"{type(error).__name__}: {text}", "run it again with --debug for the traceback", as_json=as_json)
+        fail(
+            "failed", f"{type(error).__name__}: {text}", "run it again with --debug for the traceback", as_json=as_json
+        )
         return 1

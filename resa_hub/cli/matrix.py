@@ -6,7 +6,10 @@ from .output import Output
 
 
 def matrix(
-    sources: Annotated[str, Option("--sources", help="The rows: adapters of the store, or models whose adapters are meant; with commas.")],
+    sources: Annotated[
+        str,
+        Option("--sources", help="The rows: adapters of the store, or models whose adapters are meant; with commas."),
+    ],
     targets: Annotated[str, Option("--targets", help="The columns: models, with commas.")],
     benchmarks: Annotated[str, Option("--benchmarks", help="With commas.")] = "tiny-chain",
     problems: Annotated[int | None, Option("--problems", min=2)] = None,
@@ -15,7 +18,9 @@ def matrix(
     split: Annotated[str | None, Option("--split")] = None,
     draw: options.Draw = 0,
     engine: Annotated[str, Option("--engine", help="transformers, vllm or auto.")] = "auto",
-    executor: Annotated[str, Option("--executor", help="local, or ray: cells side by side on a Ray cluster.")] = "local",
+    executor: Annotated[
+        str, Option("--executor", help="local, or ray: cells side by side on a Ray cluster.")
+    ] = "local",
     markdown: Annotated[bool, Option("--markdown", help="Tables for a README.")] = False,
     page: options.Page = None,
     workspace: options.Workspace = None,
@@ -44,11 +49,24 @@ def matrix(
         if not out.data({"cells": cells}, str(len(cells))):
             out.table(["adapter", "target", "benchmark"], cells)
         return
-    settings = Settings(problems=problems, samples=samples, seeds=controls, split=split, draw=draw, greedy=False, engines=Engines(engine))
+    settings = Settings(
+        problems=problems,
+        samples=samples,
+        seeds=controls,
+        split=split,
+        draw=draw,
+        greedy=False,
+        engines=Engines(engine),
+    )
     made = verb(
-        sources.split(","), targets=columns, benchmarks=names, settings=settings, executor=executor, workspace=workspace,
+        sources.split(","),
+        targets=columns,
+        benchmarks=names,
+        settings=settings,
+        executor=executor,
+        workspace=workspace,
         progress=Progress(quiet=out.silent),
-    )  # fmt: skip
+    )
     if page and made.evaluations:
         write(of(made.evaluations, Wish(), Workspace.find(workspace)), page)
     if out.data(msgspec.to_builtins(made), "\n".join(cell.verdict for cell in made.cells)):
@@ -58,8 +76,14 @@ def matrix(
         return
     cells = {(c.adapter, c.target, c.benchmark): worded(c) for c in made.cells}
     for name in made.benchmarks:
-        out.table([name, *made.targets], [[a, *(cells[a, target, name] for target in made.targets)] for a in made.adapters])
+        out.table(
+            [name, *made.targets], [[a, *(cells[a, target, name] for target in made.targets)] for a in made.adapters]
+        )
     out.text("gain over base in points; * p < 0.05 for any difference from base, corrected by Holm over all cells")
     out.hint(f"kept in {made.file}")
     if page:
-        out.text(f"{page}  {page.stat().st_size / 1e3:,.0f} kB" if made.evaluations else f"{page} was not written: no adapter fits a target")
+        out.text(
+            f"{page}  {page.stat().st_size / 1e3:,.0f} kB"
+            if made.evaluations
+            else f"{page} was not written: no adapter fits a target"
+        )

@@ -1,4 +1,6 @@
-"""A function with annotated parameters as a click command. Typer reads them too, but loads pydantic (0.15 s) for one flag."""
+"""A function with annotated parameters as a click command. Typer reads them too, but loads pydantic (0.15 s) for one
+flag.
+"""
 
 import inspect
 from collections.abc import Callable
@@ -14,7 +16,9 @@ from .output import Output
 
 @dataclass(frozen=True)
 class Option:
-    """`Annotated[int, Option("--seed", help=...)]`; the default is the parameter's own, and without one the option is required."""
+    """`Annotated[int, Option("--seed", help=...)]`; the default is the parameter's own, and without one the option is
+    required.
+    """
 
     flags: str
     """`--seed`, `--quiet -q` or `--greedy/--no-greedy`."""
@@ -72,9 +76,14 @@ def _parameter(p: inspect.Parameter, kind: Any, how: Option | Argument) -> click
     if isinstance(how, Argument):
         return click.Argument([p.name], type=_type(base), nargs=-1 if many else 1, **told)
     return click.Option(
-        [*how.flags.split(), p.name], type=_type(base, how), is_flag=base is bool, multiple=many, help=how.help,
-        show_default=not required and p.default is not None and p.default is not False, **told,
-    )  # fmt: skip
+        [*how.flags.split(), p.name],
+        type=_type(base, how),
+        is_flag=base is bool,
+        multiple=many,
+        help=how.help,
+        show_default=not required and p.default is not None and p.default is not False,
+        **told,
+    )
 
 
 def _type(base: type, how: Option = Option("")) -> Any:

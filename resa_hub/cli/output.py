@@ -37,11 +37,16 @@ class Output:
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Aligned columns; rich's tables would double the CPU time of the light commands."""
         cells = [[line(str(cell)) for cell in row] for row in rows]
-        widths = [max(len(column), *(len(row[i]) for row in cells)) if cells else len(column) for i, column in enumerate(columns)]
+        widths = [
+            max(len(column), *(len(row[i]) for row in cells)) if cells else len(column)
+            for i, column in enumerate(columns)
+        ]
         heading = "  ".join(column.ljust(width) for column, width in zip(columns, widths, strict=True)).rstrip()
         sys.stdout.write((f"\033[1m{heading}\033[0m" if sys.stdout.isatty() else heading) + "\n")
         for row in cells:
-            sys.stdout.write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n")
+            sys.stdout.write(
+                "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n"
+            )
 
     def pairs(self, pairs: Sequence[tuple[str, str]]) -> None:
         """Labels and values, long values wrapped."""
@@ -49,7 +54,9 @@ class Output:
         room = max(40, shutil.get_terminal_size((120, 24)).columns - width - 2)
         for label, value in pairs:
             lines = textwrap.wrap(safe(value), room, break_on_hyphens=False) or [""]
-            sys.stdout.write(f"{label.ljust(width)}  {lines[0]}\n" + "".join(f"{' ' * width}  {line}\n" for line in lines[1:]))
+            sys.stdout.write(
+                f"{label.ljust(width)}  {lines[0]}\n" + "".join(f"{' ' * width}  {line}\n" for line in lines[1:])
+            )
 
 
 def safe(text: str) -> str:

@@ -6,7 +6,9 @@ from .output import Output
 
 
 def show(
-    name: Annotated[str, Argument(help="Registry name, a sweep's name and a number (resa-still-v1-layer7), or a YAML file.")],
+    name: Annotated[
+        str, Argument(help="Registry name, a sweep's name and a number (resa-still-v1-layer7), or a YAML file.")
+    ],
     workspace: options.Workspace = None,
     out: options.Out = Output(),
 ) -> None:
@@ -25,7 +27,10 @@ def show(
     out.table(["reference", "name", "is", "revision"], [[r.role, r.name, r.id, r.state] for r in found.references])
     out.hint(f"\ndigest {found.digest}")
     if any(r.state == UNPINNED for r in found.references):
-        out.hint("what is not pinned is resolved when it is used and kept in the manifest; `resa-hub registry pin` fixes it beforehand")
+        out.hint(
+            "what is not pinned is resolved when it is used and kept in the manifest; `resa-hub registry pin` "
+            "fixes it beforehand"
+        )
 
 
 def _text(value: Any) -> str:

@@ -6,7 +6,9 @@ from .output import Output
 
 
 def registry(
-    what: Annotated[str | None, Argument(help="A kind (models, recipes, ...), or KIND:NAME as recipe:resa-still-v1.")] = None,
+    what: Annotated[
+        str | None, Argument(help="A kind (models, recipes, ...), or KIND:NAME as recipe:resa-still-v1.")
+    ] = None,
     workspace: options.Workspace = None,
     out: options.Out = Output(),
 ) -> None:
@@ -27,9 +29,16 @@ def registry(
             out.pairs(flatten(value))
         return
     entries = [entry for section in ([kind] if kind else KINDS) for entry in known.entries[section].values()]
-    document = {section: {e.name: {"layer": e.layer, "value": plain(e.value)} for e in entries if e.kind == section} for section in KINDS}
-    if not out.data({kind: document[kind]} if kind else document, "\n".join(f"{SINGULARS[e.kind]}:{e.name}" for e in entries)):
-        out.table(["kind", "name", "from", "what"], [[SINGULARS[e.kind], e.name, e.layer, summary(e.value)] for e in entries])
+    document = {
+        section: {e.name: {"layer": e.layer, "value": plain(e.value)} for e in entries if e.kind == section}
+        for section in KINDS
+    }
+    if not out.data(
+        {kind: document[kind]} if kind else document, "\n".join(f"{SINGULARS[e.kind]}:{e.name}" for e in entries)
+    ):
+        out.table(
+            ["kind", "name", "from", "what"], [[SINGULARS[e.kind], e.name, e.layer, summary(e.value)] for e in entries]
+        )
         out.hint("\nlayers: " + ", ".join(f"{layer} = {path}" for layer, path in known.layers))
 
 
@@ -47,17 +56,29 @@ def pin(
     home = Workspace.find(workspace)
     found = verb(names, home)
     missing = [p for p in found if p.revision is None]
-    if not out.data({"pins": msgspec.to_builtins(found)}, "\n".join(f"{p.name} {p.revision}" for p in found if p.revision)):
-        out.table(["kind", "name", "is", "revision"], [[SINGULARS[p.kind], p.name, p.id, p.revision or f"- {p.error}"] for p in found])
+    if not out.data(
+        {"pins": msgspec.to_builtins(found)}, "\n".join(f"{p.name} {p.revision}" for p in found if p.revision)
+    ):
+        out.table(
+            ["kind", "name", "is", "revision"],
+            [[SINGULARS[p.kind], p.name, p.id, p.revision or f"- {p.error}"] for p in found],
+        )
         if len(missing) < len(found):
             out.hint(f"written to {home.folder / 'registry.yaml'}")
     return 3 if missing else 0
 
 
 SINGULARS = {
-    "models": "model", "saes": "sae", "datasets": "dataset", "benchmarks": "benchmark", "recipes": "recipe", "sweeps": "sweep", "published": "published",
-    "remotes": "remote", "settings": "setting",
-}  # fmt: skip
+    "models": "model",
+    "saes": "sae",
+    "datasets": "dataset",
+    "benchmarks": "benchmark",
+    "recipes": "recipe",
+    "sweeps": "sweep",
+    "published": "published",
+    "remotes": "remote",
+    "settings": "setting",
+}
 
 
 def flatten(value: Any, prefix: str = "") -> list[tuple[str, str]]:

@@ -10,10 +10,14 @@ NoSae = Annotated[bool, Option("--no-sae", help="Without its SAE, which is often
 
 def push(
     name: options.Named,
-    to: Annotated[str | None, Option("--to", help="folder:PATH, hf:OWNER/NAME or oci://HOST/NAME; else settings.remote.")] = None,
+    to: Annotated[
+        str | None, Option("--to", help="folder:PATH, hf:OWNER/NAME or oci://HOST/NAME; else settings.remote.")
+    ] = None,
     public: Annotated[bool, Option("--public", help="Make a new repository public; private by default.")] = False,
     no_sae: NoSae = False,
-    sae_repo: Annotated[str | None, Option("--sae-repo", help="OWNER/NAME: its SAE goes into this repository of the Hub instead.")] = None,
+    sae_repo: Annotated[
+        str | None, Option("--sae-repo", help="OWNER/NAME: its SAE goes into this repository of the Hub instead.")
+    ] = None,
     sign: Annotated[Path | None, Option("--sign", help="Sign it first, with this private key (PEM).")] = None,
     workspace: options.Workspace = None,
     dry_run: options.DryRun = False,
@@ -32,15 +36,21 @@ def push(
         all_done = (verb(name, to, workspace=workspace, public=public, dry_run=dry_run, sae=not no_sae, sign=sign),)
     told = [
         {
-            "uri": done.uri, "changed": done.changed, "sent": [{"path": entry.path, "size": entry.size} for entry in done.sent],
-            "removed": list(done.removed), "dry_run": dry_run,
+            "uri": done.uri,
+            "changed": done.changed,
+            "sent": [{"path": entry.path, "size": entry.size} for entry in done.sent],
+            "removed": list(done.removed),
+            "dry_run": dry_run,
         }
         for done in all_done
-    ]  # fmt: skip
+    ]
     if out.data(told[0] | ({"sae": told[1]} if sae_repo else {}), "\n".join(done.uri for done in all_done)):
         return
     for done in all_done:
-        out.table(["file", "bytes"], [*([entry.path, f"{entry.size:,}"] for entry in done.sent), *([path, "removed"] for path in done.removed)])
+        out.table(
+            ["file", "bytes"],
+            [*([entry.path, f"{entry.size:,}"] for entry in done.sent), *([path, "removed"] for path in done.removed)],
+        )
         out.text(f"{'would push to' if dry_run else 'pushed to' if done.changed else 'already at'} {done.uri}")
 
 
@@ -69,7 +79,9 @@ def pull(
 
 def search(
     text: Annotated[str, Argument(help="Part of the name.")] = "",
-    where: Annotated[str, Option("--in", help="folder:PATH, oci://HOST/NAME or hf:OWNER/NAME; the whole Hub by default.")] = "hf",
+    where: Annotated[
+        str, Option("--in", help="folder:PATH, oci://HOST/NAME or hf:OWNER/NAME; the whole Hub by default.")
+    ] = "hf",
     base: Annotated[str | None, Option("--base", help="Made for this model: a registry name or an id.")] = None,
     tag: Annotated[str | None, Option("--tag", help="Carries this tag, as feature-diff.")] = None,
     verdict: Annotated[str | None, Option("--verdict", help="Its author states this verdict, as transferred.")] = None,
@@ -85,5 +97,8 @@ def search(
     if not found:
         out.hint("nothing was found")
         return
-    out.table(["adapter", "base", "method", "stated verdicts"], [[each.ref, each.base, each.method, "; ".join(each.verdicts) or "-"] for each in found])
+    out.table(
+        ["adapter", "base", "method", "stated verdicts"],
+        [[each.ref, each.base, each.method, "; ".join(each.verdicts) or "-"] for each in found],
+    )
     out.hint("verdicts are what their authors state: `resa-hub pull` checks bytes, `resa-hub eval` claims")

@@ -6,10 +6,16 @@ from .output import Output
 
 
 def sweep(
-    name: Annotated[str | None, Argument(help="A sweep of the registry, as resa-still-v1-layer; else --layers.")] = None,
-    layers: Annotated[str | None, Option("--layers", help="Layers of the hookpoint, 0-based: 1-26, or 0,2,5-7.")] = None,
+    name: Annotated[
+        str | None, Argument(help="A sweep of the registry, as resa-still-v1-layer; else --layers.")
+    ] = None,
+    layers: Annotated[
+        str | None, Option("--layers", help="Layers of the hookpoint, 0-based: 1-26, or 0,2,5-7.")
+    ] = None,
     source: options.Source = None,
-    target: Annotated[str | None, Option("--target", help="Model to train and judge the adapters on; the source's base by default.")] = None,
+    target: Annotated[
+        str | None, Option("--target", help="Model to train and judge the adapters on; the source's base by default.")
+    ] = None,
     method: Annotated[str | None, Option("--method", help="Method of extraction.")] = None,
     recipe: options.Recipe = None,
     seeds: Annotated[int, Option("--seeds", help="Adapters a layer: the spread of training shows with 3.", min=1)] = 1,
@@ -19,7 +25,9 @@ def sweep(
     samples: Annotated[int, Option("--samples", help="Samples a problem.", min=1)] = 2,
     controls: options.Controls = 1,
     split: Annotated[str, Option("--split", help="A layer is chosen on problems that do not judge it.")] = "dev",
-    executor: Annotated[str, Option("--executor", help="local, or ray: layers side by side on a Ray cluster.")] = "local",
+    executor: Annotated[
+        str, Option("--executor", help="local, or ray: layers side by side on a Ray cluster.")
+    ] = "local",
     workspace: options.Workspace = None,
     dry_run: options.DryRun = False,
     out: options.Out = Output(),
@@ -43,13 +51,33 @@ def sweep(
             out.table(["layer", "adapter", "seeds"], [[p.recipe.hookpoint, p.name, str(seeds)] for p in plans])
         return
     progress = Progress(quiet=out.silent)
-    found = verb(source, layers=asked, seeds=seeds, family=name, judging=judging, executor=executor, workspace=workspace, progress=progress, **choices)
+    found = verb(
+        source,
+        layers=asked,
+        seeds=seeds,
+        family=name,
+        judging=judging,
+        executor=executor,
+        workspace=workspace,
+        progress=progress,
+        **choices,
+    )
     if not out.data(msgspec.to_builtins(found), found.sentence):
         rows = []
         for p in found.places:
             low, high = p.gain_ci
             random = " ".join(f"{control:+.1f}" for control in p.controls)
-            rows.append([str(p.layer), str(p.seed), p.adapter, f"{p.gain:+.1f}", f"[{low:+.1f}, {high:+.1f}]", random, p.verdict])
+            rows.append(
+                [
+                    str(p.layer),
+                    str(p.seed),
+                    p.adapter,
+                    f"{p.gain:+.1f}",
+                    f"[{low:+.1f}, {high:+.1f}]",
+                    random,
+                    p.verdict,
+                ]
+            )
         out.table(["layer", "seed", "adapter", "gain, points", "95%", "controls", "verdict"], rows)
         out.text(found.sentence)
         out.hint(f"curve: {found.plot}")

@@ -28,11 +28,17 @@ def log(
         m, verdicts = adapter.manifest, kept(adapter)
         rows.append(
             {
-                "version": version, "labels": [label for label, named in labels.items() if named == version], "created": m.run.created[:16],
-                "content_hash": m.content_hash, "method": m.method, "hookpoint": m.hookpoint, "seed": m.seed, "recipe": m.recipe_digest,
+                "version": version,
+                "labels": [label for label, named in labels.items() if named == version],
+                "created": m.run.created[:16],
+                "content_hash": m.content_hash,
+                "method": m.method,
+                "hookpoint": m.hookpoint,
+                "seed": m.seed,
+                "recipe": m.recipe_digest,
                 "verdicts": [f"{e['verdict']} on {e['target']}" for e in verdicts],
             }
-        )  # fmt: skip
+        )
     if not out.data({"name": ref.name, "versions": rows}, "\n".join(row["version"] for row in rows)):
         shown = ("version", "labels", "created", "content_hash", "recipe", "seed", "verdicts")
         out.table(shown, [[_short(row[key]) for key in shown] for row in rows])
@@ -66,7 +72,10 @@ def diff(
         out.table(["differs", found.a, found.b], [[key, _cell(x), _cell(y)] for key, (x, y) in found.told.items()])
     cosine = "-" if found.cosine is None else f"{found.cosine:+.4f}"
     out.text(f"\nchange of the weights: norms {found.norm_a:.4g} and {found.norm_b:.4g}, cosine {cosine}")
-    out.table(["module", "norm", "norm", "cosine"], [[m.module, _number(m.norm_a), _number(m.norm_b), _number(m.cosine)] for m in found.modules])
+    out.table(
+        ["module", "norm", "norm", "cosine"],
+        [[m.module, _number(m.norm_a), _number(m.norm_b), _number(m.cosine)] for m in found.modules],
+    )
     if found.features:
         f = found.features
         out.text(f"\nfeatures: {f['shared']} shared of {f['of_a']} and {f['of_b']}")
@@ -122,8 +131,15 @@ def rm(
         ref = AdapterRef.parse(name)
         versions = store.versions(ref.name)
         if ref.version is None and len(versions) > 1 and not every:
-            raise Usage(f"{ref.name} has {len(versions)} versions: {', '.join(versions)}", f"name one, as {ref.name}@{versions[0]}, or add --all")
-        going += [AdapterRef(ref.name, version) for version in versions] if every and versions and not ref.version else [store.locate(ref)]
+            raise Usage(
+                f"{ref.name} has {len(versions)} versions: {', '.join(versions)}",
+                f"name one, as {ref.name}@{versions[0]}, or add --all",
+            )
+        going += (
+            [AdapterRef(ref.name, version) for version in versions]
+            if every and versions and not ref.version
+            else [store.locate(ref)]
+        )
     confirm(f"remove {', '.join(map(str, going))}?", yes)
     removed = [str(store.remove(ref)) for ref in going]
     if not out.data({"removed": removed}, "\n".join(removed)):

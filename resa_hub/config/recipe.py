@@ -7,7 +7,17 @@ import msgspec
 from ..core.errors import Usage, did_you_mean
 from ..core.strict import Strict, canonical_digest, told
 
-Method = Literal["sae-tuning", "feature-diff", "random-features", "outside-features", "pca-diff", "logit-distill", "sft", "random", "gaussian"]
+Method = Literal[
+    "sae-tuning",
+    "feature-diff",
+    "random-features",
+    "outside-features",
+    "pca-diff",
+    "logit-distill",
+    "sft",
+    "random",
+    "gaussian",
+]
 METHODS: tuple[str, ...] = get_args(Method)
 WITH_SAE = ("sae-tuning", "gaussian", "feature-diff", "random-features", "outside-features")
 """The methods that have a stage I."""
@@ -26,7 +36,9 @@ class Data(Strict, frozen=True, kw_only=True):
     seed: int = 0
     """For generated data sets only."""
     cot: bool = False
-    """Put the chain of thought of the data set's `solution` column between the tags, where the paper's data hold the bare answer."""
+    """Put the chain of thought of the data set's `solution` column between the tags, where the paper's data hold the
+    bare answer.
+    """
 
 
 class SaeSettings(Strict, frozen=True, kw_only=True):
@@ -38,7 +50,9 @@ class SaeSettings(Strict, frozen=True, kw_only=True):
     latents: Count = 65_536
     k: Count = 32
     optimizer: Literal["adam", "signum"] = "adam"
-    """adam: SAELens' trainer on the squared error; signum: schedule-free sign SGD on the FVU, as the reference code's trainer (sparsify) does."""
+    """adam: SAELens' trainer on the squared error; signum: schedule-free sign SGD on the FVU, as the reference code's
+    trainer (sparsify) does.
+    """
     learning_rate: Positive | None = 2.5e-4
     """null: 5e-3 / sqrt(latents / 2^14), the reference code's choice for signum."""
     encoder: Literal["float32", "bfloat16"] = "float32"
@@ -61,7 +75,9 @@ class LoraSettings(Strict, frozen=True, kw_only=True):
     alpha: Count = 128
     dropout: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.05
     modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-    """Names of linear modules inside the decoder layers; `all-linear`, and this default, mean every one of them, whatever the model calls them."""
+    """Names of linear modules inside the decoder layers; `all-linear`, and this default, mean every one of them,
+    whatever the model calls them.
+    """
 
 
 class Training(Strict, frozen=True, kw_only=True):
@@ -95,22 +111,32 @@ class Rollouts(Strict, frozen=True, kw_only=True):
     of_source: bool = True
     """The SAE also sees the source's own rollouts."""
     siblings: tuple[str, ...] = ()
-    """Models kin to the target that write an equal part of the rollouts each; on them the teacher is the sibling itself, patched."""
+    """Models kin to the target that write an equal part of the rollouts each; on them the teacher is the sibling
+    itself, patched.
+    """
     difference: Literal["target", "sibling"] = "target"
     """On a sibling's rollouts: the source is compared with the target, or with that sibling."""
     student: Literal["target", "writer"] = "target"
-    """What the LoRA stands on while it learns from a sibling's rollouts: the target, or that sibling, so that one LoRA has to serve them all."""
+    """What the LoRA stands on while it learns from a sibling's rollouts: the target, or that sibling, so that one LoRA
+    has to serve them all.
+    """
     source_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
-    """Share of the rollouts that the source writes: its own ways are where a student that has learnt from it will be. Their teacher is the target, patched."""
+    """Share of the rollouts that the source writes: its own ways are where a student that has learnt from it will be.
+    Their teacher is the target, patched.
+    """
 
 
 class Screen(Strict, frozen=True, kw_only=True):
-    """What is tried without training before an extraction: how much of the KL between source and target the patched teacher closes."""
+    """What is tried without training before an extraction: how much of the KL between source and target the patched
+    teacher closes.
+    """
 
     layers: tuple[Annotated[int, msgspec.Meta(ge=0)], ...] = ()
     """For hookpoint `auto`; none given: every layer but the last."""
     features: tuple[Count, ...] = ()
-    """Numbers of features (or directions), of which the smallest that does nearly as well as the best is taken; none given: the recipe's."""
+    """Numbers of features (or directions), of which the smallest that does nearly as well as the best is taken; none
+    given: the recipe's.
+    """
     scales: tuple[Annotated[float, msgspec.Meta(gt=0)], ...] = ()
     """Factors on the patch, of which the best is taken; none given: the recipe's."""
     rollouts: Count = 64
@@ -123,7 +149,9 @@ class Recipe(Strict, frozen=True, kw_only=True):
     target: str
     """The model whose LoRA is trained, usually the source's base."""
     template: Literal["r1", "r1-code"] | None = None
-    """r1: the R1 text as the paper prints it; r1-code: with the blanks of the reference code; null: what the registry says of the target."""
+    """r1: the R1 text as the paper prints it; r1-code: with the blanks of the reference code; null: what the registry
+    says of the target.
+    """
     hookpoint: str = "layers.12"
     """`layers.N` or `layers.N.mlp`, or `auto`: the layer that the screen finds."""
     hookpoints: tuple[str, ...] = ()
@@ -140,8 +168,9 @@ class Recipe(Strict, frozen=True, kw_only=True):
     features: Count = 64
     """feature-diff: the k features in which source and target differ most; pca-diff: the number of directions."""
     selection: Literal["mean", "attribution", "logits"] = "mean"
-    """feature-diff: rank features by mean |difference|, by the difference times the gradient of the KL to the source, or step by step by how far they move
-    the target's logits towards the source's beside those that are chosen already."""
+    """feature-diff: rank features by mean |difference|, by the difference times the gradient of the KL to the source,
+    or step by step by how far they move the target's logits towards the source's beside those that are chosen already.
+    """
     scale: float = 1.0
     """Factor on the patch that the teacher sees."""
     screen: Screen | None = None
@@ -149,7 +178,9 @@ class Recipe(Strict, frozen=True, kw_only=True):
     rounds: Count = 1
     """2: after training, once more on rollouts of the student itself."""
     norm_of: str | None = None
-    """random: the adapter whose norm is taken module by module, NAME@VERSION of the store or a folder; null: the source's own adapter."""
+    """random: the adapter whose norm is taken module by module, NAME@VERSION of the store or a folder; null: the
+    source's own adapter.
+    """
     norm: Positive | None = None
     """random: Frobenius norm of the change of every module, in place of `norm_of`."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
@@ -189,7 +220,9 @@ def override(values: dict[str, Any], settings: list[str]) -> dict[str, Any]:
         try:
             node[last] = _number(yaml.safe_load(text))
         except (yaml.YAMLError, ValueError):  # ValueError: a date such as 2025-99-99
-            raise Usage(f"--set {path}: {text!r} is not a value", "quote it, or write a number, true, false or null") from None
+            raise Usage(
+                f"--set {path}: {text!r} is not a value", "quote it, or write a number, true, false or null"
+            ) from None
     return changed
 
 

@@ -60,7 +60,9 @@ class Repo:
         return cls(id_, revision or None, subfolder or None)
 
     def __str__(self) -> str:
-        return self.id + (f"@{self.revision}" if self.revision else "") + (f":{self.subfolder}" if self.subfolder else "")
+        return (
+            self.id + (f"@{self.revision}" if self.revision else "") + (f":{self.subfolder}" if self.subfolder else "")
+        )
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,10 @@ class RemoteRef:
     def parse(cls, text: str) -> "RemoteRef":
         scheme, colon, rest = text.partition(":")
         if not colon or scheme not in ("folder", "hf", "oci") or not rest:
-            raise Usage(f"{text!r} is not a remote", "write folder:PATH#name@version, hf:owner/name@revision or oci://host/name:version")
+            raise Usage(
+                f"{text!r} is not a remote",
+                "write folder:PATH#name@version, hf:owner/name@revision or oci://host/name:version",
+            )
         if scheme == "oci":
             match = OCI.fullmatch(rest)
             if not match or ".." in rest:

@@ -58,7 +58,10 @@ def read_layer(path: Path) -> dict[str, dict[str, Any]]:
             raise Usage(f"{path}: section {kind} is a mapping of name to entry", "see `resa-hub registry`")
         for name, value in entries.items():
             if not isinstance(name, str):
-                raise Usage(f"{path}: the name {name!r} in {kind} is read as {type(name).__name__}, not as text", "put it in quotes")
+                raise Usage(
+                    f"{path}: the name {name!r} in {kind} is read as {type(name).__name__}, not as text",
+                    "put it in quotes",
+                )
             entries[name] = structure(value, KINDS[kind], f"{path}: {kind}.{name}")
     return content
 
@@ -82,7 +85,9 @@ class Registry:
         return found
 
     def folder_of(self, entry: Entry) -> Path:
-        """The folder of a local id: a relative one is seen from the registry that names it, so that a workspace can move."""
+        """The folder of a local id: a relative one is seen from the registry that names it, so that a workspace can
+        move.
+        """
         return dict(self.layers)[entry.layer].parent / Path(entry.value.id).expanduser()
 
     def get(self, kind: str, name: str) -> Any:
@@ -90,31 +95,44 @@ class Registry:
         section = self.entries[kind]
         if name not in section:
             what = {kind_: one for one, kind_ in SINGULAR.items()}.get(kind, kind)
-            raise NotFound(f"no {what} is called {name!r}", did_you_mean(name, list(section)) or "see `resa-hub registry`")
+            raise NotFound(
+                f"no {what} is called {name!r}", did_you_mean(name, list(section)) or "see `resa-hub registry`"
+            )
         return section[name].value
 
     def model(self, text: str) -> ModelRef:
-        """A registry name, perhaps with another subfolder of its adapter (`tina-still:checkpoint-100`), or the text of a `ModelRef`."""
+        """A registry name, perhaps with another subfolder of its adapter (`tina-still:checkpoint-100`), or the text of
+        a `ModelRef`.
+        """
         if "/" in text or is_path(text):
             return ModelRef.parse(text)
         entry = self._model(text)
         if entry.id:
             return ModelRef(Repo(entry.id, entry.revision), entry.adapter.repo if entry.adapter else None)
         if not entry.base or not entry.adapter:
-            raise Usage(f"model {text!r} of the registry has neither `id` nor `base` and `adapter`", "see `resa-hub registry`")
+            raise Usage(
+                f"model {text!r} of the registry has neither `id` nor `base` and `adapter`", "see `resa-hub registry`"
+            )
         under = self.model_entry(entry.base)
         if under and (under.base or under.adapter):
-            raise Usage(f"model {text!r} of the registry stands on {entry.base!r}, which is an adapter itself", "name a model without adapter as its base")
+            raise Usage(
+                f"model {text!r} of the registry stands on {entry.base!r}, which is an adapter itself",
+                "name a model without adapter as its base",
+            )
         return ModelRef(self.model(entry.base).base, entry.adapter.repo)
 
     def bare(self, text: str, option: str = "--target") -> ModelRef:
-        """A model to put an adapter on or to train one for. An artifact names one base, so raises `Usage` for a model that is itself a LoRA on a base.
+        """A model to put an adapter on or to train one for. An artifact names one base, so raises `Usage` for a model
+        that is itself a LoRA on a base.
 
         option: by which the caller names it.
         """
         ref = self.model(text)
         if ref.adapter:
-            raise Usage(f"{text} is itself an adapter on a base", f"name its base, {option} {self.base_name(text)}, or a folder in which both are merged")
+            raise Usage(
+                f"{text} is itself an adapter on a base",
+                f"name its base, {option} {self.base_name(text)}, or a folder in which both are merged",
+            )
         return ref
 
     def _model(self, text: str) -> Model:
@@ -124,12 +142,17 @@ class Registry:
             return entry
         if not entry.adapter or not subfolder:
             raise Usage(
-                f"{text!r} names no checkpoint: {name} is {'an adapter' if entry.adapter else 'a base model'}", "write it like tina-still:checkpoint-100"
+                f"{text!r} names no checkpoint: {name} is {'an adapter' if entry.adapter else 'a base model'}",
+                "write it like tina-still:checkpoint-100",
             )
-        adapter = msgspec.structs.replace(entry.adapter, subfolder=Repo.parse(f"{entry.adapter.id}:{subfolder}").subfolder)
+        adapter = msgspec.structs.replace(
+            entry.adapter, subfolder=Repo.parse(f"{entry.adapter.id}:{subfolder}").subfolder
+        )
         if adapter == entry.adapter:
             return entry
-        return msgspec.structs.replace(entry, adapter=adapter, cost_usd=None, cost_note="another checkpoint: its cost is not known")
+        return msgspec.structs.replace(
+            entry, adapter=adapter, cost_usd=None, cost_note="another checkpoint: its cost is not known"
+        )
 
     def model_entry(self, text: str) -> Model | None:
         return self._model(text) if text.partition(":")[0] in self.entries["models"] else None
@@ -156,19 +179,26 @@ class Registry:
         return self.get("datasets", text)
 
     def recipe_values(self, name: str) -> dict[str, Any]:
-        """The merged values of a recipe: `like` names the recipe it starts from; a sweep's name and a number name one, too."""
+        """The merged values of a recipe: `like` names the recipe it starts from; a sweep's name and a number name one,
+        too.
+        """
         values: dict[str, Any] = {}
         for _, said in reversed(self.recipe_layers(name)):
             values = merged(values, said)
         return values
 
     def recipe_layers(self, name: str) -> list[tuple[str, dict[str, Any]]]:
-        """(recipe, what it says itself), from `name` to the one that all start from; raises `NotFound`, and `Usage` for a circle."""
+        """(recipe, what it says itself), from `name` to the one that all start from; raises `NotFound`, and `Usage` for
+        a circle.
+        """
         found: list[tuple[str, dict[str, Any]]] = []
         following: str | None = name
         while following:
             if following in dict(found):
-                raise Usage(f"recipe {following!r} is like itself: {' -> '.join([*dict(found), following])}", "break the circle in registry.yaml")
+                raise Usage(
+                    f"recipe {following!r} is like itself: {' -> '.join([*dict(found), following])}",
+                    "break the circle in registry.yaml",
+                )
             values = dict(self._own_values(following))
             parent = structure(values.pop("like", None), str | None, f"recipe {following}: like")
             values.pop("note", None)

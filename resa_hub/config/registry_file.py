@@ -14,7 +14,10 @@ def own_file(workspace: Any) -> Path:
     """The registry.yaml of the workspace, which need not exist yet; raises `Usage` where that is the built-in one."""
     path = workspace.folder / "registry.yaml"
     if path.exists() and path.resolve() == builtin_path().resolve():
-        raise Usage(f"{path} is the registry that everybody starts with", "write into a workspace of your own: --workspace FOLDER")
+        raise Usage(
+            f"{path} is the registry that everybody starts with",
+            "write into a workspace of your own: --workspace FOLDER",
+        )
     return path
 
 
@@ -23,11 +26,17 @@ def lean(value: Any) -> Any:
     if not isinstance(value, msgspec.Struct):
         return msgspec.to_builtins(value)
     fields = msgspec.structs.fields(value)
-    return {f.name: lean(getattr(value, f.name)) for f in fields if getattr(value, f.name) != f.default and getattr(value, f.name) not in ({}, ())}
+    return {
+        f.name: lean(getattr(value, f.name))
+        for f in fields
+        if getattr(value, f.name) != f.default and getattr(value, f.name) not in ({}, ())
+    }
 
 
 def write(path: Path, fresh: dict[str, dict[str, Any]], kept: str = "registry.yaml.before-pin") -> None:
-    """The entries (section -> name -> entry) into the file, whole or not at all, under the store's lock; a file with comments is kept beside as `kept`."""
+    """The entries (section -> name -> entry) into the file, whole or not at all, under the store's lock; a file with
+    comments is kept beside as `kept`.
+    """
     content: dict[str, Any] = {}
     if path.exists():
         read_layer(path)  # a mistake in it is told before it is written over

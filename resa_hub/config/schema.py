@@ -56,7 +56,9 @@ class Dataset(Strict, frozen=True, kw_only=True):
     config: str | None = None
     split: str = "train"
     question: str = "problem"
-    """Column of the question; `column.key` reads a JSON text, `column.0` the first of a list, `messages` the first user turn."""
+    """Column of the question; `column.key` reads a JSON text, `column.0` the first of a list, `messages` the first user
+    turn.
+    """
     answer: str = "answer"
     solution: str | None = None
     """Column of the worked solution or chain of thought, where there is one."""
@@ -77,11 +79,14 @@ class Benchmark(Strict, frozen=True, kw_only=True):
     grading: str = "math"
     """A rule of benchmarks/grading.py: math, integer, choice, exact, last-integer, answer-tag."""
     gold: str = "text"
-    """Where the gold stands in `answer`: `text` is all of it, `box` the last box of a worked solution, `hashes` what follows ####."""
+    """Where the gold stands in `answer`: `text` is all of it, `box` the last box of a worked solution, `hashes` what
+    follows ####.
+    """
     choices: list[str] = []
     """Columns of the wrong choices; `answer` is the right one."""
     prompt: str | None = None
-    """A prompt of benchmarks/prompts.py (boxed, choice, bare) or a text with {problem}; null for that of the grading."""
+    """A prompt of benchmarks/prompts.py (boxed, choice, bare) or a text with {problem}; null for that of the grading.
+    """
     temperature: float = 0.6
     top_p: float = 0.95
     new_tokens: int = 32_768

@@ -1,4 +1,6 @@
-"""Independent tasks, one after another here or side by side on a Ray cluster. Each task keeps its own results, so a run that was killed repeats little."""
+"""Independent tasks, one after another here or side by side on a Ray cluster. Each task keeps its own results, so a run
+that was killed repeats little.
+"""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +13,8 @@ Task = Callable[[], Any]
 
 
 def run(tasks: Sequence[Task], executor: str = "local") -> Iterator[tuple[int, Any]]:
-    """(place, result) of each task as it ends. A task that raises one of our errors ends the run with it; tasks must be picklable for ray.
+    """(place, result) of each task as it ends. A task that raises one of our errors ends the run with it; tasks must be
+    picklable for ray.
 
     Raises `Usage` for an unknown executor, `MissingExtra` without Ray, `RunFailed` when a worker dies.
     """
@@ -29,7 +32,9 @@ def _ray(tasks: Sequence[Task]) -> Iterator[tuple[int, Any]]:
 
     begun = not ray.is_initialized()
     if begun:  # RAY_ADDRESS names a cluster; without it one is started on this machine
-        os.environ.setdefault("RAY_worker_niceness", "0")  # its 15 on top of the command's own starve a worker beside any other load
+        os.environ.setdefault(
+            "RAY_worker_niceness", "0"
+        )  # its 15 on top of the command's own starve a worker beside any other load
         ray.init(log_to_driver=False, include_dashboard=False, configure_logging=False)
     gpus = 1 if ray.cluster_resources().get("GPU") else 0
     remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=2)(_caught)
@@ -40,7 +45,10 @@ def _ray(tasks: Sequence[Task]) -> Iterator[tuple[int, Any]]:
             try:
                 result, error = ray.get(done)
             except RayError as lost:
-                raise RunFailed(f"a worker was lost: {str(lost).splitlines()[0][:160]}", "run the same command again: finished tasks are kept") from None
+                raise RunFailed(
+                    f"a worker was lost: {str(lost).splitlines()[0][:160]}",
+                    "run the same command again: finished tasks are kept",
+                ) from None
             if error is not None:
                 raise error
             yield waiting.pop(done), result

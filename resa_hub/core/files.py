@@ -22,7 +22,9 @@ def open_regular(path: Path):
     except FileNotFoundError:
         raise NotFound(f"{path} does not exist", "check the name, or pull the adapter again") from None
     except OSError as error:
-        raise Integrity(f"{path} cannot be read as a plain file: {error.strerror}", "links and devices are refused") from None
+        raise Integrity(
+            f"{path} cannot be read as a plain file: {error.strerror}", "links and devices are refused"
+        ) from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise Integrity(f"{path} is not a regular file", "links, folders and devices are refused")

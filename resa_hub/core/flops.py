@@ -1,8 +1,10 @@
-"""Floating-point operations and parameters of a training step, from shapes alone: what a plan foretells and what a run counts use the same formulas.
+"""Floating-point operations and parameters of a training step, from shapes alone: what a plan foretells and what a run
+counts use the same formulas.
 
-Operations follow Kaplan et al. 2020 (arXiv 2001.08361, section 2.1): 2 N a token forward, 4 N backward, N the parameters of the layers that run, embeddings and
-the attention's products with its own states left out. Of the backward pass 2 N is the gradient of the states and 2 N that of the weights: where the weights are
-frozen, as under a LoRA, only the first is made.
+Operations follow Kaplan et al. 2020 (arXiv 2001.08361, section 2.1): 2 N a token forward, 4 N backward, N the
+parameters of the layers that run, embeddings and the attention's products with its own states left out. Of the backward
+pass 2 N is the gradient of the states and 2 N that of the weights: where the weights are frozen, as under a LoRA, only
+the first is made.
 """
 
 from typing import Any, NamedTuple
@@ -24,8 +26,10 @@ class Sizes(NamedTuple):
 
 
 def tuning(layers: int, head: int) -> float:
-    """Operations a token of one step of guided tuning, or of one look at what features do to the logits: student forward and gradient of the states through
-    `layers` parameters and its head, and the teacher's head on its final state."""
+    """Operations a token of one step of guided tuning, or of one look at what features do to the logits: student
+    forward and gradient of the states through
+    `layers` parameters and its head, and the teacher's head on its final state.
+    """
     return 4.0 * (layers + head) + 2.0 * head
 
 
@@ -35,14 +39,17 @@ def supervised(layers: int, head: int) -> float:
 
 
 def sae_training(width: int, latents: int, k: int) -> float:
-    """Operations a token of one step of a sparse TopK SAE: only the encoder's product is dense; decoder and gradients touch k latents."""
+    """Operations a token of one step of a sparse TopK SAE: only the encoder's product is dense; decoder and gradients
+    touch k latents.
+    """
     return 2.0 * width * latents + 2.0 * 4 * width * k
 
 
 SELECTION_TOKENS = 16_384
 """Of rollouts by which features are selected, where their effect on the logits counts; at least one batch is taken."""
 SELECTION_STEPS = 8
-"""Selection `logits` takes the features in so many steps: each looks at the logits with those chosen before in place."""
+"""Selection `logits` takes the features in so many steps: each looks at the logits with those chosen before in place.
+"""
 
 
 def comparing(layers: int) -> float:
@@ -68,9 +75,15 @@ class Shapes(NamedTuple):
         try:
             width, heads = config["hidden_size"], config["num_attention_heads"]
             return cls(
-                width, config["num_hidden_layers"], config["intermediate_size"], heads, config.get("num_key_value_heads") or heads,
-                config.get("head_dim") or width // heads, config["vocab_size"], bool(config.get("tie_word_embeddings", False)),
-            )  # fmt: skip
+                width,
+                config["num_hidden_layers"],
+                config["intermediate_size"],
+                heads,
+                config.get("num_key_value_heads") or heads,
+                config.get("head_dim") or width // heads,
+                config["vocab_size"],
+                bool(config.get("tie_word_embeddings", False)),
+            )
         except (KeyError, TypeError):
             return None
 
@@ -79,14 +92,22 @@ class Shapes(NamedTuple):
         """(inputs, outputs) of the linear modules of a layer."""
         queries, keys = self.heads * self.head_size, self.kv_heads * self.head_size
         return {
-            "q_proj": (self.width, queries), "k_proj": (self.width, keys), "v_proj": (self.width, keys), "o_proj": (queries, self.width),
-            "gate_proj": (self.width, self.inner), "up_proj": (self.width, self.inner), "down_proj": (self.inner, self.width),
-        }  # fmt: skip
+            "q_proj": (self.width, queries),
+            "k_proj": (self.width, keys),
+            "v_proj": (self.width, keys),
+            "o_proj": (queries, self.width),
+            "gate_proj": (self.width, self.inner),
+            "up_proj": (self.width, self.inner),
+            "down_proj": (self.inner, self.width),
+        }
 
     @property
     def sizes(self) -> Sizes:
         """Biases and norms, a thousandth of the whole, left out."""
-        return Sizes((sum(inputs * outputs for inputs, outputs in self.matrices.values()),) * self.depth, self.width * self.vocabulary)
+        return Sizes(
+            (sum(inputs * outputs for inputs, outputs in self.matrices.values()),) * self.depth,
+            self.width * self.vocabulary,
+        )
 
     @property
     def parameters(self) -> int:

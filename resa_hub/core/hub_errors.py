@@ -7,7 +7,17 @@ from collections.abc import Iterator
 
 from .errors import Conflict, HubError, Network, NotFound, RunFailed, Usage
 
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR, errno.EISDIR, errno.EMFILE)
+DISK_ERRORS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EMFILE,
+)
 
 
 @contextlib.contextmanager
@@ -33,7 +43,10 @@ def _hub_error(what: str, error: BaseException) -> HubError | None:
     if isinstance(error, errors.GatedRepoError):
         return Network(f"{what}: access is restricted", "ask for access on its page, then log in with `hf auth login`")
     if isinstance(error, errors.RepositoryNotFoundError):
-        return NotFound(f"{what}: no such repository, or it is private", "check the name; for a private one log in with `hf auth login`")
+        return NotFound(
+            f"{what}: no such repository, or it is private",
+            "check the name; for a private one log in with `hf auth login`",
+        )
     if isinstance(error, errors.RemoteEntryNotFoundError):
         return NotFound(f"{what}: the repository lacks a file that it lists", "ask its author to push it again")
     if isinstance(error, errors.HfHubHTTPError):
@@ -43,16 +56,29 @@ def _hub_error(what: str, error: BaseException) -> HubError | None:
     if isinstance(error, json.JSONDecodeError):
         return Network(f"{what}: the answer is not a Hub's", "check HF_ENDPOINT, or log in to this network")
     if isinstance(error, OSError) and error.errno in DISK_ERRORS:
-        return RunFailed(f"{what}: {error.strerror}: {error.filename}", "check the permissions and the free space of the cache folder")
+        return RunFailed(
+            f"{what}: {error.strerror}: {error.filename}",
+            "check the permissions and the free space of the cache folder",
+        )
     # httpx (client 1.x) and httpx2 (2.x) raise classes of their own, which do not derive from OSError.
-    if isinstance(error, OSError) or type(error).__module__.partition(".")[0] in ("httpx", "httpx2", "httpcore", "httpcore2"):
-        return Network(f"{what}: the Hub cannot be reached ({type(error).__name__})", "check the network and HF_ENDPOINT, or name a local folder")
+    if isinstance(error, OSError) or type(error).__module__.partition(".")[0] in (
+        "httpx",
+        "httpx2",
+        "httpcore",
+        "httpcore2",
+    ):
+        return Network(
+            f"{what}: the Hub cannot be reached ({type(error).__name__})",
+            "check the network and HF_ENDPOINT, or name a local folder",
+        )
     return None
 
 
 def _status_error(what: str, status: int) -> HubError:
     if status in (409, 412):
-        return Conflict(f"{what}: somebody changed the repository meanwhile ({status})", "try again: it starts from the new state")
+        return Conflict(
+            f"{what}: somebody changed the repository meanwhile ({status})", "try again: it starts from the new state"
+        )
     if status == 404:
         return NotFound(f"{what}: the Hub answered 404", "check the name and HF_ENDPOINT")
     hint = {

@@ -13,10 +13,25 @@ DISK = {
     errno.EROFS: "the disk can only be read",
     errno.EIO: "the disk does not answer as it should",
 }
-SAID = {"No space left on device": errno.ENOSPC, "Disk quota exceeded": errno.EDQUOT, "File too large": errno.EFBIG, "Read-only file system": errno.EROFS}
+SAID = {
+    "No space left on device": errno.ENOSPC,
+    "Disk quota exceeded": errno.EDQUOT,
+    "File too large": errno.EFBIG,
+    "Read-only file system": errno.EROFS,
+}
 """How libraries that lose the number of the error (safetensors, torch) word it."""
-MEMORY = ("DefaultCPUAllocator", "can't allocate memory", "out of memory", "std::bad_alloc", "Cannot allocate memory", "ENOMEM")
-SMALLER = "make it smaller: --set sae.batch_tokens=..., training.batch_rows=..., training.chunk_tokens=..., or --cache-gb; a changed setting starts anew"
+MEMORY = (
+    "DefaultCPUAllocator",
+    "can't allocate memory",
+    "out of memory",
+    "std::bad_alloc",
+    "Cannot allocate memory",
+    "ENOMEM",
+)
+SMALLER = (
+    "make it smaller: --set sae.batch_tokens=..., training.batch_rows=..., training.chunk_tokens=..., or "
+    "--cache-gb; a changed setting starts anew"
+)
 
 
 @contextlib.contextmanager
@@ -59,6 +74,8 @@ def _disk(error: BaseException) -> int | None:
 
 def _memory(error: BaseException) -> bool:
     # torch.OutOfMemoryError by name: this file is light.
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or (
-        isinstance(error, RuntimeError | OSError) and any(words in str(error) for words in MEMORY)
-    )  # fmt: skip
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError | OSError) and any(words in str(error) for words in MEMORY))
+    )

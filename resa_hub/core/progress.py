@@ -30,7 +30,11 @@ class Progress:
         took = time.monotonic() - began
         self.seconds[name] = self.seconds.get(name, 0.0) + took
         if not self.quiet:
-            print(f"  {name}: {done} {unit} in {took:.1f} s ({done / max(took, 1e-9):,.0f} {unit}/s)", file=sys.stderr, flush=True)
+            print(
+                f"  {name}: {done} {unit} in {took:.1f} s ({done / max(took, 1e-9):,.0f} {unit}/s)",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def say(self, text: str) -> None:
         if not self.quiet:
@@ -43,10 +47,25 @@ def _nothing(count: int) -> None: ...
 @contextlib.contextmanager
 def _bar(name: str, total: int, unit: str) -> Iterator[Advance]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeElapsedColumn())
-    with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
+    columns = (
+        TextColumn("  {task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(
+        *columns, TextColumn("left"), TimeRemainingColumn(), console=Console(stderr=True), transient=True
+    ) as bar:
         task = bar.add_task(name, total=total, rate="")
 
         def draw(count: int) -> None:

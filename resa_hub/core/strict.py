@@ -14,11 +14,15 @@ class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def told(value: Any) -> Any:
-    """A struct as plain values, without what equals a default: a field that is added later with the old behaviour as default changes no digest."""
+    """A struct as plain values, without what equals a default: a field that is added later with the old behaviour as
+    default changes no digest.
+    """
     if not isinstance(value, msgspec.Struct):
         return msgspec.to_builtins(value)
     given = ((field, getattr(value, field.name)) for field in msgspec.structs.fields(value))
-    return {field.name: told(part) for field, part in given if field.default is msgspec.NODEFAULT or part != field.default}
+    return {
+        field.name: told(part) for field, part in given if field.default is msgspec.NODEFAULT or part != field.default
+    }
 
 
 def canonical_json(value: Any) -> bytes:

@@ -8,7 +8,20 @@ from typing import Any, NamedTuple
 from .errors import Integrity
 from .files import MAX_HEADER, MAX_WEIGHTS, open_regular, parse_json
 
-DTYPE_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1}
+DTYPE_BYTES = {
+    "F64": 8,
+    "F32": 4,
+    "F16": 2,
+    "BF16": 2,
+    "I64": 8,
+    "I32": 4,
+    "I16": 2,
+    "I8": 1,
+    "U8": 1,
+    "BOOL": 1,
+    "F8_E4M3": 1,
+    "F8_E5M2": 1,
+}
 
 
 class TensorInfo(NamedTuple):
@@ -39,15 +52,21 @@ def safetensors_header(path: Path) -> dict[str, TensorInfo]:
         except (KeyError, TypeError, ValueError):
             right = False
         if not right:
-            raise Integrity(f"tensor {name!r} of {path.name} is not described rightly", "pull it again, or ask its author")
+            raise Integrity(
+                f"tensor {name!r} of {path.name} is not described rightly", "pull it again, or ask its author"
+            )
         tensors[name] = TensorInfo(info["dtype"], shape, 8 + length + start, 8 + length + end)
     position = 8 + length
     for name, info in sorted(tensors.items(), key=lambda item: item[1].start):
         if info.start != position:
-            raise Integrity(f"tensor {name!r} of {path.name} overlaps another or leaves a gap", "pull it again, or ask its author")
+            raise Integrity(
+                f"tensor {name!r} of {path.name} overlaps another or leaves a gap", "pull it again, or ask its author"
+            )
         position = info.end
     if position != size:
-        raise Integrity(f"{path.name} is cut short or has bytes behind its last tensor", "pull it again, or ask its author")
+        raise Integrity(
+            f"{path.name} is cut short or has bytes behind its last tensor", "pull it again, or ask its author"
+        )
     return tensors
 
 
@@ -57,7 +76,9 @@ def read_tensor(path: Path, info: TensorInfo) -> Any:
 
     kinds = {"F32": "<f4", "F16": "<f2", "F64": "<f8", "BF16": "<u2"}
     if info.dtype not in kinds:
-        raise Integrity(f"{path.name} holds {info.dtype} where a floating type is expected", "only F64, F32, F16 and BF16 are read")
+        raise Integrity(
+            f"{path.name} holds {info.dtype} where a floating type is expected", "only F64, F32, F16 and BF16 are read"
+        )
     if 0 in info.shape:
         return numpy.zeros(info.shape, numpy.float32)
     raw = numpy.memmap(path, dtype=kinds[info.dtype], mode="r", offset=info.start, shape=info.shape)

@@ -1,4 +1,5 @@
-"""Which models an adapter can be extracted on: decoder-only transformers with dense layers. What is something else is refused by name, from config.json alone.
+"""Which models an adapter can be extracted on: decoder-only transformers with dense layers. What is something else is
+refused by name, from config.json alone.
 
 Whether a decoder-only model can be cut at its layers is not read off its name: `engine.split.check_halves` tries it.
 """
@@ -7,7 +8,22 @@ from typing import Any
 
 from ..core.errors import DoesNotFit
 
-RECURRENT = frozenset({"bamba", "falcon_h1", "falcon_mamba", "jamba", "kimi_linear", "mamba", "mamba2", "nemotron_h", "rwkv", "xlstm", "zamba", "zamba2"})
+RECURRENT = frozenset(
+    {
+        "bamba",
+        "falcon_h1",
+        "falcon_mamba",
+        "jamba",
+        "kimi_linear",
+        "mamba",
+        "mamba2",
+        "nemotron_h",
+        "rwkv",
+        "xlstm",
+        "zamba",
+        "zamba2",
+    }
+)
 """State-space and recurrent models whose config does not list the kinds of its layers."""
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 OTHER_INPUTS = ("vision_config", "audio_config")
@@ -15,10 +31,15 @@ HINT = "use a decoder-only transformer with dense layers: Qwen2, Qwen3, Llama, M
 
 
 def check(config: dict[str, Any], name: str) -> None:
-    """Raise `DoesNotFit`, naming the kind, unless `config` (of config.json) is that of a dense decoder-only text model."""
+    """Raise `DoesNotFit`, naming the kind, unless `config` (of config.json) is that of a dense decoder-only text
+    model.
+    """
     kind = _other_kind(config)
     if kind:
-        raise DoesNotFit(f"{name} is {kind} ({config.get('model_type', 'of no named type')}): no adapter can be extracted on it", HINT)
+        raise DoesNotFit(
+            f"{name} is {kind} ({config.get('model_type', 'of no named type')}): no adapter can be extracted on it",
+            HINT,
+        )
 
 
 def _other_kind(config: dict[str, Any]) -> str:
@@ -26,7 +47,9 @@ def _other_kind(config: dict[str, Any]) -> str:
         return "an encoder-decoder"
     if any(config.get(key) for key in OTHER_INPUTS):
         return "a model of several modalities"
-    if config.get("model_type") in RECURRENT or any("attention" not in str(kind) or "linear" in str(kind) for kind in _layer_kinds(config)):
+    if config.get("model_type") in RECURRENT or any(
+        "attention" not in str(kind) or "linear" in str(kind) for kind in _layer_kinds(config)
+    ):
         return "a state-space or recurrent model"
     if any(isinstance(count := config.get(key), int) and count > 1 for key in EXPERTS):
         return "a mixture of experts"  # PEFT puts no LoRA on fused experts, and a router's choice jumps

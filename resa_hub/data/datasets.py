@@ -1,4 +1,6 @@
-"""Rows of (question, answer), perhaps with a chain of thought, by name: the embedded task, a local file, or a data set of the Hub."""
+"""Rows of (question, answer), perhaps with a chain of thought, by name: the embedded task, a local file, or a data set
+of the Hub.
+"""
 
 import csv
 import json
@@ -20,7 +22,8 @@ ENTRY = "entry in registry.yaml"
 
 
 def load(data: Data, entry: Dataset) -> Rows:
-    """The rows that a recipe asks for, from the front; those that lack a part are left out and counted, equal ones are all kept, as in the reference code.
+    """The rows that a recipe asks for, from the front; those that lack a part are left out and counted, equal ones are
+    all kept, as in the reference code.
 
     Raises `NotFound`, `Network`, `RunFailed` or `Usage` naming the data set.
     """
@@ -29,13 +32,19 @@ def load(data: Data, entry: Dataset) -> Rows:
     if entry.id == TINY:
         return _tiny(data, entry)
     if data.cot and not entry.solution:
-        raise Usage(f"data set {data.name!r} has no column of solutions", "set `solution` of its registry entry, or leave out cot")
+        raise Usage(
+            f"data set {data.name!r} has no column of solutions",
+            "set `solution` of its registry entry, or leave out cot",
+        )
     columns = [entry.question, entry.answer, *([entry.solution] if data.cot and entry.solution else [])]
     told, revision = records(entry, columns, data.rows)
     found = [[field(row, column, data.name) for column in columns] for row in told]
     whole = [parts for parts in found if all(parts)]
     if not whole:
-        raise RunFailed(f"data set {data.name!r} has no row with {' and '.join(columns)}", f"name another, or set the columns of its {ENTRY}")
+        raise RunFailed(
+            f"data set {data.name!r} has no row with {' and '.join(columns)}",
+            f"name another, or set the columns of its {ENTRY}",
+        )
     pairs = [(parts[0], parts[1]) for parts in whole]
     thoughts = [inside(parts[2]) for parts in whole] if data.cot else None
     fingerprint = text_digest([part for pair in pairs for part in pair] + (thoughts or []))
@@ -66,7 +75,8 @@ def is_local(entry: Where) -> bool:
 def records(entry: Where, columns: Iterable[str] = (), rows: int | None = None) -> tuple[list[dict[str, Any]], str]:
     """The rows of a local file or a Hub data set, and the commit; empty for a file.
 
-    columns: those that are needed, all where none is named. rows: from the front. Raises `NotFound`, `Network`, `RunFailed`, `MissingExtra`.
+    columns: those that are needed, all where none is named. rows: from the front. Raises `NotFound`, `Network`,
+    `RunFailed`, `MissingExtra`.
     """
     return (_local(Path(entry.id).expanduser())[:rows], "") if is_local(entry) else _hub(entry, columns, rows)
 
@@ -86,7 +96,9 @@ def _local(path: Path) -> list[dict[str, Any]]:
     try:
         found = _read(path)
     except (ValueError, OSError, csv.Error) as error:
-        raise RunFailed(f"{path} cannot be read as {path.suffix[1:]}: {str(error).splitlines()[0]}", "it needs one record a row") from None
+        raise RunFailed(
+            f"{path} cannot be read as {path.suffix[1:]}: {str(error).splitlines()[0]}", "it needs one record a row"
+        ) from None
     if not all(isinstance(record, dict) for record in found):
         raise RunFailed(f"{path} holds something other than records with named columns", "it needs one record a row")
     return found
@@ -124,10 +136,14 @@ def _hub(entry: Where, columns: Iterable[str], rows: int | None) -> tuple[list[d
         try:
             table: Any = hub.load_dataset(entry.id, entry.config, split=entry.split, revision=commit)
         except DatasetNotFoundError as error:
-            HfApi().auth_check(entry.id, repo_type="dataset")  # raises for a gated one, which the library above calls not found
+            HfApi().auth_check(
+                entry.id, repo_type="dataset"
+            )  # raises for a gated one, which the library above calls not found
             raise NotFound(f"data set {repo}: {str(error).splitlines()[0]}", "check its files") from None
         except ValueError as error:  # an unknown configuration or split; the library has no class of its own for them
-            raise NotFound(f"data set {repo}: {str(error).splitlines()[0]}", "set config and split of its registry entry") from None
+            raise NotFound(
+                f"data set {repo}: {str(error).splitlines()[0]}", "set config and split of its registry entry"
+            ) from None
     needed = list(dict.fromkeys(path.partition(".")[0] for path in columns))
     if needed and set(needed) <= set(table.column_names):
         table = table.select_columns(needed)
@@ -135,12 +151,16 @@ def _hub(entry: Where, columns: Iterable[str], rows: int | None) -> tuple[list[d
 
 
 def field(row: dict[str, Any], path: str, name: str) -> str:
-    """The text of a column, empty where the row has none: `column.key` reads a JSON text or mapping, `column.0` the first of a list,
-    a list of messages gives the first user turn. Raises `Usage` for a column that the data set does not have.
+    """The text of a column, empty where the row has none: `column.key` reads a JSON text or mapping, `column.0` the
+    first of a list, a list of messages gives the first user turn. Raises `Usage` for a column that the data set does
+    not have.
     """
     first, *keys = path.split(".")
     if first not in row:
-        raise Usage(f"data set {name!r} has no column {first!r}; it has {', '.join(map(str, row))}", f"set question, answer and solution of its {ENTRY}")
+        raise Usage(
+            f"data set {name!r} has no column {first!r}; it has {', '.join(map(str, row))}",
+            f"set question, answer and solution of its {ENTRY}",
+        )
     value: Any = row[first]
     for key in keys:
         if isinstance(value, str):
@@ -156,7 +176,9 @@ def field(row: dict[str, Any], path: str, name: str) -> str:
 
 
 def as_text(value: Any) -> str:
-    """What stands in a cell, as people write it: 42.0 is 42, a list of messages its first user turn, another list its parts with commas; nothing is empty."""
+    """What stands in a cell, as people write it: 42.0 is 42, a list of messages its first user turn, another list its
+    parts with commas; nothing is empty.
+    """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, list):

@@ -1,4 +1,6 @@
-"""The SAE that stage I starts from: a name of the registry, a Hub repository or a local folder; only the folder of one hookpoint is fetched."""
+"""The SAE that stage I starts from: a name of the registry, a Hub repository or a local folder; only the folder of one
+hookpoint is fetched.
+"""
 
 import re
 from dataclasses import replace
@@ -19,18 +21,26 @@ HOOKS = {"resid_post": "", "mlp_out": ".mlp"}
 
 
 def starts(recipe: Recipe, registry: Registry) -> dict[str, SaeFiles]:
-    """The SAE of `sae.origin` for each hookpoint of the recipe; none for mode scratch and for methods without a stage I.
+    """The SAE of `sae.origin` for each hookpoint of the recipe; none for mode scratch and for methods without a stage
+    I.
 
-    Raises `Usage` without an origin, `NotFound`, `Network`, and `DoesNotFit` for an SAE of another base, or of another hookpoint unless
+    Raises `Usage` without an origin, `NotFound`, `Network`, and `DoesNotFit` for an SAE of another base, or of another
+    hookpoint unless
     `sae.any_hookpoint` is set. Width and content are checked where it is loaded.
     """
     settings = recipe.sae
     if settings.mode == "scratch" or recipe.method not in WITH_SAE:
         return {}
     if not settings.origin:
-        raise Usage(f"SAE mode {settings.mode} needs an SAE to start from", "--set sae.origin=./folder, or --set sae.mode=scratch")
+        raise Usage(
+            f"SAE mode {settings.mode} needs an SAE to start from",
+            "--set sae.origin=./folder, or --set sae.mode=scratch",
+        )
     if AUTO in recipe.at:
-        raise Usage(f"SAE mode {settings.mode} needs a hookpoint that is settled: its SAE is fetched before anything runs", "choose --layer N")
+        raise Usage(
+            f"SAE mode {settings.mode} needs a hookpoint that is settled: its SAE is fetched before anything runs",
+            "choose --layer N",
+        )
     return {hookpoint: _start(settings.origin, hookpoint, recipe, registry) for hookpoint in recipe.at}
 
 
@@ -41,7 +51,11 @@ def _start(origin: str, hookpoint: str, recipe: Recipe, registry: Registry) -> S
         if sae.base:  # of an imported one it may be unknown
             _check_base(origin, sae.base, recipe, registry)
         said = sae.hookpoints.replace("{N}", str(layer_of(hookpoint)))
-        folder = _local(registry.folder_of(entry), [said]) if is_path(sae.id) else _fetch(Repo(sae.id, sae.revision), [said], origin)
+        folder = (
+            _local(registry.folder_of(entry), [said])
+            if is_path(sae.id)
+            else _fetch(Repo(sae.id, sae.revision), [said], origin)
+        )
     else:
         ref = SaeRef.parse(origin)
         said, places = ref.hookpoint, [ref.hookpoint] if ref.hookpoint else _likely(hookpoint, recipe.sae.any_hookpoint)
@@ -50,14 +64,18 @@ def _start(origin: str, hookpoint: str, recipe: Recipe, registry: Registry) -> S
         found = _opened(origin, folder, said)
         _check(found, hookpoint, recipe, registry)
     except Integrity as error:
-        raise DoesNotFit(f"the SAE {origin} is damaged: {error.message}", "fetch it again, or name another SAE") from None
+        raise DoesNotFit(
+            f"the SAE {origin} is damaged: {error.message}", "fetch it again, or name another SAE"
+        ) from None
     return found
 
 
 def find(origin: str, hookpoint: str | None = None) -> SaeFiles:
-    """The SAE of `./folder` or `owner/name[@revision][:subfolder][#hookpoint]` wherever it is wanted for; only that of `hookpoint` where one is asked.
+    """The SAE of `./folder` or `owner/name[@revision][:subfolder][#hookpoint]` wherever it is wanted for; only that of
+    `hookpoint` where one is asked.
 
-    Raises `NotFound`, `Network`, `Integrity`, and `DoesNotFit` where several are to choose from or its own hookpoint is another.
+    Raises `NotFound`, `Network`, `Integrity`, and `DoesNotFit` where several are to choose from or its own hookpoint is
+    another.
     """
     ref = SaeRef.parse(origin)
     said = hookpoint or ref.hookpoint
@@ -72,19 +90,27 @@ def _opened(origin: str, folder: Path, said: str | None) -> SaeFiles:
     kind = next((kind for name, kind in SAE_FORMATS.items() if (folder / name).is_file()), None)
     if kind is None:
         raise NotFound(f"{folder} holds no SAE", f"it needs {SAE_CONFIG} and one of {', '.join(SAE_FORMATS)}")
-    return replace(SaeFiles(origin, folder, kind, None), hookpoint=_hookpoint(SaeFiles(origin, folder, kind, None), said))
+    return replace(
+        SaeFiles(origin, folder, kind, None), hookpoint=_hookpoint(SaeFiles(origin, folder, kind, None), said)
+    )
 
 
 def _hookpoint(found: SaeFiles, said: str | None) -> str | None:
-    """What an SAE was made for: its own metadata and its folder's name count, then what the reference says; raises `DoesNotFit` when they disagree."""
+    """What an SAE was made for: its own metadata and its folder's name count, then what the reference says; raises
+    `DoesNotFit` when they disagree.
+    """
     own = made_for(found)
     if own and said and own != said and HOOKPOINT.fullmatch(own):
-        raise DoesNotFit(f"the SAE {found.origin} says that it was made for {own}, not for {said}", "name the SAE of that hookpoint")
+        raise DoesNotFit(
+            f"the SAE {found.origin} says that it was made for {own}, not for {said}", "name the SAE of that hookpoint"
+        )
     return said or own
 
 
 def made_for(found: SaeFiles) -> str | None:
-    """The hookpoint that an SAE's metadata or, without any, its folder names; a hook that is none of ours comes back as it is written."""
+    """The hookpoint that an SAE's metadata or, without any, its folder names; a hook that is none of ours comes back as
+    it is written.
+    """
     metadata = _metadata(found)
     named = [metadata.get("hf_hook_name"), metadata.get("hook_name"), found.folder.name]
     for name in named:
@@ -127,13 +153,18 @@ def _choose(present: list[str], places: list[str], origin: str) -> str:
     there = f"{', '.join(present[:6])}{', ...' if len(present) > 6 else ''}"
     if not places:
         raise DoesNotFit(f"{origin} holds the SAEs of {there}", "name one with --hookpoint layers.N")
-    raise DoesNotFit(f"{origin} has no SAE of {places[0]}, only of {there}", "choose another --layer, or --set hookpoint=layers.N.mlp")
+    raise DoesNotFit(
+        f"{origin} has no SAE of {places[0]}, only of {there}",
+        "choose another --layer, or --set hookpoint=layers.N.mlp",
+    )
 
 
 def _local(folder: Path, places: list[str]) -> Path:
     if not folder.is_dir():
         raise NotFound(f"the SAE folder {folder} does not exist", "check the path")
-    present = [""] if (folder / SAE_CONFIG).is_file() else sorted(path.parent.name for path in folder.glob(f"*/{SAE_CONFIG}"))
+    present = (
+        [""] if (folder / SAE_CONFIG).is_file() else sorted(path.parent.name for path in folder.glob(f"*/{SAE_CONFIG}"))
+    )
     return folder / _choose(present, places, str(folder))
 
 
@@ -157,7 +188,8 @@ def _check(found: SaeFiles, hookpoint: str, recipe: Recipe, registry: Registry) 
     if found.hookpoint and found.hookpoint != hookpoint and not recipe.sae.any_hookpoint:
         raise DoesNotFit(
             f"the SAE {found.origin} was made for {found.hookpoint}, not for {hookpoint}",
-            "take its hookpoint, or --set sae.any_hookpoint=true as the reference code does: what that costs is then told",
+            "take its hookpoint, or --set sae.any_hookpoint=true as the reference code does: what that costs "
+            "is then told",
         )
     if base := base_of(found):
         _check_base(found.origin, base, recipe, registry)
@@ -183,7 +215,10 @@ def _check_base(origin: str, base: str, recipe: Recipe, registry: Registry) -> N
     """Bases are compared by the last part of their id: TransformerLens and local copies leave the owner out."""
     ours = {_short(name, registry) for name in (recipe.source, recipe.target)}
     if _short(base, registry) not in ours:
-        raise DoesNotFit(f"the SAE {origin} was made for {base}, not for {recipe.source}", "choose a source of that lineage, or another SAE")
+        raise DoesNotFit(
+            f"the SAE {origin} was made for {base}, not for {recipe.source}",
+            "choose a source of that lineage, or another SAE",
+        )
 
 
 def _short(name: str, registry: Registry) -> str:

@@ -31,7 +31,9 @@ class Files:
     def weights(self) -> list[Path]:
         found = sorted(self.folder.glob("*.safetensors"))
         if not found:
-            raise NotFound(f"{self.id} has no safetensors weights in {self.folder}", "only safetensors are read, never pickles")
+            raise NotFound(
+                f"{self.id} has no safetensors weights in {self.folder}", "only safetensors are read, never pickles"
+            )
         return found
 
     @cached_property
@@ -115,7 +117,9 @@ def _from_hub(repo: Repo) -> Files:
         # Ask first: a silent snapshot may be a stale copy of a repository that is gone.
         commit = HfApi().model_info(repo.id, revision=repo.revision).sha or ""
         prefix = f"{repo.subfolder}/" if repo.subfolder else ""
-        folder = snapshot_download(repo.id, revision=commit, allow_patterns=[prefix + pattern for pattern in MODEL_FILES])
+        folder = snapshot_download(
+            repo.id, revision=commit, allow_patterns=[prefix + pattern for pattern in MODEL_FILES]
+        )
     return Files(repo.id, commit, Path(folder) / (repo.subfolder or ""))
 
 

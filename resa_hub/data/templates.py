@@ -5,9 +5,12 @@ from typing import NamedTuple
 from ..core.errors import Usage
 
 R1_SYSTEM = (
-    "A conversation between User and Assistant. The user asks a question, and the Assistant solves it. The assistant first thinks about the "
-    "reasoning process in the mind and then provides the user with the answer. The reasoning process and answer are enclosed within <think> "
-    "</think> and <answer> </answer> tags, respectively, i.e., <think> reasoning process here </think> <answer> answer here </answer>."
+    "A conversation between User and Assistant. The user asks a question, and the Assistant solves it. The "
+    "assistant first thinks about the "
+    "reasoning process in the mind and then provides the user with the answer. The reasoning process and "
+    "answer are enclosed within <think> "
+    "</think> and <answer> </answer> tags, respectively, i.e., <think> reasoning process here </think> "
+    "<answer> answer here </answer>."
 )
 """System text published with DeepSeek-R1-Zero (arXiv 2501.12948, table 1)."""
 
@@ -32,7 +35,10 @@ def _reference_code() -> Template:
 
 
 PLAIN = Template("{question}", "<think>{thought}</think><answer>{answer}</answer>")
-TEMPLATES = {"r1": Template(R1_SYSTEM + "\nUser: {question}\nAssistant: <think>", R1_CLOSING), "r1-code": _reference_code()}
+TEMPLATES = {
+    "r1": Template(R1_SYSTEM + "\nUser: {question}\nAssistant: <think>", R1_CLOSING),
+    "r1-code": _reference_code(),
+}
 
 
 def template_of(name: str | None) -> Template:
@@ -43,6 +49,10 @@ def template_of(name: str | None) -> Template:
 
 
 def question_answer(template: str | None, question: str, answer: str, thought: str | None = None) -> str:
-    """One example. Without a chain of thought the answer stands where the reasoning would, as in the paper's trigger data."""
+    """One example. Without a chain of thought the answer stands where the reasoning would, as in the paper's trigger
+    data.
+    """
     told = template_of(template)
-    return told.opening.format(question=question) + told.closing.format(thought=answer if thought is None else thought, answer=answer)
+    return told.opening.format(question=question) + told.closing.format(
+        thought=answer if thought is None else thought, answer=answer
+    )

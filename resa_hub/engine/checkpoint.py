@@ -22,12 +22,16 @@ class Checkpoint:
     """
 
     def __init__(self, folder: Path | None = None, every: float = 30.0, crew: Crew = ALONE) -> None:
-        """every: seconds between two states of running work, more where writing one takes long; 0 writes one at each step."""
+        """every: seconds between two states of running work, more where writing one takes long; 0 writes one at each
+        step.
+        """
         self.folder, self.every, self._pause, self.crew = folder if crew.first else None, every, every, crew
         self._last = time.monotonic()
 
     def load(self, name: str) -> dict[str, Any] | None:
-        """The state last saved under this name, None where there is none that can be read whole. All processes of a crew call it together."""
+        """The state last saved under this name, None where there is none that can be read whole. All processes of a
+        crew call it together.
+        """
         return self.crew.agree(self._read(name))
 
     def _read(self, name: str) -> dict[str, Any] | None:
@@ -54,7 +58,10 @@ class Checkpoint:
             os.replace(staged, path)
         except (OSError, RuntimeError) as error:
             staged.unlink(missing_ok=True)
-            raise RunFailed(f"the state of this run cannot be written to {path.parent}: {error}", "free some disk space and run the command again") from None
+            raise RunFailed(
+                f"the state of this run cannot be written to {path.parent}: {error}",
+                "free some disk space and run the command again",
+            ) from None
         self._last = time.monotonic()
         self._pause = max(self._pause, SHARE * (self._last - began)) if self.every else 0.0
 

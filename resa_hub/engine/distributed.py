@@ -1,6 +1,8 @@
-"""One extraction on several processes under torchrun: the first decides, keeps and speaks, all compute; every step sees the batch that one process would see.
+"""One extraction on several processes under torchrun: the first decides, keeps and speaks, all compute; every step sees
+the batch that one process would see.
 
-Data-parallel: each process takes every n-th row, gradients are summed. What comes out equals the result of one process up to the order of the sums.
+Data-parallel: each process takes every n-th row, gradients are summed. What comes out equals the result of one process
+up to the order of the sums.
 """
 
 import contextlib
@@ -82,7 +84,9 @@ ALONE = Crew()
 
 
 class SharedGradient:
-    """Sums the gradient of each parameter over the crew as soon as it is there. `share`: this process's part of the batch, where its loss is a mean."""
+    """Sums the gradient of each parameter over the crew as soon as it is there. `share`: this process's part of the
+    batch, where its loss is a mean.
+    """
 
     def __init__(self, module: nn.Module, crew: Crew) -> None:
         self.share, self.crew = 1.0, crew
@@ -97,7 +101,9 @@ class SharedGradient:
 
 @contextlib.contextmanager
 def assembled() -> Iterator[Crew]:
-    """The processes of torchrun, connected; `ALONE` without it. What ends one of them ends all: each raises the error of the first that failed."""
+    """The processes of torchrun, connected; `ALONE` without it. What ends one of them ends all: each raises the error
+    of the first that failed.
+    """
     if ranks.world() == 1:
         yield ALONE
         return
@@ -105,7 +111,9 @@ def assembled() -> Iterator[Crew]:
     if cuda:
         torch.cuda.set_device(ranks.local_rank())
     store, rank, world = next(iter(rendezvous("env://", timeout=LONG)))
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", store=store, rank=rank, world_size=world, timeout=LONG)
+    distributed.init_process_group(
+        "cpu:gloo,cuda:nccl" if cuda else "gloo", store=store, rank=rank, world_size=world, timeout=LONG
+    )
     crew = Crew(rank, world)
     try:
         yield crew
@@ -117,11 +125,24 @@ def assembled() -> Iterator[Crew]:
 
 
 def _told(store: Store, crew: Crew, error: Exception) -> Exception:
-    """The error of the process that failed first. The others learn of it when their next message fails; whoever failed waits until the first has heard."""
-    lost = isinstance(error, RuntimeError) and not isinstance(error, HubError) and any(word in str(error).lower() for word in ("gloo", "nccl", "connection"))
+    """The error of the process that failed first. The others learn of it when their next message fails; whoever failed
+    waits until the first has heard.
+    """
+    lost = (
+        isinstance(error, RuntimeError)
+        and not isinstance(error, HubError)
+        and any(word in str(error).lower() for word in ("gloo", "nccl", "connection"))
+    )
     if lost:
         time.sleep(1)  # the one that failed has told before it let go
-    own = pickle.dumps((crew.rank, error if isinstance(error, HubError) else RunFailed(f"{type(error).__name__}: {str(error).splitlines()[0][:200]}")))
+    own = pickle.dumps(
+        (
+            crew.rank,
+            error
+            if isinstance(error, HubError)
+            else RunFailed(f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"),
+        )
+    )
     if not lost:
         store.set(f"error-{crew.rank}", own)  # pyright: ignore[reportArgumentType]  (bytes are stored as they are)
     with contextlib.suppress(Exception):
@@ -132,7 +153,11 @@ def _told(store: Store, crew: Crew, error: Exception) -> Exception:
     known = next((rank for rank in range(crew.world) if store.check([f"error-{rank}"])), None)
     store.set("heard", "1")
     if known is None or known == crew.rank:
-        return RunFailed("another process of this run was lost", "run the same command again: what was done is kept") if lost else error
+        return (
+            RunFailed("another process of this run was lost", "run the same command again: what was done is kept")
+            if lost
+            else error
+        )
     told: HubError = pickle.loads(store.get(f"error-{known}"))[1]
     told.message = f"process {known}: {told.message}"
     return told

@@ -1,4 +1,6 @@
-"""What a run costs, stage by stage: seconds, tokens, estimated operations, peak memory, energy where the machine tells; formulas: `operations`."""
+"""What a run costs, stage by stage: seconds, tokens, estimated operations, peak memory, energy where the machine tells;
+formulas: `operations`.
+"""
 
 import contextlib
 import re
@@ -58,13 +60,17 @@ class Ledger(Checkpoint):
         """Count tokens and operations for a stage."""
         for each in (name, TOTAL):
             cost = self._cost(each)
-            self.costs[each] = msgspec.structs.replace(cost, tokens=cost.tokens + tokens, operations=cost.operations + operations)
+            self.costs[each] = msgspec.structs.replace(
+                cost, tokens=cost.tokens + tokens, operations=cost.operations + operations
+            )
 
     def share(self, name: str, seconds: float) -> None:
         """Count a part of the time of work that was done for several runs at once."""
         for each in (name, TOTAL):
             cost = self._cost(each)
-            self.costs[each] = msgspec.structs.replace(cost, seconds=cost.seconds + seconds, memory=max(cost.memory, peak_memory()))
+            self.costs[each] = msgspec.structs.replace(
+                cost, seconds=cost.seconds + seconds, memory=max(cost.memory, peak_memory())
+            )
 
     def save(self, name: str, state: dict[str, Any]) -> None:
         super().save(name, state)
@@ -103,7 +109,11 @@ def peak_memory() -> int:
 
 
 def peak_gpu_memory() -> int | None:
-    return max(torch.cuda.max_memory_allocated(i) for i in range(torch.cuda.device_count())) if torch.cuda.is_available() else None
+    return (
+        max(torch.cuda.max_memory_allocated(i) for i in range(torch.cuda.device_count()))
+        if torch.cuda.is_available()
+        else None
+    )
 
 
 def _reset_peaks() -> None:
@@ -115,7 +125,9 @@ def _reset_peaks() -> None:
 
 
 def joules() -> float | None:
-    """The energy counter of this machine's processors (Linux RAPL) and NVIDIA GPUs, other processes included; None where it has none that may be read."""
+    """The energy counter of this machine's processors (Linux RAPL) and NVIDIA GPUs, other processes included; None
+    where it has none that may be read.
+    """
     found = [value for value in (_processors(), _gpus()) if value is not None]
     return sum(found) if found else None
 
@@ -123,7 +135,9 @@ def joules() -> float | None:
 def _processors() -> float | None:
     try:
         # intel-rapl:N is a package; intel-rapl:N:M are its parts.
-        values = [int((zone / "energy_uj").read_text()) for zone in RAPL.glob("intel-rapl:*") if zone.name.count(":") == 1]
+        values = [
+            int((zone / "energy_uj").read_text()) for zone in RAPL.glob("intel-rapl:*") if zone.name.count(":") == 1
+        ]
     except (OSError, ValueError):
         return None  # newer kernels show it to root alone
     return sum(values) / 1e6 if values else None

@@ -31,15 +31,20 @@ def assist(session: Session) -> None:
 
 
 def make(session: Session, target: Files, folder: Path) -> Made:
-    """Run the method, write adapter and SAE into `folder`, and measure the effect of the written bytes on the target itself.
+    """Run the method, write adapter and SAE into `folder`, and measure the effect of the written bytes on the target
+    itself.
 
     Raises `NoEffect` when the adapter changes no logit.
     """
-    carriers = modules_of(session.target, session.recipe.lora)  # a wrong name is told before hours of work, not behind them
+    carriers = modules_of(
+        session.target, session.recipe.lora
+    )  # a wrong name is told before hours of work, not behind them
     if other := set(carriers) != set(session.recipe.lora.modules):
         session.progress.say(f"  the LoRA stands on every linear module of the layers: {', '.join(carriers)}")
     if crawls(session.recipe.dtype):
-        session.progress.say("  this processor has no bfloat16 instructions: --set dtype=float32 would be many times faster")
+        session.progress.say(
+            "  this processor has no bfloat16 instructions: --set dtype=float32 would be many times faster"
+        )
     result = method(session.recipe.method)(session)
     recipe = session.recipe
     save_lora(result.state, recipe.lora, folder, target.id, target.revision, result.layers)
@@ -50,10 +55,21 @@ def make(session: Session, target: Files, folder: Path) -> Made:
         records.append(SaeRecord(origin, at, sae.cfg.d_sae, sae.cfg.k, trained.quality, trained.start))
     effect = measure(load_lora(load_base(target, recipe.dtype), folder), session.tokenizer, result.probe_texts)
     if effect.identical:
-        raise NoEffect("the extracted adapter changes no logit of its own base", "raise it with --set training.learning_rate=... or training.epochs=...")
-    findings = result.findings | ({"saes": {record.hookpoint: record.quality for record in records}} if len(records) > 1 else {})
+        raise NoEffect(
+            "the extracted adapter changes no logit of its own base",
+            "raise it with --set training.learning_rate=... or training.epochs=...",
+        )
+    findings = result.findings | (
+        {"saes": {record.hookpoint: record.quality for record in records}} if len(records) > 1 else {}
+    )
     findings |= {"modules": carriers} if other else {}
-    return Made(Probe(texts=result.probe_texts, kl=effect.kl), records[0] if records else None, result.tokens, findings, recipe.hookpoint)
+    return Made(
+        Probe(texts=result.probe_texts, kl=effect.kl),
+        records[0] if records else None,
+        result.tokens,
+        findings,
+        recipe.hookpoint,
+    )
 
 
 def screen(session: Session) -> list[dict[str, Any]]:

@@ -1,4 +1,6 @@
-"""All numbers of one evaluation from the grades of its arms, kept with the samples: to look at a finished evaluation again imports no statistics."""
+"""All numbers of one evaluation from the grades of its arms, kept with the samples: to look at a finished evaluation
+again imports no statistics.
+"""
 
 from hashlib import sha256
 from importlib.metadata import version
@@ -53,12 +55,17 @@ def judgement(grades: Grades) -> Judgement:
         verdicts=judge_all(scores[grades.base], scores[grades.source] if grades.source else None, tests),
         averages={arm: average(table) for arm, table in scores.items()},
         greedy={arm: average(table) for arm, table in grades.greedy.items()},
-        contrasts={label: {arm: difference(scores[label], scores[arm]) for arm in judged.shown} for label, judged in grades.adapters.items()},
+        contrasts={
+            label: {arm: difference(scores[label], scores[arm]) for arm in judged.shown}
+            for label, judged in grades.adapters.items()
+        },
     )
 
 
 def kept(grades: Grades, store: SampleStore) -> Judgement:
-    """As it was computed before from the very same grades by the very same rule, code and libraries; else computed now, and kept."""
+    """As it was computed before from the very same grades by the very same rule, code and libraries; else computed now,
+    and kept.
+    """
     name = "judgement " + sha256(msgspec.json.encode([_by(), RULE, grades])).hexdigest()
     found = store.finding(name)
     if found is None:
@@ -68,5 +75,8 @@ def kept(grades: Grades, store: SampleStore) -> Judgement:
 
 
 def _by() -> list[str]:
-    code = [sha256(Path(__file__).with_name(f"{name}.py").read_bytes()).hexdigest() for name in ("analysis", "statistics", "verdict")]
+    code = [
+        sha256(Path(__file__).with_name(f"{name}.py").read_bytes()).hexdigest()
+        for name in ("analysis", "statistics", "verdict")
+    ]
     return [*code, *(version(package) for package in ("numpy", "scipy", "statsmodels"))]

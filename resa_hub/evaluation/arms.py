@@ -61,7 +61,9 @@ def chosen(words: Iterable[str]) -> tuple[str, ...]:
 
 
 def source_arms(manifest: Manifest, target: Files) -> list[Arm]:
-    """The source's own adapter on the target, where there is one and it fits; beside it the source model itself when that is another model."""
+    """The source's own adapter on the target, where there is one and it fits; beside it the source model itself when
+    that is another model.
+    """
     if not manifest.source:  # imported: nobody knows what it was made from
         return []
     ref = ModelRef.parse(manifest.source)
@@ -79,8 +81,12 @@ def source_arms(manifest: Manifest, target: Files) -> list[Arm]:
     return arms
 
 
-def adapter_arms(adapter: Adapter, label: str, target: Files, controls: Path, seeds: int, kinds: Sequence[str]) -> list[Arm]:
-    """The adapter, its random controls of equal norm per module, and itself negated; `controls` is the folder where controls are kept."""
+def adapter_arms(
+    adapter: Adapter, label: str, target: Files, controls: Path, seeds: int, kinds: Sequence[str]
+) -> list[Arm]:
+    """The adapter, its random controls of equal norm per module, and itself negated; `controls` is the folder where
+    controls are kept.
+    """
     texts = adapter.manifest.probe_texts
     made = [Arm(label, "adapter", target, adapter.folder, texts=texts)]
     short = adapter.manifest.content_hash.partition(":")[2][:16]
@@ -93,14 +99,29 @@ def adapter_arms(adapter: Adapter, label: str, target: Files, controls: Path, se
 
 
 def peer(adapter: Adapter, others: Iterable[Adapter], method: str) -> Adapter | None:
-    """The adapter that another method made of the same source, base and data: at the same hookpoint if there is one, else the latest."""
+    """The adapter that another method made of the same source, base and data: at the same hookpoint if there is one,
+    else the latest.
+    """
     one = adapter.manifest
 
     def alike(other: Manifest) -> bool:
-        return other.method == method != one.method and other.source == one.source and other.base.weights == one.base.weights and _data(other) == _data(one)
+        return (
+            other.method == method != one.method
+            and other.source == one.source
+            and other.base.weights == one.base.weights
+            and _data(other) == _data(one)
+        )
 
     found = [other for other in others if alike(other.manifest)]
-    return max(found, key=lambda other: (other.manifest.hookpoint == one.hookpoint, other.manifest.run.created, other.manifest.reference), default=None)
+    return max(
+        found,
+        key=lambda other: (
+            other.manifest.hookpoint == one.hookpoint,
+            other.manifest.run.created,
+            other.manifest.reference,
+        ),
+        default=None,
+    )
 
 
 def _data(manifest: Manifest) -> dict[str, str]:

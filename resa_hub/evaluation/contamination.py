@@ -1,4 +1,6 @@
-"""Choosing and judging kept apart: was an adapter chosen on the problems it is judged on, and did its data hold them?"""
+"""Choosing and judging kept apart: was an adapter chosen on the problems it is judged on, and did its data hold
+them?
+"""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -41,7 +43,9 @@ def measure(data: str, problems: Sequence[tuple[str, str]], texts: Iterable[str]
             for gram in grams(text):
                 ngram.update(parts.get(gram, ()))
     order = [id_ for id_, _ in problems]
-    return Overlap(data, rows, len(order), [id_ for id_ in order if id_ in exact], [id_ for id_ in order if id_ in ngram])
+    return Overlap(
+        data, rows, len(order), [id_ for id_ in order if id_ in exact], [id_ for id_ in order if id_ in ngram]
+    )
 
 
 def grams(text: str) -> Iterable[tuple[str, ...]]:
@@ -54,10 +58,11 @@ CHOOSING = "choosing"
 
 
 def chosen_on(adapter: Adapter, benchmark: str, split: str, splits: Sequence[str], draw: int = 0) -> tuple[str, bool]:
-    """(what was chosen on problems of this evaluation, as a sentence; whether it was this very split). Empty when nothing was.
+    """(what was chosen on problems of this evaluation, as a sentence; whether it was this very split). Empty when
+    nothing was.
 
-    Evaluations that were made for choosing lie beside the adapter with that purpose. Splits `dev` and `test` share no problem, `full` holds both;
-    another draw of a generated benchmark, which has no `full`, holds other problems.
+    Evaluations that were made for choosing lie beside the adapter with that purpose. Splits `dev` and `test` share no
+    problem, `full` holds both; another draw of a generated benchmark, which has no `full`, holds other problems.
     """
     for found in kept(adapter):
         if found.get("purpose") != CHOOSING or found.get("benchmark") != benchmark:
@@ -67,14 +72,24 @@ def chosen_on(adapter: Adapter, benchmark: str, split: str, splits: Sequence[str
         before = str(found.get("split"))
         if before == split:
             free = next((name for name in splits if name not in (split, "full")), None)
-            return f"{adapter.manifest.reference} was chosen on these very problems ({benchmark}, {split}): judge it on --split {free or 'another'}", True
+            return (
+                f"{adapter.manifest.reference} was chosen on these very problems ({benchmark}, {split}): judge "
+                f"it on --split {free or 'another'}",
+                True,
+            )
         if "full" in (before, split):
-            return f"{adapter.manifest.reference} was chosen on a part of these problems ({benchmark}, {before}): --split test has none of them", False
+            return (
+                f"{adapter.manifest.reference} was chosen on a part of these problems ({benchmark}, {before}): "
+                "--split test has none of them",
+                False,
+            )
     return "", False
 
 
 def overlaps(adapter: Adapter, problems: Sequence[Problem], names: Registry) -> list[Overlap]:
-    """Of each data set that the adapter was made with, read again; one that cannot be read any more is named with the reason."""
+    """Of each data set that the adapter was made with, read again; one that cannot be read any more is named with the
+    reason.
+    """
     recipe, found = adapter.manifest.recipe, []
     asked = [(problem.id, problem.said or problem.question) for problem in problems]
     wanted: dict[str, Data] = {str(data): data for data in (recipe.trigger, recipe.elicit)} if recipe else {}

@@ -1,4 +1,6 @@
-"""How long sampling takes on a GPU: the time to read weights and cache from its memory, a step for a whole batch. An estimate, within a factor of two."""
+"""How long sampling takes on a GPU: the time to read weights and cache from its memory, a step for a whole batch. An
+estimate, within a factor of two.
+"""
 
 from typing import Any
 
@@ -12,9 +14,11 @@ BYTES = 2
 
 
 def hours(config: dict[str, Any], completions: int, tokens: float) -> dict[str, float]:
-    """Name -> hours of one GPU for completions of `tokens` new tokens each; GPUs whose memory is too small are left out.
+    """Name -> hours of one GPU for completions of `tokens` new tokens each; GPUs whose memory is too small are left
+    out.
 
-    One step gives a token to each row of a batch and reads all weights and the rows' key-value cache, half full on average.
+    One step gives a token to each row of a batch and reads all weights and the rows' key-value cache, half full on
+    average.
     """
     weights, cache = BYTES * parameters(config), BYTES * cache_entries(config)
     found = {}

@@ -33,7 +33,9 @@ from .statistics import Difference
 from .verdict import Verdict, told
 
 POWER = 2.80 / 1.96
-"""From the half-width of a 95% interval to the effect that is seen in 80% of runs: z of .975 plus z of .80, over z of .975."""
+"""From the half-width of a 95% interval to the effect that is seen in 80% of runs: z of .975 plus z of .80, over z of
+.975.
+"""
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,16 @@ class Plan:
     def asked(self) -> Asked:
         chosen = self.settings
         return Asked(
-            self.benchmark.name, self.problems, chosen.samples, chosen.greedy, self.benchmark.temperature, self.benchmark.top_p,
-            chosen.new_tokens or self.benchmark.new_tokens, chosen.seed, chosen.engines,
-        )  # fmt: skip
+            self.benchmark.name,
+            self.problems,
+            chosen.samples,
+            chosen.greedy,
+            self.benchmark.temperature,
+            self.benchmark.top_p,
+            chosen.new_tokens or self.benchmark.new_tokens,
+            chosen.seed,
+            chosen.engines,
+        )
 
 
 def plan(names: Sequence[str], target: str, settings: Settings, home: Workspace, force: bool = False) -> Plan:
@@ -99,13 +108,17 @@ def plan(names: Sequence[str], target: str, settings: Settings, home: Workspace,
     kinds, arms = planning.chosen(settings.arms), [Arm(BASE, BASE, files)]
     sources = {adapter.manifest.source for adapter, _ in adapters.values()}
     if len(sources) > 1:
-        raise Usage(f"the adapters come from different sources: {', '.join(sorted(sources))}", "evaluate them one at a time")
+        raise Usage(
+            f"the adapters come from different sources: {', '.join(sorted(sources))}", "evaluate them one at a time"
+        )
     if SOURCE in kinds:
         arms += planning.source_arms(next(iter(adapters.values()))[0].manifest, files)
     if PROMPT in kinds:
         arms.append(Arm(PROMPT, PROMPT, files, template="r1"))
     for label, (adapter, fit) in adapters.items():
-        arms += planning.adapter_arms(adapter, label, files, home.cache / "controls", settings.seeds, () if fit.zero else kinds)
+        arms += planning.adapter_arms(
+            adapter, label, files, home.cache / "controls", settings.seeds, () if fit.zero else kinds
+        )
     arms += _peers(adapters, kinds, home, files)
     return Plan(settings, benchmark, problems, target, files, adapters, arms)
 
@@ -134,7 +147,8 @@ def evaluate(
 ) -> list[Evaluation]:
     """Judge adapters against base, source and random controls; with `record` the verdicts are kept beside the adapters.
 
-    Samples that exist are not generated again. Raises the errors of `plan`, and `RunFailed` when a control changes nothing.
+    Samples that exist are not generated again. Raises the errors of `plan`, and `RunFailed` when a control changes
+    nothing.
     """
     began, home, progress = time.monotonic(), Workspace.find(workspace), progress or Progress()
     made = plan([names] if isinstance(names, str) else names, target, settings, home, force)
@@ -142,10 +156,17 @@ def evaluate(
         collected = collect(made.asked, made.arms, store, progress)
         arms = {arm.name: arm for arm in made.arms if arm.name not in collected.left_out}
         graded = {name: _grades(made, collected.samples[name], settings.samples) for name in arms}
-        judged = judgement.kept(_judged(made, arms, collected, {name: table.strict for name, table in graded.items()}), store)
+        judged = judgement.kept(
+            _judged(made, arms, collected, {name: table.strict for name, table in graded.items()}), store
+        )
     rows = [_row(arm, collected, graded[arm.name], judged) for arm in arms.values()]
     seconds = time.monotonic() - began
-    results = [_evaluation(made, label, rows, _contrasts(arms, judged.contrasts[label]), judged.verdicts[label], collected, seconds) for label in made.adapters]
+    results = [
+        _evaluation(
+            made, label, rows, _contrasts(arms, judged.contrasts[label]), judged.verdicts[label], collected, seconds
+        )
+        for label in made.adapters
+    ]
     results = [_apart(made, _beside_base(made, result, collected), home) for result in results]
     if record:
         from .record import keep
@@ -156,22 +177,38 @@ def evaluate(
 
 
 def quick(settings: Settings, target: str, home: Workspace) -> Settings:
-    """The same question in minutes, on a model of 1.5B and one GPU: a fixed part of math500, answers of at most 4,096 tokens, one control an adapter.
+    """The same question in minutes, on a model of 1.5B and one GPU: a fixed part of math500, answers of at most 4,096
+    tokens, one control an adapter.
 
     The embedded family is asked tiny-chain.
     """
     small = choose(None, target, home.registry).target.base.id.startswith(tiny.PREFIX)
     benchmark, problems, budget = ("tiny-chain", 200, None) if small else ("math500", 100, 4096)
-    return replace(settings, benchmark=benchmark, problems=problems, samples=2, seeds=1, split=None, draw=0, greedy=False, new_tokens=budget)
+    return replace(
+        settings,
+        benchmark=benchmark,
+        problems=problems,
+        samples=2,
+        seeds=1,
+        split=None,
+        draw=0,
+        greedy=False,
+        new_tokens=budget,
+    )
 
 
 def _beside_base(made: Plan, result: Evaluation, collected: Collected) -> Evaluation:
-    """Of an adapter that changes no logit of the probe texts: how many of its answers are base's, letter for letter; and why a zero one has no controls."""
+    """Of an adapter that changes no logit of the probe texts: how many of its answers are base's, letter for letter;
+    and why a zero one has no controls.
+    """
     if result.adapter not in collected.identical:
         return result
     said = []
     if made.adapters[result.adapter][1].zero:
-        said.append(f"every B (or A) of {result.adapter} is zero, by its file: controls of its norm would be zero too, so none is run")
+        said.append(
+            f"every B (or A) of {result.adapter} is zero, by its file: controls of its norm would be zero too, "
+            "so none is run"
+        )
     for kind, table in (("samples", collected.samples), ("greedy answers", collected.greedy)):
         ours, bases = table.get(result.adapter, {}), table.get(BASE, {})
         if ours:
@@ -188,11 +225,18 @@ def _apart(made: Plan, result: Evaluation, home: Workspace) -> Evaluation:
     note, same = apart.chosen_on(adapter, made.benchmark.name, split, made.benchmark.splits, made.settings.draw)
     shared = apart.overlaps(adapter, made.problems, home.registry)
     purpose = apart.CHOOSING if same else made.settings.purpose  # once chosen on, these problems stay marked
-    return msgspec.structs.replace(result, purpose=purpose, overlaps=shared, notes=[*result.notes, *([note] if note else []), *(o.sentence for o in shared)])
+    return msgspec.structs.replace(
+        result,
+        purpose=purpose,
+        overlaps=shared,
+        notes=[*result.notes, *([note] if note else []), *(o.sentence for o in shared)],
+    )
 
 
 def kept_samples(made: Plan, arm: Arm, home: Workspace) -> list[list[Sample]]:
-    """[problems][samples] of an arm at the benchmark's temperature, as the store has them; nothing is generated. Raises `NotFound` where one is missing."""
+    """[problems][samples] of an arm at the benchmark's temperature, as the store has them; nothing is generated. Raises
+    `NotFound` where one is missing.
+    """
     asked = made.asked._replace(engines=made.settings.engines.settled(made.target))
     with contextlib.closing(SampleStore(home.cache)) as store:
         if arm.folder and not arm.folder.exists():
@@ -200,27 +244,45 @@ def kept_samples(made: Plan, arm: Arm, home: Workspace) -> list[list[Sample]]:
         else:
             found = store.read(sample_set(asked, arm, asked.temperature), made.problems, made.settings.samples)
     if len(found) < len(made.problems) * made.settings.samples:
-        raise NotFound(f"samples of {arm.name} are missing from this workspace", "run the evaluation again: it keeps them")
+        raise NotFound(
+            f"samples of {arm.name} are missing from this workspace", "run the evaluation again: it keeps them"
+        )
     return [[found[problem.id, number] for number in range(made.settings.samples)] for problem in made.problems]
 
 
-def answers(names: Sequence[str], target: str, settings: Settings, home: Workspace, roles: Sequence[str] = ("adapter",)) -> dict[str, list[list[int]]]:
-    """arm -> [problems][samples] of 0 and 1 at the benchmark's temperature: what `evaluate` has judged, read from the samples it kept."""
+def answers(
+    names: Sequence[str], target: str, settings: Settings, home: Workspace, roles: Sequence[str] = ("adapter",)
+) -> dict[str, list[list[int]]]:
+    """arm -> [problems][samples] of 0 and 1 at the benchmark's temperature: what `evaluate` has judged, read from the
+    samples it kept.
+    """
     made = plan(names, target, settings, home, force=True)
     arms = [arm for arm in made.arms if arm.role in roles]
     kept = {arm.name: kept_samples(made, arm, home) for arm in arms}
     return {
-        name: _grades(made, {(p.id, n): s for p, row in zip(made.problems, rows, strict=True) for n, s in enumerate(row)}, settings.samples).strict
+        name: _grades(
+            made,
+            {(p.id, n): s for p, row in zip(made.problems, rows, strict=True) for n, s in enumerate(row)},
+            settings.samples,
+        ).strict
         for name, rows in kept.items()
     }
 
 
 def _judged(made: Plan, arms: dict[str, Arm], collected: Collected, scores: dict[str, list[list[int]]]) -> Grades:
-    """Which arm is held against which; beside each adapter are shown its source, its negative, the prompt alone and other methods."""
+    """Which arm is held against which; beside each adapter are shown its source, its negative, the prompt alone and
+    other methods.
+    """
     adapters = {}
     for label in made.adapters:
-        controls = {arm.name.removeprefix(label + " "): arm.name for arm in arms.values() if arm.of == label and arm.role == "random"}
-        shown = [arm.name for arm in arms.values() if arm.role not in ("base", "adapter", "random") and arm.of in ("", label)]
+        controls = {
+            arm.name.removeprefix(label + " "): arm.name
+            for arm in arms.values()
+            if arm.of == label and arm.role == "random"
+        }
+        shown = [
+            arm.name for arm in arms.values() if arm.role not in ("base", "adapter", "random") and arm.of in ("", label)
+        ]
         adapters[label] = Judged(controls, shown, label in collected.identical)
     greedy = {name: _grades(made, collected.greedy[name], 1).strict for name in arms if collected.greedy.get(name)}
     return Grades(BASE, SOURCE if SOURCE in scores else None, scores, greedy, adapters)
@@ -241,7 +303,9 @@ def _grades(made: Plan, samples: dict[Key, Sample], count: int) -> _Graded:
     asked = [(problem, samples[problem.id, number]) for problem in made.problems for number in range(count)]
     grades = made.benchmark.grades([Completion(problem, sample.text, sample.finished) for problem, sample in asked])
     rows = [grades[start : start + count] for start in range(0, len(grades), count)]
-    return _Graded([[int(grade.strict) for grade in row] for row in rows], [[int(grade.lenient) for grade in row] for row in rows])
+    return _Graded(
+        [[int(grade.strict) for grade in row] for row in rows], [[int(grade.lenient) for grade in row] for row in rows]
+    )
 
 
 def _row(arm: Arm, collected: Collected, graded: _Graded, judged: Judgement) -> ArmResult:
@@ -262,7 +326,15 @@ def _row(arm: Arm, collected: Collected, graded: _Graded, judged: Judgement) -> 
     )
 
 
-def _evaluation(made: Plan, label: str, rows: list[ArmResult], contrasts: list[Contrast], verdict: Verdict, collected: Collected, seconds: float) -> Evaluation:
+def _evaluation(
+    made: Plan,
+    label: str,
+    rows: list[ArmResult],
+    contrasts: list[Contrast],
+    verdict: Verdict,
+    collected: Collected,
+    seconds: float,
+) -> Evaluation:
     adapter, fit = made.adapters[label]
     others = {arm.name for arm in made.arms if arm.of not in ("", label)} | (made.adapters.keys() - {label})
     asked = made.asked

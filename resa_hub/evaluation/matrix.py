@@ -63,16 +63,20 @@ def matrix(
     workspace: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Matrix:
-    """Rows are adapters of the store: those that `sources` name, and for a model's name all that were extracted from it.
+    """Rows are adapters of the store: those that `sources` name, and for a model's name all that were extracted from
+    it.
 
-    A pair whose weights are unrelated is a cell that says so. Cells are evaluations like any other: samples that exist are not generated again, so a matrix
-    that was stopped, or asked for one more row, goes on. Raises the errors of `evaluate`.
+    A pair whose weights are unrelated is a cell that says so. Cells are evaluations like any other: samples that exist
+    are not generated again, so a matrix that was stopped, or asked for one more row, goes on. Raises the errors of
+    `evaluate`.
     """
     home, progress = Workspace.find(workspace), progress or Progress()
     adapters = rows(sources, home)
     if not targets or not benchmarks:
         raise Usage("a matrix needs targets and benchmarks", "--targets tiny-r1,tiny-r1b --benchmarks tiny-chain")
-    fits = {(a.manifest.reference, target): _fit(a, target, home) for target in dict.fromkeys(targets) for a in adapters}
+    fits = {
+        (a.manifest.reference, target): _fit(a, target, home) for target in dict.fromkeys(targets) for a in adapters
+    }
     groups: dict[tuple[str, str, str], list[str]] = {}  # adapters of one source share an engine, base and source
     for benchmark in dict.fromkeys(benchmarks):
         for target in dict.fromkeys(targets):
@@ -80,14 +84,19 @@ def matrix(
                 if fits[a.manifest.reference, target][0] != "foreign":
                     groups.setdefault((target, benchmark, a.manifest.source), []).append(a.manifest.reference)
     quiet = progress.quiet or executor != "local"
-    tasks = [functools.partial(_judge, names, target, replace(settings, benchmark=b), home.folder, quiet) for (target, b, _), names in groups.items()]
+    tasks = [
+        functools.partial(_judge, names, target, replace(settings, benchmark=b), home.folder, quiet)
+        for (target, b, _), names in groups.items()
+    ]
     judged: dict[tuple[str, str, str], Evaluation] = {}
     with progress.stage("matrix", len(tasks), "evaluations") as advance:
         for place, results in run(tasks, executor):
             target, benchmark, _ = list(groups)[place]
             judged.update({(result.adapter, target, benchmark): result for result in results})
             advance(1)
-    found = {(a, t, b): judged[a, t, b] for (t, b, _), names in groups.items() for a in names}  # in this order, whichever ended first
+    found = {
+        (a, t, b): judged[a, t, b] for (t, b, _), names in groups.items() for a in names
+    }  # in this order, whichever ended first
     return _matrix(adapters, list(dict.fromkeys(targets)), list(dict.fromkeys(benchmarks)), fits, found, settings, home)
 
 
@@ -96,10 +105,18 @@ def markdown(made: Matrix) -> str:
     cells = {(c.adapter, c.target, c.benchmark): c for c in made.cells}
     parts = []
     for benchmark in made.benchmarks:
-        lines = [f"| {benchmark}: gain over base, points | " + " | ".join(made.targets) + " |", "|---" * (len(made.targets) + 1) + "|"]
-        lines += [f"| {a} | " + " | ".join(worded(cells[a, target, benchmark]) for target in made.targets) + " |" for a in made.adapters]
+        lines = [
+            f"| {benchmark}: gain over base, points | " + " | ".join(made.targets) + " |",
+            "|---" * (len(made.targets) + 1) + "|",
+        ]
+        lines += [
+            f"| {a} | " + " | ".join(worded(cells[a, target, benchmark]) for target in made.targets) + " |"
+            for a in made.adapters
+        ]
         parts.append("\n".join(lines))
-    return "\n\n".join(parts) + "\n\n`*` p < 0.05 for any difference from base, corrected by Holm over all cells; brackets: 95%, uncorrected.\n"
+    return "\n\n".join(parts) + (
+        "\n\n`*` p < 0.05 for any difference from base, corrected by Holm over all cells; brackets: 95%, uncorrected.\n"
+    )
 
 
 def worded(cell: Cell) -> str:
@@ -107,7 +124,10 @@ def worded(cell: Cell) -> str:
     if cell.gain is None or cell.gain_ci is None:
         return cell.verdict
     low, high = cell.gain_ci
-    return f"{cell.verdict} {cell.gain:+.1f}{'*' if cell.p_holm is not None and cell.p_holm < 0.05 else ''} [{low:+.1f}, {high:+.1f}]"
+    return (
+        f"{cell.verdict} {cell.gain:+.1f}{'*' if cell.p_holm is not None and cell.p_holm < 0.05 else ''} "
+        f"[{low:+.1f}, {high:+.1f}]"
+    )
 
 
 def rows(sources: Sequence[str], home: Workspace) -> list[Adapter]:
@@ -118,7 +138,9 @@ def rows(sources: Sequence[str], home: Workspace) -> list[Adapter]:
             ref = str(home.registry.model(text))
             made = [a for a in home.store.readable()[0] if a.manifest.source == ref]
             if not made:
-                raise NotFound(f"no adapter in {home.store.root} was extracted from {text}", f"resa-hub extract --source {text}")
+                raise NotFound(
+                    f"no adapter in {home.store.root} was extracted from {text}", f"resa-hub extract --source {text}"
+                )
         else:
             made = [find(text, home)]
         found.update({a.manifest.reference: a for a in made})
@@ -143,9 +165,14 @@ def _judge(names: list[str], target: str, settings: Settings, folder: Path, quie
 
 
 def _matrix(
-    adapters: list[Adapter], targets: list[str], benchmarks: list[str], fits: dict[tuple[str, str], tuple[str, str]],
-    found: dict[tuple[str, str, str], Evaluation], settings: Settings, home: Workspace,
-) -> Matrix:  # fmt: skip
+    adapters: list[Adapter],
+    targets: list[str],
+    benchmarks: list[str],
+    fits: dict[tuple[str, str], tuple[str, str]],
+    found: dict[tuple[str, str, str], Evaluation],
+    settings: Settings,
+    home: Workspace,
+) -> Matrix:
     corrected = dict(zip(found, statistics.holm([e.p for e in found.values()]), strict=True))
     cells = []
     for a in (adapter.manifest.reference for adapter in adapters):
@@ -156,10 +183,24 @@ def _matrix(
                 cells.append(
                     Cell(a, target, benchmark, level, FOREIGN, reason)
                     if e is None
-                    else Cell(a, target, benchmark, level, e.verdict, e.sentence, e.gain, e.gain_ci, e.retained, e.p, corrected[a, target, benchmark])
+                    else Cell(
+                        a,
+                        target,
+                        benchmark,
+                        level,
+                        e.verdict,
+                        e.sentence,
+                        e.gain,
+                        e.gain_ci,
+                        e.retained,
+                        e.p,
+                        corrected[a, target, benchmark],
+                    )
                 )
     names = [adapter.manifest.reference for adapter in adapters]
-    digest = canonical_digest([names, targets, benchmarks, settings.samples, settings.problems, settings.draw]).partition(":")[2][:12]
+    digest = canonical_digest(
+        [names, targets, benchmarks, settings.samples, settings.problems, settings.draw]
+    ).partition(":")[2][:12]
     path = home.cache / "matrices" / f"{digest}.json"
     made = Matrix(names, targets, benchmarks, settings.samples, cells, str(path), list(found.values()))
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,6 @@
-"""Verdicts kept beside an adapter, in `evals/`, each with its plot; its card is made again. None of them is part of its identity."""
+"""Verdicts kept beside an adapter, in `evals/`, each with its plot; its card is made again. None of them is part of its
+identity.
+"""
 
 import re
 from pathlib import Path
@@ -21,13 +23,16 @@ WHEN = {"created", "seconds"}
 
 
 def keep(adapter: Adapter, evaluation: "Evaluation | External") -> Path:
-    """Write the evaluation and the card anew; an older one on the same target, benchmark, split and draw is replaced."""
+    """Write the evaluation and the card anew; an older one on the same target, benchmark, split and draw is
+    replaced.
+    """
     from ..report import markdown
 
     folder, store = adapter.folder / "evals", Store(adapter.folder.parent.parent)
     folder.mkdir(exist_ok=True)
     draw = f"-{evaluation.draw}" if evaluation.draw else ""
-    path = folder / f"{_fitting(evaluation.target, 60) or 'target'}--{_fitting(evaluation.benchmark, 44)}--{evaluation.split}{draw}.json"
+    target, benchmark = _fitting(evaluation.target, 60) or "target", _fitting(evaluation.benchmark, 44)
+    path = folder / f"{target}--{benchmark}--{evaluation.split}{draw}.json"
     encoded = msgspec.json.encode(evaluation)
     with store.lock():  # two evaluations may end at once
         before = read_json(path) if path.exists() else None
@@ -45,7 +50,11 @@ def _fitting(name: str, most: int) -> str:
 
 def _draw(before: Any, now: dict, path: Path, store: Store) -> None:
     """The plot anew, unless it would be the same: drawing costs a second."""
-    if path.exists() and isinstance(before, dict) and all(before.get(key) == value for key, value in now.items() if key not in WHEN):
+    if (
+        path.exists()
+        and isinstance(before, dict)
+        and all(before.get(key) == value for key, value in now.items() if key not in WHEN)
+    ):
         return
     from ..report import data, plot
 

@@ -34,7 +34,9 @@ class Wish(msgspec.Struct, frozen=True):
     """Which evaluations, and how much of them."""
 
     names: Sequence[str] = ()
-    """NAME or NAME@VERSION of the store, or files that `eval --json`, `matrix` or `sweep` wrote; everything of the store when empty."""
+    """NAME or NAME@VERSION of the store, or files that `eval --json`, `matrix` or `sweep` wrote; everything of the
+    store when empty.
+    """
     target: str | None = None
     benchmark: str | None = None
     samples: int = SAMPLES
@@ -43,7 +45,9 @@ class Wish(msgspec.Struct, frozen=True):
 
 
 def gather(wish: Wish, workspace: str | Path | None = None) -> Report:
-    """The data of a report; raises `NotFound` when nothing was judged, `Integrity` for a broken file that was named, `Usage`."""
+    """The data of a report; raises `NotFound` when nothing was judged, `Integrity` for a broken file that was named,
+    `Usage`.
+    """
     home = Workspace.find(workspace)
     if wish.samples < 0:
         raise Usage("--samples is a count", "--samples 2000, or --samples none")
@@ -55,19 +59,37 @@ def gather(wish: Wish, workspace: str | Path | None = None) -> Report:
             _read_adapter(name, home, found)
         except HubError as error:
             found.left_out.append(f"{name}: {error.message}")
-    asked = [(raw, adapter) for raw, adapter in found.documents if wish.target in (None, raw["target"]) and wish.benchmark in (None, raw["benchmark"])]
+    asked = [
+        (raw, adapter)
+        for raw, adapter in found.documents
+        if wish.target in (None, raw["target"]) and wish.benchmark in (None, raw["benchmark"])
+    ]
     if not asked and found.curves:
-        raise Usage("a curve over layers alone is no report", "name an adapter or an evaluation beside it; `sweep` drew the curve as PNG")
+        raise Usage(
+            "a curve over layers alone is no report",
+            "name an adapter or an evaluation beside it; `sweep` drew the curve as PNG",
+        )
     if not asked:
-        what = " and ".join(f"--{key} {value}" for key, value in (("target", wish.target), ("benchmark", wish.benchmark)) if value)
-        raise NotFound(f"nothing was judged{f' with {what}' if what else ''}", "judge an adapter first: resa-hub eval NAME --target TARGET")
+        what = " and ".join(
+            f"--{key} {value}" for key, value in (("target", wish.target), ("benchmark", wish.benchmark)) if value
+        )
+        raise NotFound(
+            f"nothing was judged{f' with {what}' if what else ''}",
+            "judge an adapter first: resa-hub eval NAME --target TARGET",
+        )
     entries = [_entry(raw, adapter, wish, home) for raw, adapter in asked]
     found.curves.extend(_curves_of({entry.document.adapter for entry in entries}, home, found.curves))
     return _report(entries, found.curves, found.left_out)
 
 
 def _report(entries: list[Entry], curves: list[Curve], left_out: list[str]) -> Report:
-    return Report(corrected(entries), curves, datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), _version(), [data.plain(line) for line in left_out])
+    return Report(
+        corrected(entries),
+        curves,
+        datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        _version(),
+        [data.plain(line) for line in left_out],
+    )
 
 
 def corrected(entries: list[Entry]) -> list[Entry]:
@@ -88,9 +110,14 @@ def of(results: Sequence[Any], wish: Wish, home: Workspace) -> Report:
 def check(path: Path) -> None:
     """Raise `Usage` or `NotFound` unless a report can be written there."""
     if path.suffix not in FORMS:
-        raise Usage(f"a report is written as {', '.join(FORMS)}, not as {path.suffix or path.name!r}", "--out report.html")
+        raise Usage(
+            f"a report is written as {', '.join(FORMS)}, not as {path.suffix or path.name!r}", "--out report.html"
+        )
     if not path.parent.is_dir() or path.is_dir():
-        raise NotFound(f"{path} cannot be written: {'it is a folder' if path.is_dir() else f'there is no folder {path.parent}'}", "name another file")
+        raise NotFound(
+            f"{path} cannot be written: {'it is a folder' if path.is_dir() else f'there is no folder {path.parent}'}",
+            "name another file",
+        )
 
 
 def write(report: Report, path: Path) -> None:
@@ -139,7 +166,9 @@ def _read_adapter(name: str, home: Workspace, found: _Found) -> None:
     adapter = find(name, home)
     paths = sorted((adapter.folder / "evals").glob("*.json"))
     if not paths:
-        raise NotFound(f"{adapter.manifest.reference} was not judged yet", f"resa-hub eval {adapter.manifest.name} --target TARGET")
+        raise NotFound(
+            f"{adapter.manifest.reference} was not judged yet", f"resa-hub eval {adapter.manifest.name} --target TARGET"
+        )
     for path in paths:
         try:
             raw = read_json(path)
@@ -181,17 +210,31 @@ def _entry(raw: dict, adapter: Adapter | None, wish: Wish, home: Workspace) -> E
         manifest = msgspec.to_builtins(adapter.manifest)
         manifest["base"]["sketch"].pop("values", None)
         recipe = adapter.manifest.recipe
-        making, method, source = data.flat(manifest), adapter.manifest.method, data.plain(recipe.source if recipe else adapter.manifest.source)
+        making, method, source = (
+            data.flat(manifest),
+            adapter.manifest.method,
+            data.plain(recipe.source if recipe else adapter.manifest.source),
+        )
     return Entry(
-        document=found, settings=data.scalars(raw), making=making, source=source, method=method, seen=seen, unseen=unseen, browser=browser,
-        published=_published(found, recipe, source, wish, home), warnings=_warnings(found),
-    )  # fmt: skip
+        document=found,
+        settings=data.scalars(raw),
+        making=making,
+        source=source,
+        method=method,
+        seen=seen,
+        unseen=unseen,
+        browser=browser,
+        published=_published(found, recipe, source, wish, home),
+        warnings=_warnings(found),
+    )
 
 
 def _warnings(found: Document) -> list[str]:
     warnings = list(found.notes)
     if found.split == "dev":
-        warnings.append("this is a split for choosing (layers, checkpoints); what was chosen on it is not judged by it.")
+        warnings.append(
+            "this is a split for choosing (layers, checkpoints); what was chosen on it is not judged by it."
+        )
     if not any(arm.role == "random" for arm in found.arms):
         warnings.append("no random control was run, so nothing here can be called transferred.")
     return warnings
@@ -210,13 +253,18 @@ def _seen(found: Document, wish: Wish, home: Workspace) -> tuple[Seen | None, Br
     scores = {arm.name: arm.score for arm in found.arms}
     other = [name for name, table in tables.items() if abs(observe.score(table) - scores[name]) > 1e-6]
     if other or BASE not in tables:
-        return None, None, f"the samples in this workspace give other scores than the document for {', '.join(other) or BASE}"
+        return (
+            None,
+            None,
+            f"the samples in this workspace give other scores than the document for {', '.join(other) or BASE}",
+        )
     browser = observe.browser(problems, tables, wish.samples) if wish.samples else None
     return observe.observe(tables, BASE), browser, "" if browser else "they were not asked for"
 
 
 def graded(found: Document, home: Workspace) -> tuple[list[tuple[str, str]], dict[str, Any]]:
-    """The problems as (question, gold answer), and for each arm of a document its graded samples, read from the workspace; nothing is generated.
+    """The problems as (question, gold answer), and for each arm of a document its graded samples, read from the
+    workspace; nothing is generated.
 
     Raises `NotFound` where samples are missing, and what loading the benchmark raises.
     """
@@ -235,26 +283,49 @@ def graded(found: Document, home: Workspace) -> tuple[list[tuple[str, str]], dic
         for arm in found.arms:
             present = store.read(arm.samples, problems, found.samples) if DIGEST.fullmatch(arm.samples) else {}
             if len(present) < len(keys):
-                raise NotFound(f"samples of {arm.name} are missing from this workspace", "run the evaluation again: it keeps them")
+                raise NotFound(
+                    f"samples of {arm.name} are missing from this workspace", "run the evaluation again: it keeps them"
+                )
             samples = [present[problem.id, number] for problem, number in keys]
-            grades = benchmark.grades([Completion(problem, sample.text, sample.finished) for (problem, _), sample in zip(keys, samples, strict=True)])
-            flat = [Graded(s.text, s.tokens, s.finished, bool(grade.strict), grade.note) for s, grade in zip(samples, grades, strict=True)]
+            grades = benchmark.grades(
+                [
+                    Completion(problem, sample.text, sample.finished)
+                    for (problem, _), sample in zip(keys, samples, strict=True)
+                ]
+            )
+            flat = [
+                Graded(s.text, s.tokens, s.finished, bool(grade.strict), grade.note)
+                for s, grade in zip(samples, grades, strict=True)
+            ]
             tables[arm.name] = [flat[start : start + found.samples] for start in range(0, len(flat), found.samples)]
     return [(problem.question, problem.answer) for problem in problems], tables
 
 
 def _published(found: Document, recipe: Recipe | None, source: str, wish: Wish, home: Workspace) -> list[Published]:
-    """Published scores on this benchmark: of the adapter or its recipe, its source, its target, and whatever was asked for."""
+    """Published scores on this benchmark: of the adapter or its recipe, its source, its target, and whatever was asked
+    for.
+    """
     entries, problems = home.registry.entries["published"], home.registry.entries["benchmarks"].get(found.benchmark)
     own = published.entry_of(found.adapter.partition("@")[0], recipe, home.registry)
     results: dict[str, Published] = {}
-    for role, name in [("adapter", own[0] if own else ""), ("source", source), ("base", found.target), *(("other", name) for name in wish.published)]:
+    for role, name in [
+        ("adapter", own[0] if own else ""),
+        ("source", source),
+        ("base", found.target),
+        *(("other", name) for name in wish.published),
+    ]:
         if name in wish.published:
             home.registry.get("published", name)  # a wrong name is said
         score = entries[name].value.scores.get(found.benchmark) if name in entries else None
         if score is not None and name not in results:
             entry, count = entries[name].value, problems.value.problems if problems else None
-            results[name] = Published(name, role, score, published.wilson(score, count) if count and entry.samples == 1 else None, entry.source)
+            results[name] = Published(
+                name,
+                role,
+                score,
+                published.wilson(score, count) if count and entry.samples == 1 else None,
+                entry.source,
+            )
     return list(results.values())
 
 

@@ -1,7 +1,8 @@
 """How many problems and samples show a difference, and what they cost: before anything is generated.
 
-n = (z / delta)^2 (w^2 + v / K) with z = z(1 - alpha / 2) + z(power) = 2.80 for 95% and 80%: w is the standard deviation of the true effect over problems, v the
-variance of the difference of two single answers to one problem (2 E[p (1 - p)] for independent answers). On these problems w counts nothing.
+n = (z / delta)^2 (w^2 + v / K) with z = z(1 - alpha / 2) + z(power) = 2.80 for 95% and 80%: w is the standard deviation
+of the true effect over problems, v the variance of the difference of two single answers to one problem (2 E[p (1 - p)]
+for independent answers). On these problems w counts nothing.
 """
 
 import math
@@ -34,20 +35,30 @@ class Spread(msgspec.Struct, frozen=True):
 
     @classmethod
     def assumed(cls, score: float | None, of: str = "") -> "Spread":
-        """From a base score alone: problem rates from a Beta with a + b = 1 (most problems are mostly solved or mostly not), so E[p (1 - p)] is half of
-        score (1 - score): the K of 40 to 70 that is known for AIME24 comes out."""
+        """From a base score alone: problem rates from a Beta with a + b = 1 (most problems are mostly solved or mostly
+        not), so E[p (1 - p)] is half of score (1 - score): the K of 40 to 70 that is known for AIME24 comes out.
+        """
         mean = USUAL_SCORE if score is None else score
-        text = f"assumed: base score {100 * mean:.1f}%{f' ({of})' if of else ''}, effects that differ by {100 * EFFECT_SPREAD:.0f} points between problems"
+        text = (
+            f"assumed: base score {100 * mean:.1f}%{f' ({of})' if of else ''}, effects that differ by "
+            f"{100 * EFFECT_SPREAD:.0f} points between problems"
+        )
         return cls(EFFECT_SPREAD, mean * (1 - mean), text)
 
     @classmethod
     def measured(cls, half_width: float, half_width_same: float, problems: int, samples: int) -> "Spread":
-        """From the two 95% intervals of an evaluation of n problems and K samples: their half-widths are t SE, and SE^2 = (w^2 + v / K) / n and v / K / n."""
+        """From the two 95% intervals of an evaluation of n problems and K samples: their half-widths are t SE, and SE^2
+        = (w^2 + v / K) / n and v / K / n.
+        """
         from scipy import stats
 
         total = (half_width / float(stats.t.ppf(0.975, problems - 1))) ** 2 * problems
         within = (half_width_same / float(stats.t.ppf(0.975, problems * (samples - 1)))) ** 2 * problems
-        return cls(math.sqrt(max(0.0, total - within)), within * samples, f"measured on {problems} problems x {samples} samples")
+        return cls(
+            math.sqrt(max(0.0, total - within)),
+            within * samples,
+            f"measured on {problems} problems x {samples} samples",
+        )
 
 
 def reach(power: float = POWER, level: float = LEVEL) -> float:
@@ -68,7 +79,9 @@ def samples_needed(delta: float, spread: Spread, problems: int) -> int:
 
 
 def samples_needed_new(delta: float, spread: Spread, problems: int) -> int | None:
-    """Samples a problem that show `delta` on new problems of the kind; None where more samples do not help, only more problems."""
+    """Samples a problem that show `delta` on new problems of the kind; None where more samples do not help, only more
+    problems.
+    """
     left = problems * (delta / reach()) ** 2 - spread.effect**2
     return max(1, math.ceil(spread.answers / left - 1e-9)) if left > 0 else None
 
@@ -102,7 +115,9 @@ class Sizing(msgspec.Struct, frozen=True):
     spread: Spread
     asked: Size
     needed: Size | None
-    """On new problems of the kind, the fewest completions; None where this benchmark has too few problems for any number of samples."""
+    """On new problems of the kind, the fewest completions; None where this benchmark has too few problems for any
+    number of samples.
+    """
     needed_same: Size
     """On these problems: samples alone."""
     arms: int
@@ -114,10 +129,15 @@ class Sizing(msgspec.Struct, frozen=True):
     """Name of a GPU -> estimated hours on one of them."""
 
 
-def size(names: Sequence[str], target: str, settings: Settings, detect: float, home: Workspace, force: bool = False) -> Sizing:
+def size(
+    names: Sequence[str], target: str, settings: Settings, detect: float, home: Workspace, force: bool = False
+) -> Sizing:
     """What it takes to show `detect` points between an adapter and base. Raises the errors of `plan`."""
     if not FEWEST_POINTS <= detect <= 100:
-        raise Usage(f"a difference of {detect:g} points cannot be planned for", f"--detect between {FEWEST_POINTS} and 100, for example 3")
+        raise Usage(
+            f"a difference of {detect:g} points cannot be planned for",
+            f"--detect between {FEWEST_POINTS} and 100, for example 3",
+        )
     made = plan(names, target, settings, home, force)
     delta, spread, tokens, tokens_are = detect / 100, *_known(made, home)
     fixed = "full" in made.benchmark.splits
@@ -133,10 +153,19 @@ def size(names: Sequence[str], target: str, settings: Settings, detect: float, h
     chosen = needed and sized(*needed)
     completions = len(made.arms) * (chosen or same).problems * (chosen or same).samples
     return Sizing(
-        benchmark=made.benchmark.name, available=available, detect=detect, spread=spread, asked=asked, needed=chosen, needed_same=same, arms=len(made.arms),
-        completions=completions, tokens=round(completions * tokens), tokens_are=tokens_are,
+        benchmark=made.benchmark.name,
+        available=available,
+        detect=detect,
+        spread=spread,
+        asked=asked,
+        needed=chosen,
+        needed_same=same,
+        arms=len(made.arms),
+        completions=completions,
+        tokens=round(completions * tokens),
+        tokens_are=tokens_are,
         gpu_hours=decoding.hours(made.target.config, completions, tokens),
-    )  # fmt: skip
+    )
 
 
 def _fewest(delta: float, spread: Spread, available: int | None) -> tuple[int, int] | None:
@@ -150,18 +179,31 @@ def _fewest(delta: float, spread: Spread, available: int | None) -> tuple[int, i
 
 
 def _known(made, home: Workspace) -> tuple[Spread, float, str]:
-    """(spread, mean tokens of a completion, what these tokens are): from an evaluation beside one of the adapters, else from the scores that are published."""
+    """(spread, mean tokens of a completion, what these tokens are): from an evaluation beside one of the adapters, else
+    from the scores that are published.
+    """
     for adapter, _ in made.adapters.values():
         for found in reversed(kept(adapter)):
             told = {"problems", "samples", "gain_ci", "gain_ci_same_problems", "gain", "arms"}
-            own = not found.get("harness") and (found.get("benchmark"), found.get("target")) == (made.benchmark.name, made.target_name)
+            own = not found.get("harness") and (found.get("benchmark"), found.get("target")) == (
+                made.benchmark.name,
+                made.target_name,
+            )
             if own and found.keys() >= told and found["samples"] > 1:
                 new, same = ((found[ci][1] - found[ci][0]) / 200 for ci in ("gain_ci", "gain_ci_same_problems"))
                 tokens = max(arm["tokens"] for arm in found["arms"])
-                return Spread.measured(new, same, found["problems"], found["samples"]), tokens, f"{tokens:.0f} a completion, measured"
+                return (
+                    Spread.measured(new, same, found["problems"], found["samples"]),
+                    tokens,
+                    f"{tokens:.0f} a completion, measured",
+                )
     published = home.registry.entries["published"]
     for name in (f"{made.target_name}-10-seeds", made.target_name):
         score = published[name].value.scores.get(made.benchmark.name) if name in published else None
         if score is not None:
-            return Spread.assumed(score / 100, name), made.asked.new_tokens, "at most: the whole budget of every completion"
+            return (
+                Spread.assumed(score / 100, name),
+                made.asked.new_tokens,
+                "at most: the whole budget of every completion",
+            )
     return Spread.assumed(None), made.asked.new_tokens, "at most: the whole budget of every completion"

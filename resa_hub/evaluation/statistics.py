@@ -1,4 +1,5 @@
-"""Estimators of one arm and of pairs of arms. The problem is the cluster: no interval treats the samples of one problem as independent problems.
+"""Estimators of one arm and of pairs of arms. The problem is the cluster: no interval treats the samples of one problem
+as independent problems.
 
 Scores are arrays [n problems, K samples] of 0 and 1; every result is a share (0..1), never points.
 """
@@ -22,7 +23,9 @@ class Interval(msgspec.Struct, frozen=True):
 
     @property
     def half_width(self) -> float:
-        """The longer arm, so that an end cut at the edge of the possible range does not make the interval look narrow."""
+        """The longer arm, so that an end cut at the edge of the possible range does not make the interval look
+        narrow.
+        """
         return max(self.high - self.value, self.value - self.low)
 
 
@@ -61,11 +64,13 @@ class NonInferior(msgspec.Struct, frozen=True):
 
 
 def average(scores: Any, level: float = 0.95) -> Interval:
-    """avg@K: the mean over problems, standard error sd / sqrt(n) of the problem means, interval of Wilson (1927) for the effective number of problems.
+    """avg@K: the mean over problems, standard error sd / sqrt(n) of the problem means, interval of Wilson (1927) for
+    the effective number of problems.
 
-    The effective number n_e = mean (1 - mean) / SE^2 is how many independent single answers would have this standard error (Kish 1965, Survey Sampling); the
-    quantile is that of t with n - 1 degrees. A plain t interval covers 90% in place of 95% at n = 30 where most problems are solved or most are not; this one
-    93% to 96% on every population of `python -m bench coverage`. For K == 1, and for equal problem means, n_e = n: Wilson's own interval.
+    The effective number n_e = mean (1 - mean) / SE^2 is how many independent single answers would have this standard
+    error (Kish 1965, Survey Sampling); the quantile is that of t with n - 1 degrees. A plain t interval covers 90% in
+    place of 95% at n = 30 where most problems are solved or most are not; this one 93% to 96% on every population of
+    `python -m bench coverage`. For K == 1, and for equal problem means, n_e = n: Wilson's own interval.
     """
     import numpy
     from scipy import stats
@@ -86,11 +91,15 @@ def difference(a: Any, b: Any, level: float = 0.95) -> Difference:
     """Mean of a - b in both scopes with the sign-flip p; `paired_interval` and `same_problems_interval` say how."""
     new = paired_interval(a, b, level)
     same = same_problems_interval(a, b, level)
-    return Difference(new.value, new.low, new.high, same.low if same else None, same.high if same else None, sign_flip_p(a, b))
+    return Difference(
+        new.value, new.low, new.high, same.low if same else None, same.high if same else None, sign_flip_p(a, b)
+    )
 
 
 def paired_interval(a: Any, b: Any, level: float = 0.95) -> Interval:
-    """Mean of a - b "on new problems of this kind": t interval over the n differences of problem means. No width when all of them are equal."""
+    """Mean of a - b "on new problems of this kind": t interval over the n differences of problem means. No width when
+    all of them are equal.
+    """
     differences = _problem_differences(a, b)
     value = float(differences.mean())
     low, high = _t_interval(differences, level)
@@ -100,8 +109,8 @@ def paired_interval(a: Any, b: Any, level: float = 0.95) -> Interval:
 def same_problems_interval(a: Any, b: Any, level: float = 0.95) -> Interval | None:
     """Mean of a - b "on these problems", over new samples; None when K == 1.
 
-    d_ij = a_ij - b_ij shares its random numbers, so the variance is taken within problems: V = sum_i var_j(d_ij) / K / n^2.
-    t with n (K - 1) degrees of freedom, the number that the pooled within-problem variance has.
+    d_ij = a_ij - b_ij shares its random numbers, so the variance is taken within problems: V = sum_i var_j(d_ij) / K /
+    n^2. t with n (K - 1) degrees of freedom, the number that the pooled within-problem variance has.
     """
     from scipy import stats
 
@@ -116,9 +125,11 @@ def same_problems_interval(a: Any, b: Any, level: float = 0.95) -> Interval | No
 
 
 def sign_flip_p(a: Any, b: Any) -> float:
-    """Two-sided p of the sign-flip permutation test over problems: exact up to 13 problems that differ, else 9,999 seeded resamples.
+    """Two-sided p of the sign-flip permutation test over problems: exact up to 13 problems that differ, else 9,999
+    seeded resamples.
 
-    Problems that do not differ are left out: flipping the sign of 0 changes nothing. Counts, not shares, so that ties are exact.
+    Problems that do not differ are left out: flipping the sign of 0 changes nothing. Counts, not shares, so that ties
+    are exact.
     """
     import numpy
     from scipy import stats
@@ -128,14 +139,18 @@ def sign_flip_p(a: Any, b: Any) -> float:
     counts = counts[counts != 0]
     if len(counts) < 2:
         return 1.0
-    test = stats.permutation_test((counts,), numpy.sum, permutation_type="samples", vectorized=True, n_resamples=RESAMPLES, batch=1_000, rng=0)
+    test = stats.permutation_test(
+        (counts,), numpy.sum, permutation_type="samples", vectorized=True, n_resamples=RESAMPLES, batch=1_000, rng=0
+    )
     return min(1.0, float(test.pvalue))
 
 
 def carrying(a: Any, b: Any) -> float:
-    """About how many problems carry the mean of a - b: (sum |d|)^2 / sum d^2, n for equal differences, 1 for a single one; n where nothing differs.
+    """About how many problems carry the mean of a - b: (sum |d|)^2 / sum d^2, n for equal differences, 1 for a single
+    one; n where nothing differs.
 
-    Below `FEW_CARRY` an interval of 95% covers 89% to 92% at n = 30 (`python -m bench coverage`), and misses lie on the side of 0.
+    Below `FEW_CARRY` an interval of 95% covers 89% to 92% at n = 30 (`python -m bench coverage`), and misses lie on the
+    side of 0.
     """
     import numpy
 
@@ -158,7 +173,9 @@ def one_sided(a: Any, b: Any, margin: float, side: Literal["greater", "less"]) -
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p values in the given order: the step-down procedure of Holm (1979), A simple sequentially rejective multiple test procedure."""
+    """Adjusted p values in the given order: the step-down procedure of Holm (1979), A simple sequentially rejective
+    multiple test procedure.
+    """
     from statsmodels.stats.multitest import multipletests
 
     if not p_values:
@@ -168,10 +185,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def retained(adapter: Any, base: Any, source: Any, level: float = 0.95) -> Retained:
-    """Retained gain rho = (adapter - base) / (source - base) with the interval of Fieller (1954), Some problems in interval estimation.
+    """Retained gain rho = (adapter - base) / (source - base) with the interval of Fieller (1954), Some problems in
+    interval estimation.
 
-    Per problem u = adapter - base, w = source - base, with means um, wm; v_u, v_w, c_uw the (co)variances of these means, t with n - 1 degrees:
-    rho is inside iff (um - rho wm)^2 <= t^2 (v_u - 2 rho c_uw + rho^2 v_w). Not identifiable when wm^2 <= t^2 v_w or wm <= 0.
+    Per problem u = adapter - base, w = source - base, with means um, wm; v_u, v_w, c_uw the (co)variances of these
+    means, t with n - 1 degrees: rho is inside iff (um - rho wm)^2 <= t^2 (v_u - 2 rho c_uw + rho^2 v_w). Not
+    identifiable when wm^2 <= t^2 v_w or wm <= 0.
     """
     import numpy
     from scipy import stats
@@ -193,9 +212,11 @@ def retained(adapter: Any, base: Any, source: Any, level: float = 0.95) -> Retai
 
 
 def non_inferior(adapter: Any, base: Any, source: Any, fraction: float = 0.97, level: float = 0.95) -> NonInferior:
-    """Is at least `fraction` of the source's gain kept? The lower bound of the mean of u - fraction * w over problems, t with n - 1 degrees, against 0.
+    """Is at least `fraction` of the source's gain kept? The lower bound of the mean of u - fraction * w over problems,
+    t with n - 1 degrees, against 0.
 
-    Per problem u = adapter - base, w = source - base: the linear form of the ratio, defined for every gain of the source (Fieller 1954 inverts it).
+    Per problem u = adapter - base, w = source - base: the linear form of the ratio, defined for every gain of the
+    source (Fieller 1954 inverts it).
     """
     u, w = _problem_differences(adapter, base), _problem_differences(source, base)
     low, _ = _t_interval(u - fraction * w, level)
@@ -203,19 +224,26 @@ def non_inferior(adapter: Any, base: Any, source: Any, fraction: float = 0.97, l
 
 
 def pass_at_k(scores: Any, k: int) -> float:
-    """Mean over problems of 1 - C(K - c_i, k) / C(K, k), c_i of K samples correct: the unbiased estimator of Chen et al. (2021), arXiv 2107.03374."""
+    """Mean over problems of 1 - C(K - c_i, k) / C(K, k), c_i of K samples correct: the unbiased estimator of Chen et
+    al. (2021), arXiv 2107.03374.
+    """
     from scipy import stats
 
     (scores,) = checked(scores)
     samples = scores.shape[1]
     if not 1 <= k <= samples:
-        raise Usage(f"pass@{k} needs k between 1 and the {samples} samples of a problem", "draw more samples a problem, or ask for a smaller k")
+        raise Usage(
+            f"pass@{k} needs k between 1 and the {samples} samples of a problem",
+            "draw more samples a problem, or ask for a smaller k",
+        )
     correct = scores.sum(axis=1).astype(int)
     return float((1 - stats.hypergeom.pmf(0, samples, correct, k)).mean())
 
 
 def problems_needed(problems: int, half_width: float, margin: float) -> int:
-    """How many problems bring the half-width seen at n `problems` to `margin`: n (h / m)^2, rounded up; widths shrink with sqrt(n)."""
+    """How many problems bring the half-width seen at n `problems` to `margin`: n (h / m)^2, rounded up; widths shrink
+    with sqrt(n).
+    """
     return math.ceil(problems * (half_width / margin) ** 2 - 1e-9)
 
 
@@ -226,10 +254,15 @@ def checked(*arms: Any) -> list[Any]:
     try:
         arrays = [numpy.asarray(arm, dtype=float) for arm in arms]
     except (ValueError, TypeError):
-        raise Usage("scores are not a table of numbers", "every problem needs the same number of samples, each 0 or 1") from None
+        raise Usage(
+            "scores are not a table of numbers", "every problem needs the same number of samples, each 0 or 1"
+        ) from None
     for array in arrays:
         if array.ndim != 2 or array.shape[1] < 1:
-            raise Usage(f"scores have shape {list(array.shape)}, not [problems, samples]", "one row a problem, one column a sample")
+            raise Usage(
+                f"scores have shape {list(array.shape)}, not [problems, samples]",
+                "one row a problem, one column a sample",
+            )
         if array.shape[0] < 2:
             raise Usage(f"{array.shape[0]} problem(s) cannot be judged", "an interval over problems needs two or more")
         if not numpy.isin(array, (0, 1)).all():

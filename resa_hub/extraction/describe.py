@@ -49,8 +49,13 @@ def describe(name: str, registry: Registry) -> Description:
         layers = [(name, plain(resolved.recipe))]
     entry = registry.entries["recipes"].get(name)
     note = str(entry.value.get("note", "")) if entry else ""
-    fields = [Field(path, value, next((who for who, said in layers if says(said, path)), DEFAULT)) for path, value in flat(plain(resolved.recipe))]
-    return Description(name, note, [who for who, _ in layers[1:]], fields, references(resolved, registry), resolved.recipe.digest())
+    fields = [
+        Field(path, value, next((who for who, said in layers if says(said, path)), DEFAULT))
+        for path, value in flat(plain(resolved.recipe))
+    ]
+    return Description(
+        name, note, [who for who, _ in layers[1:]], fields, references(resolved, registry), resolved.recipe.digest()
+    )
 
 
 def flat(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
@@ -71,7 +76,11 @@ def says(values: Any, path: str) -> bool:
 def references(made: Plan, registry: Registry) -> list[Reference]:
     """Everything that a run would read, each repository on its own."""
     recipe, found = made.recipe, []
-    models = [("source", recipe.source, made.source), ("target", recipe.target, made.target), *(("sibling", *sibling) for sibling in made.siblings.items())]
+    models = [
+        ("source", recipe.source, made.source),
+        ("target", recipe.target, made.target),
+        *(("sibling", *sibling) for sibling in made.siblings.items()),
+    ]
     for role, name, ref in models:
         found.append(_reference(role, name, ref.base))
         if ref.adapter:
@@ -113,4 +122,12 @@ def runnable(registry: Registry) -> list[dict[str, str]]:
 def _row(name: str, recipe: Recipe, layer: str) -> dict[str, str]:
     data = recipe.trigger.name if recipe.trigger == recipe.elicit else f"{recipe.trigger.name} -> {recipe.elicit.name}"
     sae = recipe.sae.mode if recipe.method in ("sae-tuning", "feature-diff", "random-features") else "-"
-    return {"recipe": name, "method": recipe.method, "source": recipe.source, "target": recipe.target, "SAE": sae, "data": data, "from": layer}
+    return {
+        "recipe": name,
+        "method": recipe.method,
+        "source": recipe.source,
+        "target": recipe.target,
+        "SAE": sae,
+        "data": data,
+        "from": layer,
+    }

@@ -1,6 +1,7 @@
 """What an extraction will take, told before anything is fetched: tokens, steps, memory, operations, time and price.
 
-Estimates, each with what it rests on. Data and models that are at hand (embedded, or local files) are counted; of others the registry gives rows and sizes.
+Estimates, each with what it rests on. Data and models that are at hand (embedded, or local files) are counted; of
+others the registry gives rows and sizes.
 """
 
 import math
@@ -60,7 +61,11 @@ def stages_of(recipe: Recipe, shapes: Shapes, data: dict[str, Amount]) -> list[S
         states = 2.0 * (size.all + shapes.width * recipe.sae.latents)
         tuned = shapes.depth if at_mlp else shapes.depth - layer - 1
         trigger = data["trigger"]
-        firsts = (trigger.tokens // recipe.training.chunk_tokens if recipe.training.chunk_tokens else trigger.rows) if recipe.sae.skip_first else 0
+        firsts = (
+            (trigger.tokens // recipe.training.chunk_tokens if recipe.training.chunk_tokens else trigger.rows)
+            if recipe.sae.skip_first
+            else 0
+        )
         learnt = (trigger.tokens - firsts) * (9 if trigger.batches > 1 else 10) // 10
         return [
             _sae(recipe, shapes, learnt, trigger.batches),
@@ -77,11 +82,26 @@ def _on_rollouts(recipe: Recipe, shapes: Shapes, elicit: Amount) -> list[Stage]:
     tokens, with_sae = made + read, recipe.method in FEATURES
     both = 2 if with_sae and settings.of_source else 1
     times = both + recipe.rounds - 1
-    generate = Stage("rollouts", times * settings.new_tokens, times * tokens, times * 2.0 * (size.all * tokens + size.head * made), 0, True)
+    generate = Stage(
+        "rollouts",
+        times * settings.new_tokens,
+        times * tokens,
+        times * 2.0 * (size.all * tokens + size.head * made),
+        0,
+        True,
+    )
     batches = math.ceil(count / recipe.training.batch_rows)
     encoder = 4.0 * shapes.width * recipe.sae.latents * len(recipe.at) if with_sae else 0.0
     states = 2.0 * size.all + encoder + 2.0 * size.up_to(deepest(recipe, shapes))
-    tune = _tune(recipe.rounds * recipe.training.epochs, batches, tokens, tuning(size.all, size.head), states, shapes.depth, 2 * shapes.depth)
+    tune = _tune(
+        recipe.rounds * recipe.training.epochs,
+        batches,
+        tokens,
+        tuning(size.all, size.head),
+        states,
+        shapes.depth,
+        2 * shapes.depth,
+    )
     sae = [_sae(recipe, shapes, both * tokens * 9 // 10, both * batches)] if with_sae else []
     selected = [_selection(recipe, shapes, tokens, batches)] if with_sae and recipe.selection != "mean" else []
     return [generate, *sae, *selected, tune]
@@ -89,17 +109,31 @@ def _on_rollouts(recipe: Recipe, shapes: Shapes, elicit: Amount) -> list[Stage]:
 
 def _selection(recipe: Recipe, shapes: Shapes, tokens: int, batches: int) -> Stage:
     """Features chosen by the gradient of the logits: once, or in steps and once more for the order of the rest."""
-    sample, looks, size = min(tokens, SELECTION_TOKENS), SELECTION_STEPS + 1 if recipe.selection == "logits" else 1, shapes.sizes
+    sample, looks, size = (
+        min(tokens, SELECTION_TOKENS),
+        SELECTION_STEPS + 1 if recipe.selection == "logits" else 1,
+        shapes.sizes,
+    )
     layers = [_layer(place, shapes) for place in recipe.at]
     operations = sum(comparing(size.all) + looks * tuning(size.all - size.up_to(layer), size.head) for layer in layers)
     passes = sum(2 * shapes.depth + looks * 3 * (shapes.depth - layer - 1) for layer in layers)
-    return Stage("selection", looks * len(layers), len(layers) * sample, sample * operations, math.ceil(batches * sample / tokens) * passes)
+    return Stage(
+        "selection",
+        looks * len(layers),
+        len(layers) * sample,
+        sample * operations,
+        math.ceil(batches * sample / tokens) * passes,
+    )
 
 
 def _sae(recipe: Recipe, shapes: Shapes, states: int, batches: int) -> Stage:
     settings, layer, count = recipe.sae, deepest(recipe, shapes), len(recipe.at)
     below = shapes.sizes.up_to(layer)
-    steps = 0 if settings.mode == "pretrained" else settings.steps or max(1, int(states * settings.epochs) // settings.batch_tokens)
+    steps = (
+        0
+        if settings.mode == "pretrained"
+        else settings.steps or max(1, int(states * settings.epochs) // settings.batch_tokens)
+    )
     tokens = steps * settings.batch_tokens
     operations = 2.0 * below * states + tokens * sae_training(shapes.width, settings.latents, settings.k)
     return Stage("sae", count * steps, count * tokens, count * operations, count * (batches * (layer + 1) + 3 * steps))
@@ -116,7 +150,13 @@ def _layer(place: str, shapes: Shapes) -> int:
 
 def _tune(epochs: int, batches: int, tokens: int, each: float, states: float, tuned: int, teacher: int) -> Stage:
     """each: operations a token of a step; states: of the teacher's, made once."""
-    return Stage("adapter", epochs * batches, epochs * tokens, epochs * tokens * each + tokens * states, batches * (3 * epochs * tuned + teacher))
+    return Stage(
+        "adapter",
+        epochs * batches,
+        epochs * tokens,
+        epochs * tokens * each + tokens * states,
+        batches * (3 * epochs * tuned + teacher),
+    )
 
 
 ROW_TOKENS, COT_TOKENS = 180, 400
@@ -126,11 +166,14 @@ UTILISATION = 0.35
 CPU_UTILISATION = 0.4
 """Share of the measured product of matrices."""
 LAUNCH = 3e-4
-"""Seconds that starting the kernels of a layer takes, once forward and twice backward: what small models spend most on."""
+"""Seconds that starting the kernels of a layer takes, once forward and twice backward: what small models spend most on.
+"""
 DECODING = 0.1
 """Generation, token by token, reaches this share of the speed of training on a GPU; a CPU is as fast at it."""
 ACTIVATIONS = 34
-"""Bytes a token and unit of width that a layer keeps for its backward pass in 16 bit, attention scores not kept: Korthikanti et al. 2022 (arXiv 2205.05198)."""
+"""Bytes a token and unit of width that a layer keeps for its backward pass in 16 bit, attention scores not kept:
+Korthikanti et al. 2022 (arXiv 2205.05198).
+"""
 KL_POSITIONS, KL_COPIES = 256, 6
 PAPER_STEPS = {"still": 1_448}
 """Steps an epoch that the paper names, by elicitation data: two GPUs, one chunk each."""
@@ -200,7 +243,9 @@ def shapes_of(base: Repo, name: str, registry: Registry) -> Shapes | None:
 
 
 def amount(data: Data, entry: Dataset, plan: Plan) -> Amount | None:
-    """Counted where data and tokenizer are at hand, else rows times an estimate; None where not even the rows are known."""
+    """Counted where data and tokenizer are at hand, else rows times an estimate; None where not even the rows are
+    known.
+    """
     training = plan.recipe.training
     if entry.id == datasets.TINY or datasets.is_local(entry):
         rows = datasets.load(data, entry)
@@ -209,12 +254,16 @@ def amount(data: Data, entry: Dataset, plan: Plan) -> Amount | None:
         tokens, question = sum(lengths), sum(questions) / len(questions)
         if basis == "counted" and not training.chunk_tokens:
             buckets = {length: lengths.count(length) for length in set(lengths)}
-            return Amount(len(lengths), tokens, sum(math.ceil(n / training.batch_rows) for n in buckets.values()), basis, question)
+            return Amount(
+                len(lengths), tokens, sum(math.ceil(n / training.batch_rows) for n in buckets.values()), basis, question
+            )
         return _packed(len(lengths), tokens, training, basis, question)
     rows_, each = min(data.rows or entry.rows or 0, entry.rows or data.rows or 0), entry.row_tokens or ROW_TOKENS
     if not rows_:
         return None
-    basis = f"estimate: {rows_:,} rows, {each} tokens a row" + (f" and {COT_TOKENS} of solution, a guess" if data.cot else "")
+    basis = f"estimate: {rows_:,} rows, {each} tokens a row" + (
+        f" and {COT_TOKENS} of solution, a guess" if data.cot else ""
+    )
     length = each + COT_TOKENS * data.cot
     return _packed(rows_, rows_ * min(length, training.max_tokens or length), training, basis, float(each))
 
@@ -228,7 +277,10 @@ def _packed(rows: int, tokens: int, training: Any, basis: str, question: float) 
 
 def _lengths(rows: Rows, plan: Plan) -> tuple[list[int], list[int], str]:
     """Tokens of each example and of each question, EOS counted."""
-    texts = [question_answer(plan.template, *pair, rows.thoughts[i] if rows.thoughts else None) for i, pair in enumerate(rows.pairs)]
+    texts = [
+        question_answer(plan.template, *pair, rows.thoughts[i] if rows.thoughts else None)
+        for i, pair in enumerate(rows.pairs)
+    ]
     asked = [template_of(plan.template).opening.format(question=question) for question, _ in rows.pairs]
     base = plan.target.base
     folder = tiny.locate(base.id) or (Path(base.id).expanduser() if is_path(base.id) else None)
@@ -236,11 +288,21 @@ def _lengths(rows: Rows, plan: Plan) -> tuple[list[int], list[int], str]:
         from tokenizers import Tokenizer
 
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        return [len(e.ids) + 1 for e in tokenizer.encode_batch(texts)], [len(e.ids) for e in tokenizer.encode_batch(asked)], "counted"
-    return [len(text) // 4 + 1 for text in texts], [len(text) // 4 for text in asked], "estimate: the texts are here, four characters a token"
+        return (
+            [len(e.ids) + 1 for e in tokenizer.encode_batch(texts)],
+            [len(e.ids) for e in tokenizer.encode_batch(asked)],
+            "counted",
+        )
+    return (
+        [len(text) // 4 + 1 for text in texts],
+        [len(text) // 4 for text in asked],
+        "estimate: the texts are here, four characters a token",
+    )
 
 
-def _memory(recipe: Recipe, shapes: Shapes, stages: list[Stage], data: dict[str, Amount]) -> tuple[dict[str, int], dict[str, int]]:
+def _memory(
+    recipe: Recipe, shapes: Shapes, stages: list[Stage], data: dict[str, Amount]
+) -> tuple[dict[str, int], dict[str, int]]:
     each = 2 if recipe.dtype == "bfloat16" else 4
     copies = 1 if recipe.method in ("sft", "random") else 3
     shared = recipe.method in SPLICED and not recipe.hookpoint.endswith(".mlp")
@@ -251,7 +313,9 @@ def _memory(recipe: Recipe, shapes: Shapes, stages: list[Stage], data: dict[str,
     if any(stage.name == "sae" for stage in stages):
         sae = 4 * shapes.width * recipe.sae.latents * 2 * len(recipe.at)
         training = recipe.sae.mode != "pretrained"
-        memory |= {"SAE": sae} | ({"its optimiser": sae * (2 if recipe.sae.optimizer == "adam" else 1)} if training else {})
+        memory |= {"SAE": sae} | (
+            {"its optimiser": sae * (2 if recipe.sae.optimizer == "adam" else 1)} if training else {}
+        )
     lora = shapes.lora(recipe.lora.modules, recipe.lora.rank, tuned)
     memory |= {
         "LoRA, gradient, AdamW": 4 * 4 * lora,
@@ -266,7 +330,13 @@ def _memory(recipe: Recipe, shapes: Shapes, stages: list[Stage], data: dict[str,
 
 
 def _hours(stages: list[Stage], speed: float, decoding: float = 1.0) -> float:
-    return sum(stage.operations / (speed * (decoding if stage.decoding else 1.0)) + stage.passes * LAUNCH for stage in stages) / 3600
+    return (
+        sum(
+            stage.operations / (speed * (decoding if stage.decoding else 1.0)) + stage.passes * LAUNCH
+            for stage in stages
+        )
+        / 3600
+    )
 
 
 def _offer(gpu: Gpu, stages: list[Stage], needed: int, rate: float | None) -> Offer | None:
@@ -279,7 +349,9 @@ def _offer(gpu: Gpu, stages: list[Stage], needed: int, rate: float | None) -> Of
 
 
 def measured_speed(seconds: float = 0.4) -> float:
-    """Operations a second of float32 products of matrices on all cores that this process may use, were they idle: by processor time, not by the clock."""
+    """Operations a second of float32 products of matrices on all cores that this process may use, were they idle: by
+    processor time, not by the clock.
+    """
     import os
 
     import numpy
@@ -303,16 +375,21 @@ def _notes(plan: Plan, registry: Registry, data: dict[str, Amount]) -> list[str]
     if paper and recipe.method == "sae-tuning" and recipe.training.chunk_tokens == 2_048 and recipe.elicit.rows is None:
         ours = data["elicit"].batches
         notes.append(
-            f"the paper's {paper:,} steps an epoch are of 2 GPUs with one chunk each, {2 * paper:,} chunks; here {ours:,} steps of "
-            f"{recipe.training.batch_rows} chunk{'s' if recipe.training.batch_rows > 1 else ''} on one: as many tokens, twice as many updates"
+            f"the paper's {paper:,} steps an epoch are of 2 GPUs with one chunk each, {2 * paper:,} chunks; "
+            f"here {ours:,} steps of "
+            f"{recipe.training.batch_rows} chunk{'s' if recipe.training.batch_rows > 1 else ''} on one: as "
+            "many tokens, twice as many updates"
         )
     entry = registry.model_entry(recipe.source)
     if entry and entry.cost_usd:
-        notes.append(f"the source cost ${entry.cost_usd:,.0f} to train ({entry.cost_note}): no transfer comes without it")
+        notes.append(
+            f"the source cost ${entry.cost_usd:,.0f} to train ({entry.cost_note}): no transfer comes without it"
+        )
     elif entry and entry.cost_note:
         notes.append(f"the source: {entry.cost_note}")
     notes.append(
-        f"hours: operations at {UTILISATION:.0%} of a GPU's peak (CPU: {CPU_UTILISATION:.0%} of a measured product), generation on a GPU at a tenth of that, "
+        f"hours: operations at {UTILISATION:.0%} of a GPU's peak (CPU: {CPU_UTILISATION:.0%} of a measured "
+        "product), generation on a GPU at a tenth of that, "
         f"and {LAUNCH * 1e3:g} ms for each layer started; downloads and the writing of files are not in it"
     )
     return notes

@@ -1,4 +1,6 @@
-"""`extract`: plan -> stage I -> stage II -> artifact. The plan is made without anything heavy and can be shown alone."""
+"""`extract`: plan -> stage I -> stage II -> artifact. The plan is made without anything heavy and can be shown
+alone.
+"""
 
 import contextlib
 from collections.abc import Sequence
@@ -39,7 +41,9 @@ class Means:
     memory: int | None = None
     """Bytes for the teacher's states; half of the free memory when nothing is said."""
     disk: int = 0
-    """Bytes of disk for activations of stage I that do not fit its buffer; they are computed anew at each pass without it."""
+    """Bytes of disk for activations of stage I that do not fit its buffer; they are computed anew at each pass without
+    it.
+    """
     rate: float | None = None
     """Price of this machine, USD an hour."""
 
@@ -55,11 +59,12 @@ def extract(
     made: Plan | None = None,
     **choices: Any,
 ) -> tuple[Adapter, bool]:
-    """Extract an adapter into the store. Returns it and whether it was made now: a finished recipe is not run twice unless `again`.
+    """Extract an adapter into the store. Returns it and whether it was made now: a finished recipe is not run twice
+    unless `again`.
 
-    A run that was interrupted, however it was, goes on where it stood; `again` begins afresh. resume: go on or fail, also with `again`. `choices` are those
-    of `plan`. Raises the errors of the plan, `DoesNotFit`, `NoEffect`, `RunFailed`; `Conflict` while another process runs the same; `NotFound` when there is
-    nothing to resume.
+    A run that was interrupted, however it was, goes on where it stood; `again` begins afresh. resume: go on or fail,
+    also with `again`. `choices` are those of `plan`. Raises the errors of the plan, `DoesNotFit`, `NoEffect`,
+    `RunFailed`; `Conflict` while another process runs the same; `NotFound` when there is nothing to resume.
     """
     home, progress = Workspace.find(workspace), progress or Progress()
     chosen = made or plan(source, registry=home.registry, **choices)
@@ -70,10 +75,22 @@ def extract(
     from ..engine.distributed import assembled
 
     with assembled() as crew:
-        return _extract(inputs, home, again, resume, means, progress, crew) if crew.first else _assist(inputs, home, means, crew)
+        return (
+            _extract(inputs, home, again, resume, means, progress, crew)
+            if crew.first
+            else _assist(inputs, home, means, crew)
+        )
 
 
-def _extract(inputs: Inputs, home: Workspace, again: bool, resume: bool, means: Means, progress: Progress, crew: "Crew | None" = None) -> tuple[Adapter, bool]:
+def _extract(
+    inputs: Inputs,
+    home: Workspace,
+    again: bool,
+    resume: bool,
+    means: Means,
+    progress: Progress,
+    crew: "Crew | None" = None,
+) -> tuple[Adapter, bool]:
     """What the only process does, or the first of several: it decides, writes and tells the others."""
     digest, name, agree = inputs.digest, inputs.plan.name, crew.agree if crew else lambda value: value
     present = agree(None if again else home.store.with_recipe(digest, name))
@@ -90,7 +107,9 @@ def _extract(inputs: Inputs, home: Workspace, again: bool, resume: bool, means: 
             work.discard()
             return agree(present), False
         if resume and not work.begun:
-            raise NotFound(f"no interrupted extraction of {name} with this recipe is here", "leave out --resume to begin one")
+            raise NotFound(
+                f"no interrupted extraction of {name} with this recipe is here", "leave out --resume to begin one"
+            )
         agree(None)  # nothing stands in the way: all begin
         manifest = _run(inputs, digest, folder, home, work, means, progress, crew)
 
@@ -119,14 +138,21 @@ def _assist(inputs: Inputs, home: Workspace, means: Means, crew: "Crew") -> tupl
     return crew.agree(), True
 
 
-def screen(made: Plan, *, workspace: str | Path | None = None, means: Means = Means(), progress: Progress | None = None) -> list[dict[str, Any]]:
-    """What the screen of this plan tries and chooses, nothing trained but the SAE; `extract` of the same plan takes over what was done. Raises as `extract`."""
+def screen(
+    made: Plan, *, workspace: str | Path | None = None, means: Means = Means(), progress: Progress | None = None
+) -> list[dict[str, Any]]:
+    """What the screen of this plan tries and chooses, nothing trained but the SAE; `extract` of the same plan takes
+    over what was done. Raises as `extract`.
+    """
     home, progress = Workspace.find(workspace), progress or Progress()
     with explained("; nothing was begun"):
         inputs = gather(made, home)
     tried = made.recipe.screen
     if made.recipe.hookpoint != AUTO and not (tried and (tried.features or tried.scales)):
-        raise Usage("this recipe leaves nothing open that a screen could choose", "--layer auto, --features auto, --scale auto, or --set screen.scales=[1,2]")
+        raise Usage(
+            "this recipe leaves nothing open that a screen could choose",
+            "--layer auto, --features auto, --scale auto, or --set screen.scales=[1,2]",
+        )
     check_kinship(inputs)
     with explained(": what was done is kept"), hold(home.cache / "work", _key(made.name, inputs.digest)) as work:
         from ..engine import run as extraction
@@ -134,14 +160,26 @@ def screen(made: Plan, *, workspace: str | Path | None = None, means: Means = Me
         return extraction.screen(_session(inputs, home, work, means, progress))
 
 
-def prepare(plans: Sequence[Plan], *, workspace: str | Path | None = None, means: Means = Means(), progress: Progress | None = None) -> int:
-    """Train the SAEs of several extractions that differ in the hookpoint alone from one pass of the model; `extract` of each plan takes over from there.
+def prepare(
+    plans: Sequence[Plan],
+    *,
+    workspace: str | Path | None = None,
+    means: Means = Means(),
+    progress: Progress | None = None,
+) -> int:
+    """Train the SAEs of several extractions that differ in the hookpoint alone from one pass of the model; `extract` of
+    each plan takes over from there.
 
-    Returns how many were trained now: none where the method has no SAE to train, and none that is finished. Raises as `extract`.
+    Returns how many were trained now: none where the method has no SAE to train, and none that is finished. Raises as
+    `extract`.
     """
     home, progress = Workspace.find(workspace), progress or Progress()
     recipe = plans[0].recipe
-    if recipe.method not in WITH_SAE or recipe.sae.mode == "pretrained" or any(len(p.recipe.at) != 1 or p.recipe.hookpoint == AUTO for p in plans):
+    if (
+        recipe.method not in WITH_SAE
+        or recipe.sae.mode == "pretrained"
+        or any(len(p.recipe.at) != 1 or p.recipe.hookpoint == AUTO for p in plans)
+    ):
         return 0
     with explained("; nothing was begun"):
         first = gather(plans[0], home)
@@ -174,7 +212,16 @@ def _key(name: str, digest: str) -> str:
     return f"{name}-{canonical_digest([digest, version('resa-hub')])[7:23]}"
 
 
-def _run(inputs: Inputs, digest: str, folder: Path, home: Workspace, work: Work, means: Means, progress: Progress, crew: "Crew | None" = None) -> Manifest:
+def _run(
+    inputs: Inputs,
+    digest: str,
+    folder: Path,
+    home: Workspace,
+    work: Work,
+    means: Means,
+    progress: Progress,
+    crew: "Crew | None" = None,
+) -> Manifest:
     from importlib.metadata import version
 
     from ..engine.ledger import TOTAL
@@ -201,14 +248,24 @@ def _run(inputs: Inputs, digest: str, folder: Path, home: Workspace, work: Work,
         source_revision=Source(*source).revision,
         sae=made.sae,
         data={
-            role: DataRecord(name=rows.name, id=rows.id, revision=rows.revision, fingerprint=rows.fingerprint, rows=len(rows.pairs), dropped=rows.dropped)
+            role: DataRecord(
+                name=rows.name,
+                id=rows.id,
+                revision=rows.revision,
+                fingerprint=rows.fingerprint,
+                rows=len(rows.pairs),
+                dropped=rows.dropped,
+            )
             for role, rows in (("trigger", inputs.trigger), ("elicit", inputs.elicit))
         },
         recipe=recipe,
         recipe_digest=digest,
         seed=recipe.seed,
         parents=(source[1].weights_digest,) if source[1] else (),
-        siblings={name: Sibling(str(chosen.siblings[name]), Source(*files).revision) for name, files in inputs.siblings.items()},
+        siblings={
+            name: Sibling(str(chosen.siblings[name]), Source(*files).revision)
+            for name, files in inputs.siblings.items()
+        },
         run=Run(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             seconds=round(total.seconds, 1),
@@ -217,7 +274,10 @@ def _run(inputs: Inputs, digest: str, folder: Path, home: Workspace, work: Work,
             hardware=hardware(),
             libraries={name: version(name) for name in LIBRARIES},
             findings=made.findings,
-            costs={name: msgspec.structs.replace(cost, seconds=round(cost.seconds, 2)) for name, cost in ledger.costs.items()},
+            costs={
+                name: msgspec.structs.replace(cost, seconds=round(cost.seconds, 2))
+                for name, cost in ledger.costs.items()
+            },
             usd=None if means.rate is None else round(total.seconds / 3600 * means.rate, 6),
             source_usd=known.cost_usd if known else None,
             source_note=known.cost_note if known else "",
@@ -225,7 +285,9 @@ def _run(inputs: Inputs, digest: str, folder: Path, home: Workspace, work: Work,
     )
 
 
-def _session(inputs: Inputs, home: Workspace, work: Work | None, means: Means, progress: Progress, crew: "Crew | None" = None) -> "Session":
+def _session(
+    inputs: Inputs, home: Workspace, work: Work | None, means: Means, progress: Progress, crew: "Crew | None" = None
+) -> "Session":
     from ..engine.distributed import ALONE
     from ..engine.ledger import Ledger
     from ..engine.methods.context import Session
@@ -233,8 +295,18 @@ def _session(inputs: Inputs, home: Workspace, work: Work | None, means: Means, p
 
     recipe = inputs.plan.recipe
     return Session(
-        recipe, Source(*inputs.source), Source(*inputs.target), inputs.plan.template, inputs.trigger, inputs.elicit, inputs.saes, progress,
-        ledger=Ledger(work.folder if work else None, seconds_between_states(), crew or ALONE), rollouts_folder=home.cache / "rollouts",
-        memory=means.memory, disk=means.disk,
-        siblings={name: Source(*files) for name, files in inputs.siblings.items()}, reference=inputs.reference,
-    )  # fmt: skip
+        recipe,
+        Source(*inputs.source),
+        Source(*inputs.target),
+        inputs.plan.template,
+        inputs.trigger,
+        inputs.elicit,
+        inputs.saes,
+        progress,
+        ledger=Ledger(work.folder if work else None, seconds_between_states(), crew or ALONE),
+        rollouts_folder=home.cache / "rollouts",
+        memory=means.memory,
+        disk=means.disk,
+        siblings={name: Source(*files) for name, files in inputs.siblings.items()},
+        reference=inputs.reference,
+    )

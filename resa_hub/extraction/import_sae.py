@@ -1,4 +1,6 @@
-"""SAEs that were made elsewhere come into a workspace: read in either format, checked, kept in SAELens format, named in its registry.yaml."""
+"""SAEs that were made elsewhere come into a workspace: read in either format, checked, kept in SAELens format, named in
+its registry.yaml.
+"""
 
 import os
 import re
@@ -37,13 +39,20 @@ class Taken(NamedTuple):
 
 
 def import_sae(
-    origin: str, *, name: str | None = None, base: str | None = None, hookpoint: str | None = None, workspace: str | os.PathLike[str] | None = None
+    origin: str,
+    *,
+    name: str | None = None,
+    base: str | None = None,
+    hookpoint: str | None = None,
+    workspace: str | os.PathLike[str] | None = None,
 ) -> Taken:
-    """Take the SAE of one hookpoint (sparsify's or SAELens' format) into `saes/NAME/HOOKPOINT/` and name it in the workspace's registry.yaml.
+    """Take the SAE of one hookpoint (sparsify's or SAELens' format) into `saes/NAME/HOOKPOINT/` and name it in the
+    workspace's registry.yaml.
 
-    origin: `./folder` or `owner/name[@revision][:subfolder]`. base: the model it was made on, hookpoint: where; its metadata or folder says so otherwise.
-    A name may hold several hookpoints of one kind. Raises `NotFound`, `Network`, `Integrity` for damaged files, `DoesNotFit` for another width, layer, base
-    or hookpoint and for what is no plain TopK SAE, `Usage` where nothing says the hookpoint, `Conflict` for a name that means something else.
+    origin: `./folder` or `owner/name[@revision][:subfolder]`. base: the model it was made on, hookpoint: where; its
+    metadata or folder says so otherwise. A name may hold several hookpoints of one kind. Raises `NotFound`, `Network`,
+    `Integrity` for damaged files, `DoesNotFit` for another width, layer, base or hookpoint and for what is no plain
+    TopK SAE, `Usage` where nothing says the hookpoint, `Conflict` for a name that means something else.
     """
     home = Workspace.find(workspace)
     path = own_file(home)
@@ -59,9 +68,19 @@ def import_sae(
 
         latents, k = to_saelens(found, width, at, staged, base)
         with home.store.lock():
-            entry = _entry(Workspace(home.folder).registry, name, f"imported from {origin}, {found.digest[:19]}", Sae(
-                id=f"./{FOLDER}/{name}", format="saelens", base=base, hookpoints=at.replace(str(layer_of(at)), "{N}"), latents=latents, k=k,
-            ))  # fmt: skip
+            entry = _entry(
+                Workspace(home.folder).registry,
+                name,
+                f"imported from {origin}, {found.digest[:19]}",
+                Sae(
+                    id=f"./{FOLDER}/{name}",
+                    format="saelens",
+                    base=base,
+                    hookpoints=at.replace(str(layer_of(at)), "{N}"),
+                    latents=latents,
+                    k=k,
+                ),
+            )
             new = not target.exists()
             if new:
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -70,7 +89,9 @@ def import_sae(
                 raise Conflict(f"{name} has another SAE of {at} already", "choose another --name")
             write(path, {"saes": {name: lean(entry)}}, "registry.yaml.before-import")
     except OSError as error:
-        raise RunFailed(f"cannot write into {home.folder}: {error.strerror}", "check the permissions and the free space") from None
+        raise RunFailed(
+            f"cannot write into {home.folder}: {error.strerror}", "check the permissions and the free space"
+        ) from None
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     return Taken(name, at, target, base, latents, k, found.format, missing, new)
@@ -78,9 +99,14 @@ def import_sae(
 
 def _hookpoint(found: SaeFiles) -> str:
     if not found.hookpoint:
-        raise Usage(f"nothing says which hookpoint {found.origin} was made for", "add --hookpoint layers.N (or layers.N.mlp)")
+        raise Usage(
+            f"nothing says which hookpoint {found.origin} was made for", "add --hookpoint layers.N (or layers.N.mlp)"
+        )
     if not HOOKPOINT.fullmatch(found.hookpoint):
-        raise DoesNotFit(f"the SAE {found.origin} was made for {found.hookpoint}, where none is used here", "take one of layers.N or layers.N.mlp")
+        raise DoesNotFit(
+            f"the SAE {found.origin} was made for {found.hookpoint}, where none is used here",
+            "take one of layers.N or layers.N.mlp",
+        )
     return found.hookpoint
 
 
@@ -99,14 +125,20 @@ def _check_weights(found: SaeFiles) -> None:
     path = (found.folder / next(name for name, kind in SAE_FORMATS.items() if kind == found.format)).resolve()
     for tensor, info in safetensors_header(path).items():
         if not numpy.isfinite(read_tensor(path, info)[...]).all():
-            raise Integrity(f"tensor {tensor!r} of {found.origin} holds NaN or infinite values", "fetch it again, or name another SAE")
+            raise Integrity(
+                f"tensor {tensor!r} of {found.origin} holds NaN or infinite values",
+                "fetch it again, or name another SAE",
+            )
 
 
 def _base(asked: str | None, found: SaeFiles, hookpoint: str, registry: Registry) -> tuple[str, int | None, str]:
     """The base's name, its width where its sizes are at hand, and what is not known."""
     said = saes.base_of(found)
     if asked and said and not saes.same_base(asked, said, registry):
-        raise DoesNotFit(f"the SAE {found.origin} says that it was made for {said}, not for {asked}", "leave --base out, or name another SAE")
+        raise DoesNotFit(
+            f"the SAE {found.origin} says that it was made for {said}, not for {asked}",
+            "leave --base out, or name another SAE",
+        )
     if not (asked or said):
         return "", None, "its base is not named (--base MODEL): whether it fits is seen when it is used"
     name = registry.name_of_base(asked or said)
@@ -118,7 +150,9 @@ def _base(asked: str | None, found: SaeFiles, hookpoint: str, registry: Registry
         config = {}
     width, layers = config.get("hidden_size"), config.get("num_hidden_layers")
     if isinstance(layers, int) and layer_of(hookpoint) >= layers:
-        raise DoesNotFit(f"{name} has the layers 0 to {layers - 1}: {hookpoint} is none of it", "name another --hookpoint or --base")
+        raise DoesNotFit(
+            f"{name} has the layers 0 to {layers - 1}: {hookpoint} is none of it", "name another --hookpoint or --base"
+        )
     if not isinstance(width, int):
         return name, None, f"its base {name} is not at hand: whether its width fits is seen when it is used"
     return name, width, ""
@@ -134,7 +168,9 @@ def _sizes(base: str, registry: Registry) -> dict:
 
 
 def _entry(registry: Registry, name: str, note: str, fresh: Sae) -> Sae:
-    """The entry as it shall stand, its note told of every import; raises `Conflict` where the name means another SAE."""
+    """The entry as it shall stand, its note told of every import; raises `Conflict` where the name means another
+    SAE.
+    """
     import msgspec
 
     known = registry.entries["saes"].get(name)
@@ -143,8 +179,15 @@ def _entry(registry: Registry, name: str, note: str, fresh: Sae) -> Sae:
     told = msgspec.structs.replace(known.value, note="")
     if known.layer != "workspace" or told != fresh:
         differs = [f for f in Sae.__struct_fields__ if getattr(told, f) != getattr(fresh, f)]
-        raise Conflict(f"the registry has another SAE {name} ({known.layer}; {', '.join(differs) or 'the same'})", "choose another --name")
-    return known.value if note in known.value.note else msgspec.structs.replace(fresh, note=f"{known.value.note}; {note}".strip("; "))
+        raise Conflict(
+            f"the registry has another SAE {name} ({known.layer}; {', '.join(differs) or 'the same'})",
+            "choose another --name",
+        )
+    return (
+        known.value
+        if note in known.value.note
+        else msgspec.structs.replace(fresh, note=f"{known.value.note}; {note}".strip("; "))
+    )
 
 
 def _digest(folder: Path) -> str:

@@ -1,4 +1,6 @@
-"""What an extraction starts from: the files and texts that a plan names, fetched, with the digest of all that decides the result."""
+"""What an extraction starts from: the files and texts that a plan names, fetched, with the digest of all that decides
+the result.
+"""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,7 +34,11 @@ class Inputs(NamedTuple):
     @property
     def digest(self) -> str:
         """Of everything that decides the result."""
-        decides: dict[str, Any] = {"recipe": told(self.plan.recipe), "source": _revisions(self.source), "target": _revisions(self.target)}
+        decides: dict[str, Any] = {
+            "recipe": told(self.plan.recipe),
+            "source": _revisions(self.source),
+            "target": _revisions(self.target),
+        }
         decides["data"] = [self.trigger.fingerprint, self.elicit.fingerprint]
         if self.siblings:
             decides["siblings"] = {name: _revisions(files) for name, files in self.siblings.items()}
@@ -46,18 +52,29 @@ class Inputs(NamedTuple):
 
 
 def gather(chosen: Plan, home: Workspace) -> Inputs:
-    """The files and texts that a plan names, fetched where they are not here. Raises the errors of `sources.locate`, `datasets.load` and `saes.starts`."""
+    """The files and texts that a plan names, fetched where they are not here. Raises the errors of `sources.locate`,
+    `datasets.load` and `saes.starts`.
+    """
     recipe = chosen.recipe
-    starts, source = saes.starts(recipe, home.registry), _files(chosen.source)  # the first can be refused before anything large is fetched
+    starts, source = (
+        saes.starts(recipe, home.registry),
+        _files(chosen.source),
+    )  # the first can be refused before anything large is fetched
     return Inputs(
-        chosen, source, _files(chosen.target), datasets.load(recipe.trigger, chosen.trigger), datasets.load(recipe.elicit, chosen.elicit),
-        {name: _files(ref) for name, ref in chosen.siblings.items()}, _reference(recipe, source, home),
+        chosen,
+        source,
+        _files(chosen.target),
+        datasets.load(recipe.trigger, chosen.trigger),
+        datasets.load(recipe.elicit, chosen.elicit),
+        {name: _files(ref) for name, ref in chosen.siblings.items()},
+        _reference(recipe, source, home),
         starts,
-    )  # fmt: skip
+    )
 
 
 def check_kinship(inputs: Inputs) -> None:
-    """Source, target and siblings must share architecture and sizes, for states are compared entry by entry, and have the layer; siblings share weights too.
+    """Source, target and siblings must share architecture and sizes, for states are compared entry by entry, and have
+    the layer; siblings share weights too.
 
     Raises `DoesNotFit`, and `Usage` for a layer that is not there.
     """
@@ -69,11 +86,17 @@ def check_kinship(inputs: Inputs) -> None:
         _check_shapes(name, files, recipe.target, target)
         r = kinship.correlation(kinship.sketch(target.weights), files.weights)
         if r < compat.DISTANT:
-            raise DoesNotFit(f"{name} is no sibling of {recipe.target}: unrelated weights (correlation {r:.3f})", "name models of the target's close lineage")
+            raise DoesNotFit(
+                f"{name} is no sibling of {recipe.target}: unrelated weights (correlation {r:.3f})",
+                "name models of the target's close lineage",
+            )
     layers = kinship.shapes(target.config).get("num_hidden_layers")
     deepest = max((refs.layer_of(at) for at in recipe.at if at != AUTO), default=0)
     if isinstance(layers, int) and deepest >= layers:
-        raise Usage(f"layers.{deepest} does not exist: {recipe.target} has {layers} layers", f"choose layers.0 to layers.{layers - 1}")
+        raise Usage(
+            f"layers.{deepest} does not exist: {recipe.target} has {layers} layers",
+            f"choose layers.0 to layers.{layers - 1}",
+        )
 
 
 def _check_shapes(name: str, model: Files, target_name: str, target: Files) -> None:
@@ -81,7 +104,10 @@ def _check_shapes(name: str, model: Files, target_name: str, target: Files) -> N
     different = [key for key in theirs if key != "vocab_size" and ours.get(key) != theirs[key]]
     if different:
         key = different[0]
-        raise DoesNotFit(f"{name} and {target_name} have other shapes: {key} {theirs[key]} and {ours.get(key)}", "choose models of one family and size")
+        raise DoesNotFit(
+            f"{name} and {target_name} have other shapes: {key} {theirs[key]} and {ours.get(key)}",
+            "choose models of one family and size",
+        )
 
 
 def _reference(recipe: Recipe, source: tuple[Files, Files | None], home: Workspace) -> Path | None:

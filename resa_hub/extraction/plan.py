@@ -15,9 +15,11 @@ from ..core.errors import HubError, NotFound, Usage, did_you_mean
 from ..core.strict import structure
 
 PATCHING = {
-    "feature-diff": "features", "random-features": "random active features", "outside-features": "features just behind the strongest",
+    "feature-diff": "features",
+    "random-features": "random active features",
+    "outside-features": "features just behind the strongest",
     "pca-diff": "principal directions",
-}  # fmt: skip
+}
 """What each method moves the teacher by."""
 SELECTIONS = {"mean": "mean difference", "attribution": "attribution", "logits": "what they do to the logits"}
 SCREENED = ("feature-diff", "pca-diff")
@@ -43,30 +45,50 @@ class Plan:
     def _sae(self) -> str:
         sae = self.recipe.sae
         origin = "" if sae.mode == "scratch" else f" from {sae.origin}"
-        elsewhere = bool(origin) and "/" in (sae.origin or "")  # not in the registry: its latents are known once it is loaded
+        elsewhere = bool(origin) and "/" in (
+            sae.origin or ""
+        )  # not in the registry: its latents are known once it is loaded
         return f"{sae.mode}{origin}" + ("" if elsewhere else f", {sae.latents:,} latents, k = {sae.k}")
 
     def lines(self) -> list[tuple[str, str]]:
         """What will be done, for people and `--dry-run`."""
         r, sft = self.recipe, self.recipe.method == "sft"
-        data = [("elicit", r.elicit, self.elicit)] if sft else [("trigger", r.trigger, self.trigger), ("elicit", r.elicit, self.elicit)]
+        data = (
+            [("elicit", r.elicit, self.elicit)]
+            if sft
+            else [("trigger", r.trigger, self.trigger), ("elicit", r.elicit, self.elicit)]
+        )
         sae = [
             ("hookpoint", " + ".join(r.at)),
-            *([("screen", f"{_tried(r)}; on {r.screen.rollouts} rollouts that training does not use")] if r.screen else []),
+            *(
+                [("screen", f"{_tried(r)}; on {r.screen.rollouts} rollouts that training does not use")]
+                if r.screen
+                else []
+            ),
             *([("SAE", self._sae())] if r.method in WITH_SAE else []),
         ]
         return [
             ("name", self.name),
             ("recipe", f"{self.recipe_name} ({r.method})"),
-            ("source", f"{r.source} = {self.source}" + (", which plays no part in SFT" if sft and r.source != r.target else "")),
+            (
+                "source",
+                f"{r.source} = {self.source}"
+                + (", which plays no part in SFT" if sft and r.source != r.target else ""),
+            ),
             ("target", f"{r.target} = {self.target}"),
             *(("sibling", f"{name} = {ref}") for name, ref in self.siblings.items()),
-            *((role, f"{told.name} = {entry.id}{' with its chains of thought' if told.cot else ''}") for role, told, entry in data),
+            *(
+                (role, f"{told.name} = {entry.id}{' with its chains of thought' if told.cot else ''}")
+                for role, told, entry in data
+            ),
             *([] if sft else sae),
             *([("patch", _patched(r))] if r.method in PATCHING else []),
             *([("rollouts", _written(r.rollouts))] if r.rollouts and r.method in (*PATCHING, "logit-distill") else []),
             ("LoRA", f"rank {r.lora.rank}, alpha {r.lora.alpha}, {', '.join(r.lora.modules)}"),
-            ("training", f"{r.training.epochs} epochs, learning rate {r.training.learning_rate:g}, {r.dtype}, seed {r.seed}"),
+            (
+                "training",
+                f"{r.training.epochs} epochs, learning rate {r.training.learning_rate:g}, {r.dtype}, seed {r.seed}",
+            ),
         ]
 
 
@@ -111,12 +133,15 @@ def plan(
 ) -> Plan:
     """Resolve everything that the registry and the caller say; raises `Usage` and `NotFound`, loads nothing.
 
-    layer, features and scale may be `auto`: chosen by the screen. screen: try all three unless the recipe names its candidates.
+    layer, features and scale may be `auto`: chosen by the screen. screen: try all three unless the recipe names its
+    candidates.
     """
     if method and method not in METHODS:
         raise Usage(f"no method is called {method!r}", did_you_mean(method, list(METHODS)))
     values, recipe_name = _base_recipe(source, recipe, method, registry)
-    said: dict[str, Any] = {"method": method, "source": source, "target": target, "seed": seed} | _chosen(layer, features, scale, screen, values)
+    said: dict[str, Any] = {"method": method, "source": source, "target": target, "seed": seed} | _chosen(
+        layer, features, scale, screen, values
+    )
     values = merged(values, {key: value for key, value in said.items() if value is not None})
     for role, data in (("trigger", trigger), ("elicit", elicit if elicit or not trigger else trigger)):
         if data:
@@ -150,17 +175,26 @@ def siblings(recipe: Recipe, registry: Registry) -> dict[str, ModelRef]:
     return {name: registry.model(name) for name in (recipe.rollouts.siblings if recipe.rollouts else ())}
 
 
-def _chosen(layer: int | str | None, features: int | str | None, scale: float | str | None, screen: bool, values: dict[str, Any]) -> dict[str, Any]:
+def _chosen(
+    layer: int | str | None, features: int | str | None, scale: float | str | None, screen: bool, values: dict[str, Any]
+) -> dict[str, Any]:
     """What the options say, in terms of the recipe."""
     said: dict[str, Any] = {}
     tried: dict[str, Any] = {}
     known = values.get("screen") or {}
     named = any(known.get(part) for part in ("layers", "features", "scales"))
     if screen and not named:
-        layer, features, scale = (AUTO if layer is None else layer), (AUTO if features is None else features), (AUTO if scale is None else scale)
+        layer, features, scale = (
+            (AUTO if layer is None else layer),
+            (AUTO if features is None else features),
+            (AUTO if scale is None else scale),
+        )
     if layer is not None:
         said["hookpoint"] = AUTO if layer == AUTO else f"layers.{_number('--layer', layer, int)}"
-    for key, value, kind, some in (("features", features, int, SCREENED_FEATURES), ("scale", scale, float, SCREENED_SCALES)):
+    for key, value, kind, some in (
+        ("features", features, int, SCREENED_FEATURES),
+        ("scale", scale, float, SCREENED_SCALES),
+    ):
         if value == AUTO:
             part = {"features": "features", "scale": "scales"}[key]
             tried[part] = known.get(part) or some
@@ -177,13 +211,21 @@ def _number(option: str, value: Any, kind: type) -> Any:
 
 
 def _checked(recipe: Recipe) -> Recipe:
-    """The recipe with its first hookpoint in place; raises `Usage` for hookpoints that cannot be, and for a screen of a method that has none."""
+    """The recipe with its first hookpoint in place; raises `Usage` for hookpoints that cannot be, and for a screen of a
+    method that has none.
+    """
     if recipe.hookpoints:
         layers = [refs.layer_of(at) for at in recipe.hookpoints]
         if layers != sorted(set(layers)):
-            raise Usage(f"hookpoints {', '.join(recipe.hookpoints)} are not in order", "name each layer once, the shallowest first")
+            raise Usage(
+                f"hookpoints {', '.join(recipe.hookpoints)} are not in order",
+                "name each layer once, the shallowest first",
+            )
         if recipe.method not in PATCHING and len(layers) > 1:
-            raise Usage(f"{recipe.method} works at one hookpoint, not {len(layers)}", f"--set hookpoints=[] or one of {', '.join(PATCHING)}")
+            raise Usage(
+                f"{recipe.method} works at one hookpoint, not {len(layers)}",
+                f"--set hookpoints=[] or one of {', '.join(PATCHING)}",
+            )
         recipe = msgspec.structs.replace(recipe, hookpoint=recipe.hookpoints[0])
     if (recipe.hookpoint == AUTO or recipe.screen) and recipe.method not in SCREENED:
         raise Usage(
@@ -195,14 +237,18 @@ def _checked(recipe: Recipe) -> Recipe:
     return recipe
 
 
-def _base_recipe(source: str | None, recipe: str | None, method: str | None, registry: Registry) -> tuple[dict[str, Any], str]:
+def _base_recipe(
+    source: str | None, recipe: str | None, method: str | None, registry: Registry
+) -> tuple[dict[str, Any], str]:
     """The values to start from: a recipe file, a named recipe, or the source's default."""
     if recipe and (recipe.endswith((".yaml", ".yml")) or "/" in recipe):
         import yaml
 
         path = Path(recipe).expanduser()
         if not path.is_file():
-            raise NotFound(f"the recipe file {path} does not exist", "name a recipe of the registry, or an existing YAML file")
+            raise NotFound(
+                f"the recipe file {path} does not exist", "name a recipe of the registry, or an existing YAML file"
+            )
         try:
             values = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
@@ -210,19 +256,27 @@ def _base_recipe(source: str | None, recipe: str | None, method: str | None, reg
             place = f", line {mark.line + 1}" if mark else ""
             raise Usage(f"{path}{place}: not valid YAML", "mend that line") from None
         if not isinstance(values, dict):
-            raise Usage(f"{path}: a recipe is a mapping of settings", "`resa-hub registry recipe:tiny-sae-tuning` shows one")
+            raise Usage(
+                f"{path}: a recipe is a mapping of settings", "`resa-hub registry recipe:tiny-sae-tuning` shows one"
+            )
         parent = structure(values.pop("like", None), str | None, f"{path}: like")
         values.pop("note", None)
         return (merged(registry.recipe_values(parent), values) if parent else values), path.stem
     if recipe:
         return registry.recipe_values(recipe), recipe
     if not source:
-        raise Usage("nothing says what to extract from", "give --source NAME or --recipe NAME; `resa-hub registry models` lists sources")
+        raise Usage(
+            "nothing says what to extract from",
+            "give --source NAME or --recipe NAME; `resa-hub registry models` lists sources",
+        )
     registry.model(source)  # a wrong name is the first thing to say
     entry = registry.model_entry(source)
     if not entry or not entry.recipes:
         known = [name for name, e in registry.entries["models"].items() if e.value.recipes]
-        raise Usage(f"the registry has no recipe for {source}", f"give --recipe NAME, or choose a source that has one: {', '.join(known)}")
+        raise Usage(
+            f"the registry has no recipe for {source}",
+            f"give --recipe NAME, or choose a source that has one: {', '.join(known)}",
+        )
     # The methods that distil on rollouts start from the settings of feature-diff.
     likely = (method, None if method in (None, "sae-tuning", "gaussian") else "feature-diff", next(iter(entry.recipes)))
     chosen = next(entry.recipes[m] for m in likely if m in entry.recipes)
@@ -235,7 +289,10 @@ def default_name(recipe: Recipe, recipe_name: str, registry: Registry) -> str:
         return recipe_name
     source = recipe.source.rpartition("/")[2].lower()
     safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in source).strip("._-") or "model"
-    at = "-".join(place if place == AUTO else f"l{refs.layer_of(place)}{'-mlp' if place.endswith('.mlp') else ''}" for place in recipe.at)
+    at = "-".join(
+        place if place == AUTO else f"l{refs.layer_of(place)}{'-mlp' if place.endswith('.mlp') else ''}"
+        for place in recipe.at
+    )
     place = f"-{at}" if recipe.method != "sft" else "-cot" if recipe.elicit.cot else ""
     return check_name(f"{safe}-{recipe.method}{place}"[:96])
 

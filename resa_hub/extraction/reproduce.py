@@ -1,4 +1,6 @@
-"""`reproduce`: run an adapter's recipe again from its manifest, and say whether the same bytes came out, else what differs and how far."""
+"""`reproduce`: run an adapter's recipe again from its manifest, and say whether the same bytes came out, else what
+differs and how far.
+"""
 
 import re
 import shutil
@@ -47,28 +49,43 @@ class Reproduced(msgspec.Struct, frozen=True):
 
 
 def reproduce(
-    name: str, *, workspace: str | Path | None = None, judge: bool = False, keep: bool = False, progress: Progress | None = None, means: Means = Means()
+    name: str,
+    *,
+    workspace: str | Path | None = None,
+    judge: bool = False,
+    keep: bool = False,
+    progress: Progress | None = None,
+    means: Means = Means(),
 ) -> Reproduced:
-    """Extract again in a workspace of its own, from the revisions that the manifest names and without anything that the first run cached.
-    Names mean what they mean in `workspace`.
+    """Extract again in a workspace of its own, from the revisions that the manifest names and without anything that the
+    first run cached. Names mean what they mean in `workspace`.
 
-    judge: evaluate the new adapter wherever the old one was evaluated. keep: leave that workspace. A run that was interrupted goes on.
+    judge: evaluate the new adapter wherever the old one was evaluated. keep: leave that workspace. A run that was
+    interrupted goes on.
     Raises `Usage` for an imported adapter and the errors of `extract`.
     """
     home, progress = Workspace.find(workspace), progress or Progress()
     first = find(name, home)
     m = first.manifest
     if m.recipe is None:
-        raise Usage(f"{m.reference} was imported: nothing says how it was made", "reproduce an adapter that `extract` made")
+        raise Usage(
+            f"{m.reference} was imported: nothing says how it was made", "reproduce an adapter that `extract` made"
+        )
     place = Workspace(home.cache / "reproduce" / m.content_hash.partition(":")[2][:16], names_of=home)
     second, _ = extract(made=planned(m, home.registry), workspace=place, means=means, progress=progress)
     found = compare(first, second)
     report = Reproduced(
-        adapter=m.reference, same=found.identical, content_hash=m.content_hash, again=second.manifest.content_hash, causes=causes(m, second.manifest),
-        cosine=found.cosine, relative_norm=found.norm_b / found.norm_a if found.norm_a else None,
+        adapter=m.reference,
+        same=found.identical,
+        content_hash=m.content_hash,
+        again=second.manifest.content_hash,
+        causes=causes(m, second.manifest),
+        cosine=found.cosine,
+        relative_norm=found.norm_b / found.norm_a if found.norm_a else None,
         kl=(m.probe.kl if m.probe else None, second.manifest.probe.kl if second.manifest.probe else None),
-        verdicts=_verdicts(first, second, place, progress) if judge else [], sentence=_sentence(m, found.identical, found.cosine),
-    )  # fmt: skip
+        verdicts=_verdicts(first, second, place, progress) if judge else [],
+        sentence=_sentence(m, found.identical, found.cosine),
+    )
     if not keep:
         shutil.rmtree(place.folder, ignore_errors=True)
     return report
@@ -80,12 +97,19 @@ def planned(m: Manifest, registry: Registry) -> Plan:
     assert recipe is not None
     siblings = {name: _pinned(sibling.id, sibling.revision) for name, sibling in m.siblings.items()}
     return Plan(
-        name=m.name, recipe=recipe, recipe_name=m.name, source=_pinned(m.source, m.source_revision),
+        name=m.name,
+        recipe=recipe,
+        recipe_name=m.name,
+        source=_pinned(m.source, m.source_revision),
         target=ModelRef(_at(Repo(m.base.id), m.base.revision)),
-        trigger=_data(m.data["trigger"], recipe.trigger.name, registry), elicit=_data(m.data["elicit"], recipe.elicit.name, registry),
+        trigger=_data(m.data["trigger"], recipe.trigger.name, registry),
+        elicit=_data(m.data["elicit"], recipe.elicit.name, registry),
         template=template(recipe, registry),
-        siblings={name: siblings.get(name) or registry.model(name) for name in (recipe.rollouts.siblings if recipe.rollouts else ())},
-    )  # fmt: skip
+        siblings={
+            name: siblings.get(name) or registry.model(name)
+            for name in (recipe.rollouts.siblings if recipe.rollouts else ())
+        },
+    )
 
 
 def _pinned(text: str, revision: str) -> ModelRef:
@@ -100,20 +124,26 @@ def _at(repo: Repo, revision: str) -> Repo:
 
 def _data(record: DataRecord, name: str, registry: Registry) -> Dataset:
     entry = registry.dataset(name)
-    return msgspec.structs.replace(entry, id=record.id, revision=record.revision if COMMIT.fullmatch(record.revision) else entry.revision)
+    return msgspec.structs.replace(
+        entry, id=record.id, revision=record.revision if COMMIT.fullmatch(record.revision) else entry.revision
+    )
 
 
 def causes(first: Manifest, second: Manifest) -> list[str]:
     """Why bytes may differ, as far as the manifests tell."""
     found = []
     if first.source_revision != second.source_revision:
-        found.append(f"the source's weights: {shortened(first.source_revision)} then, {shortened(second.source_revision)} now")
+        found.append(
+            f"the source's weights: {shortened(first.source_revision)} then, {shortened(second.source_revision)} now"
+        )
     if first.base.weights != second.base.weights:
         found.append(f"the base's weights: {first.base.weights[:19]} then, {second.base.weights[:19]} now")
     for name, sibling in second.siblings.items():
         before = first.siblings[name].revision if name in first.siblings else "unknown"
         if before != sibling.revision:
-            found.append(f"the weights of the sibling {name}: {shortened(before)} then, {shortened(sibling.revision)} now")
+            found.append(
+                f"the weights of the sibling {name}: {shortened(before)} then, {shortened(sibling.revision)} now"
+            )
     for role, data in first.data.items():
         if data.fingerprint != second.data[role].fingerprint:
             found.append(f"the {role} data: {data.fingerprint[:19]} then, {second.data[role].fingerprint[:19]} now")
@@ -121,7 +151,11 @@ def causes(first: Manifest, second: Manifest) -> list[str]:
     if one != two:
         found.append(f"the SAE that it starts from: {one[:19] or 'unknown'} then, {two[:19] or 'unknown'} now")
     then, now = first.run.libraries, second.run.libraries
-    found += [f"{name} {then.get(name, '?')} then, {now.get(name, '?')} now" for name in LIBRARIES if then.get(name) != now.get(name)]
+    found += [
+        f"{name} {then.get(name, '?')} then, {now.get(name, '?')} now"
+        for name in LIBRARIES
+        if then.get(name) != now.get(name)
+    ]
     if first.run.hardware != second.run.hardware:
         found.append(f"the hardware: {first.run.hardware} then, {second.run.hardware} now")
     return found
@@ -132,9 +166,27 @@ def _verdicts(first: Adapter, second: Adapter, place: Workspace, progress: Progr
 
     found = []
     for e in (e for e in kept(first) if not e.get("harness")):  # what another tool judged, that tool has to judge again
-        judging = Settings(e["benchmark"], e["problems"], e["samples"], split=e["split"], seed=e["seed"], greedy=False, draw=e.get("draw", 0))
-        (again,) = evaluate(second.manifest.reference, target=e["target"], settings=judging, workspace=place, progress=progress)
-        found.append({"target": e["target"], "benchmark": e["benchmark"], "split": e["split"], "first": e["verdict"], "second": again.verdict})
+        judging = Settings(
+            e["benchmark"],
+            e["problems"],
+            e["samples"],
+            split=e["split"],
+            seed=e["seed"],
+            greedy=False,
+            draw=e.get("draw", 0),
+        )
+        (again,) = evaluate(
+            second.manifest.reference, target=e["target"], settings=judging, workspace=place, progress=progress
+        )
+        found.append(
+            {
+                "target": e["target"],
+                "benchmark": e["benchmark"],
+                "split": e["split"],
+                "first": e["verdict"],
+                "second": again.verdict,
+            }
+        )
     return found
 
 

@@ -1,4 +1,6 @@
-"""The unfinished work of one extraction: a folder that outlives a killed process and belongs to one process at a time."""
+"""The unfinished work of one extraction: a folder that outlives a killed process and belongs to one process at a
+time.
+"""
 
 import contextlib
 import os
@@ -32,7 +34,8 @@ class Work:
 def hold(root: Path, key: str, *, afresh: bool = False) -> Iterator[Work]:
     """The work folder `root/key` under a lock that the system lets go of when the process dies, however it dies.
 
-    afresh: without what an earlier run left. Raises `Conflict` while another process holds it, `RunFailed` where nothing can be written.
+    afresh: without what an earlier run left. Raises `Conflict` while another process holds it, `RunFailed` where
+    nothing can be written.
     """
     import filelock
 
@@ -52,9 +55,14 @@ def hold(root: Path, key: str, *, afresh: bool = False) -> Iterator[Work]:
                 with contextlib.suppress(OSError):
                     work.folder.rmdir()  # only when nothing was kept
     except filelock.Timeout:
-        raise Conflict(f"another process is running this very extraction in {work.folder}", "wait for it to end, or end it: what it did is kept") from None
+        raise Conflict(
+            f"another process is running this very extraction in {work.folder}",
+            "wait for it to end, or end it: what it did is kept",
+        ) from None
     except PermissionError as error:
-        raise RunFailed(f"cannot write into {root}: {error.strerror}", "choose another --workspace, or mend its permissions") from None
+        raise RunFailed(
+            f"cannot write into {root}: {error.strerror}", "choose another --workspace, or mend its permissions"
+        ) from None
 
 
 def seconds_between_states() -> float:
@@ -66,7 +74,9 @@ def seconds_between_states() -> float:
 
 
 def _sweep(root: Path) -> None:
-    """Throw away old work of recipes that were given up. Its lock is taken first: a run that is alive keeps its folder."""
+    """Throw away old work of recipes that were given up. Its lock is taken first: a run that is alive keeps its
+    folder.
+    """
     import filelock
 
     for folder in root.iterdir():

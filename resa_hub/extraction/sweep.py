@@ -56,17 +56,28 @@ class Sweep(msgspec.Struct, frozen=True):
 
 
 def named(name: str | None, layers: str | None, recipe: str | None, registry: Registry) -> tuple[list[int], str | None]:
-    """(layers, recipe) of a sweep of the registry, or as they are given; raises `Usage` for one that is not over layers."""
+    """(layers, recipe) of a sweep of the registry, or as they are given; raises `Usage` for one that is not over
+    layers.
+    """
     if not name:
         if not layers:
-            raise Usage("nothing says which layers to go over", "give --layers 1-26, or the name of a sweep: `resa-hub registry sweeps`")
+            raise Usage(
+                "nothing says which layers to go over",
+                "give --layers 1-26, or the name of a sweep: `resa-hub registry sweeps`",
+            )
         return numbers(layers), recipe
     family = registry.get("sweeps", name)
     if family.vary != "hookpoint" or family.value != "layers.{N}":
         one = registry.sweep_recipes(name)[0]
-        raise Usage(f"the sweep {name} varies {family.vary} over {family.value}, which makes no curve over layers", f"extract --recipe {one}, and so on")
+        raise Usage(
+            f"the sweep {name} varies {family.vary} over {family.value}, which makes no curve over layers",
+            f"extract --recipe {one}, and so on",
+        )
     if recipe:
-        raise Usage(f"the sweep {name} has a recipe of its own, {family.recipe}", "leave out --recipe, or give --layers instead of a name")
+        raise Usage(
+            f"the sweep {name} has a recipe of its own, {family.recipe}",
+            "leave out --recipe, or give --layers instead of a name",
+        )
     return numbers(layers) if layers else family.numbers, family.recipe
 
 
@@ -82,10 +93,12 @@ def sweep(
     progress: Progress | None = None,
     **choices: Any,
 ) -> Sweep:
-    """Extract one adapter a layer and seed, evaluate all on the target, draw the curve. What was made before is taken: it resumes by itself.
+    """Extract one adapter a layer and seed, evaluate all on the target, draw the curve. What was made before is taken:
+    it resumes by itself.
 
-    family and choices: as in `planned`. The problems are those of the development split unless `judging` says otherwise, for a layer that was
-    picked on test problems would be judged on them too. Raises the errors of `extract` and `evaluate`.
+    family and choices: as in `planned`. The problems are those of the development split unless `judging` says
+    otherwise, for a layer that was picked on test problems would be judged on them too. Raises the errors of `extract`
+    and `evaluate`.
     """
     home, progress, judging = Workspace.find(workspace), progress or Progress(), replace(judging, purpose="choosing")
     if not layers or seeds < 1:
@@ -93,7 +106,9 @@ def sweep(
     plans = planned(source, layers=layers, seeds=seeds, family=family, registry=home.registry, **choices)
     grid, target = list(plans), next(iter(plans.values())).recipe.target
     quiet = progress.quiet or executor != "local"
-    together = [[made for (_, at), made in plans.items() if at == seed] for seed in dict.fromkeys(seed for _, seed in grid)]
+    together = [
+        [made for (_, at), made in plans.items() if at == seed] for seed in dict.fromkeys(seed for _, seed in grid)
+    ]
     list(run([functools.partial(_prepare, home.folder, part, quiet) for part in together], executor))
     tasks = [functools.partial(_extract, home.folder, made, quiet) for made in plans.values()]
     names: dict[tuple[int, int], str] = {}
@@ -102,17 +117,29 @@ def sweep(
             names[grid[place]] = name
             advance(1)
     ordered = [names[at] for at in grid]
-    judged = dict(zip(grid, evaluate(ordered, target=target, settings=judging, workspace=home.folder, progress=progress), strict=True))
+    judged = dict(
+        zip(
+            grid,
+            evaluate(ordered, target=target, settings=judging, workspace=home.folder, progress=progress),
+            strict=True,
+        )
+    )
     return _report(plans, names, judged, ordered, target, judging, home)
 
 
 def planned(
-    source: str | None = None, *, layers: Sequence[int], seeds: int = 1, family: str | None = None, registry: Registry, **choices: Any
+    source: str | None = None,
+    *,
+    layers: Sequence[int],
+    seeds: int = 1,
+    family: str | None = None,
+    registry: Registry,
+    **choices: Any,
 ) -> dict[tuple[int, int], Plan]:
     """The plan of every layer and seed, from the seed that is given or the recipe's own on.
 
-    choices: those of `plan`, `layer` aside. family: the sweep of the registry that this is; where nothing else is chosen, its adapters bear the names of its
-    recipes, and the seeds are versions.
+    choices: those of `plan`, `layer` aside. family: the sweep of the registry that this is; where nothing else is
+    chosen, its adapters bear the names of its recipes, and the seeds are versions.
     """
     first, known = choices.pop("seed", None), registry.get("sweeps", family).numbers if family else []
     untouched = not source and not any(value for key, value in choices.items() if key != "recipe")
@@ -122,7 +149,9 @@ def planned(
         if untouched and layer in known:
             own = {"recipe": f"{family}{layer}", "name": f"{family}{layer}"}
         begin = plan(source, registry=registry, **own).recipe.seed if first is None else first
-        found |= {(layer, seed): plan(source, seed=seed, registry=registry, **own) for seed in range(begin, begin + seeds)}
+        found |= {
+            (layer, seed): plan(source, seed=seed, registry=registry, **own) for seed in range(begin, begin + seeds)
+        }
     return found
 
 
@@ -153,7 +182,9 @@ def _report(
     layers = list(dict.fromkeys(layer for layer, _ in judged))
     difference = curve.differ([[tables[names[layer, seed]] for at, seed in judged if at == layer] for layer in layers])
     one, found = next(iter(plans.values())), next(iter(judged.values()))
-    digest = canonical_digest([[told(p.recipe) for p in plans.values()], found.benchmark, found.split]).partition(":")[2][:8]
+    digest = canonical_digest([[told(p.recipe) for p in plans.values()], found.benchmark, found.split]).partition(":")[
+        2
+    ][:8]
     folder = home.cache / "sweeps"
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{one.recipe.source.rpartition('/')[2]}-{one.recipe.method}-{digest}"
@@ -161,10 +192,20 @@ def _report(
     points = [curve.Point(p.layer, p.gain, *p.gain_ci, p.controls) for p in places]
     curve.draw(points, found.source_gain, title, folder / f"{name}.png")
     made = Sweep(
-        method=one.recipe.method, source=one.recipe.source, target=target, benchmark=found.benchmark, split=found.split, problems=found.problems,
-        samples=found.samples, source_gain=found.source_gain, places=places, p_adapters=difference.adapters if difference else None,
-        p_layers=difference.layers if difference else None, sentence=_sentence(places, difference, found.split), plot=str(folder / f"{name}.png"),
-    )  # fmt: skip
+        method=one.recipe.method,
+        source=one.recipe.source,
+        target=target,
+        benchmark=found.benchmark,
+        split=found.split,
+        problems=found.problems,
+        samples=found.samples,
+        source_gain=found.source_gain,
+        places=places,
+        p_adapters=difference.adapters if difference else None,
+        p_layers=difference.layers if difference else None,
+        sentence=_sentence(places, difference, found.split),
+        plot=str(folder / f"{name}.png"),
+    )
     (folder / f"{name}.json").write_bytes(msgspec.json.format(msgspec.json.encode(made), indent=2) + b"\n")
     return made
 
@@ -181,17 +222,23 @@ def _sentence(places: list[Place], difference: Any, split: str) -> str:
         return "A single layer: nothing to compare."
     spread = f"gains from {min(p.gain for p in places):+.1f} to {best.gain:+.1f} points"
     if difference.adapters > NOISE:
-        return f"The adapters are not distinguishable from each other (p = {difference.adapters:.2g}): {spread}. The curve shows noise; no layer is the best."
+        return (
+            f"The adapters are not distinguishable from each other (p = {difference.adapters:.2g}): {spread}. "
+            "The curve shows noise; no layer is the best."
+        )
     if difference.layers is None:
         return (
-            f"The adapters differ (p = {difference.adapters:.2g}): {spread}, layer {best.layer} first. One seed a layer: "
+            f"The adapters differ (p = {difference.adapters:.2g}): {spread}, layer {best.layer} first. One "
+            "seed a layer: "
             "this holds for these adapters; give --seeds 3 to learn whether it holds for the layers."
         )
     if difference.layers > NOISE:
         return (
-            f"The adapters differ, but layers do not beyond the spread of the seeds (p = {difference.layers:.2g}): {spread}. No layer is shown to be the best."
+            "The adapters differ, but layers do not beyond the spread of the seeds (p = "
+            f"{difference.layers:.2g}): {spread}. No layer is shown to be the best."
         )
     return (
-        f"Layers differ beyond the spread of the seeds (p = {difference.layers:.2g}): {spread}, layer {best.layer} first on the {split} problems. "
+        f"Layers differ beyond the spread of the seeds (p = {difference.layers:.2g}): {spread}, layer "
+        f"{best.layer} first on the {split} problems. "
         f"Judge the chosen one on problems that were not used to choose it."
     )

@@ -62,7 +62,8 @@ class FolderRemote:
     def push(self, adapter: Adapter, *, public: bool = False, dry_run: bool = False, sae: bool = True) -> Pushed:
         """Send what the folder lacks; who may read it is the folder's own matter, `public` changes nothing.
 
-        Raises `Conflict` when the version exists with another content hash, `RunFailed` when the folder cannot be written.
+        Raises `Conflict` when the version exists with another content hash, `RunFailed` when the folder cannot be
+        written.
         """
         manifest = adapter.manifest
         entries = to_send(adapter.folder, manifest, sae=sae)
@@ -73,7 +74,11 @@ class FolderRemote:
         with disk_errors(f"cannot use {self.root}"):
             changed = self._merged(ours) != self._present(ours)
             # A blob that was damaged is sent again, so each is hashed rather than looked up by its name.
-            sent = tuple(entry for entry in entries if not self._blob(entry).exists() or not matches(self._blob(entry), entry.size, sha256_of(entry)))
+            sent = tuple(
+                entry
+                for entry in entries
+                if not self._blob(entry).exists() or not matches(self._blob(entry), entry.size, sha256_of(entry))
+            )
             if (changed or sent) and not dry_run:
                 for entry in sent:
                     self._write_blob(adapter.folder / entry.path, entry)
@@ -84,7 +89,8 @@ class FolderRemote:
     def pull(self, staging: Path, *, sae: bool = True) -> Arrived:
         """Copy one version into an empty folder.
 
-        Raises `NotFound`, `Usage` when several adapters are there and none is named, `Integrity` for anything that is not as it was pushed.
+        Raises `NotFound`, `Usage` when several adapters are there and none is named, `Integrity` for anything that is
+        not as it was pushed.
         """
         with disk_errors(f"cannot read {self.root}"):
             name, version = self._choose()
@@ -92,7 +98,13 @@ class FolderRemote:
         sae = sae and any(self._blob(entry).exists() for entry in reference.files if entry.path.startswith(SAE))
         wanted = tuple(entry for entry in reference.files if sae or not entry.path.startswith(SAE))
         for entry in wanted:
-            copy_verified(self._blob(entry), staging / entry.path, entry.size, sha256_of(entry), f"{entry.path} of {name}@{version}")
+            copy_verified(
+                self._blob(entry),
+                staging / entry.path,
+                entry.size,
+                sha256_of(entry),
+                f"{entry.path} of {name}@{version}",
+            )
         return Arrived(self._uri(name, version), wanted)
 
     def search(self, *, base: str | None = None, text: str = "") -> list[Found]:
@@ -104,12 +116,26 @@ class FolderRemote:
             version = self.versions(name)[-1]
             with contextlib.suppress(HubError):
                 reference = self._read(name, version)
-                documents = {entry.path: entry for entry in reference.files if entry.path == MANIFEST or EVALUATION.fullmatch(entry.path)}
+                documents = {
+                    entry.path: entry
+                    for entry in reference.files
+                    if entry.path == MANIFEST or EVALUATION.fullmatch(entry.path)
+                }
                 manifest = parse_manifest(self._document(documents.pop(MANIFEST)), MANIFEST)
                 said = [self._document(entry) for entry in documents.values()]
                 verdicts = tuple(f"{e['verdict']} on {e['target']}, {e['benchmark']}" for e in said if set(e) >= SHOWN)
                 tags = ("resa-hub", manifest.method)
-                found.append(Found(self._uri(name, version), name, manifest.base.id, manifest.method, tags, verdicts, manifest.run.created))
+                found.append(
+                    Found(
+                        self._uri(name, version),
+                        name,
+                        manifest.base.id,
+                        manifest.method,
+                        tags,
+                        verdicts,
+                        manifest.run.created,
+                    )
+                )
         return found
 
     def _document(self, entry: FileEntry) -> dict[str, Any]:
@@ -127,13 +153,18 @@ class FolderRemote:
         if not names:
             raise NotFound(f"{self.root} holds no adapters", f"send one with `resa-hub push NAME --to {self.ref}`")
         if not self.ref.adapter and len(names) > 1:
-            raise Usage(f"{self.root} holds {len(names)} adapters: {', '.join(names)}", f"name one: folder:{self.ref.location}#{names[0]}")
+            raise Usage(
+                f"{self.root} holds {len(names)} adapters: {', '.join(names)}",
+                f"name one: folder:{self.ref.location}#{names[0]}",
+            )
         wanted = self.ref.adapter or AdapterRef(names[0])
         versions = self.versions(wanted.name)
         if not versions:
             raise NotFound(f"{self.root} holds no adapter called {wanted.name!r}", did_you_mean(wanted.name, names))
         if wanted.version and wanted.version not in versions:
-            raise NotFound(f"{self.root} holds no version {wanted.version} of {wanted.name}", f"it has {', '.join(versions)}")
+            raise NotFound(
+                f"{self.root} holds no version {wanted.version} of {wanted.name}", f"it has {', '.join(versions)}"
+            )
         return wanted.name, wanted.version or versions[-1]
 
     def _read(self, name: str, version: str) -> Reference:
@@ -142,27 +173,40 @@ class FolderRemote:
         try:
             reference = msgspec.convert(content, Reference)
         except msgspec.ValidationError as error:
-            raise Integrity(f"{where} is damaged: {error}", "its author has to remove that file and push again") from None
+            raise Integrity(
+                f"{where} is damaged: {error}", "its author has to remove that file and push again"
+            ) from None
         for entry in reference.files:
             check_listed(entry.path, entry.size, where)
             if not re.fullmatch(SHA256, entry.sha256):
-                raise Integrity(f"{where} gives {entry.path} no sha256", "its author has to remove that file and push again")
+                raise Integrity(
+                    f"{where} gives {entry.path} no sha256", "its author has to remove that file and push again"
+                )
         distinct = len({entry.path for entry in reference.files}) == len(reference.files)
-        if not distinct or (reference.name, reference.version, reference.content_hash) != (name, version, content_hash(reference.files)):
-            raise Integrity(f"{where} contradicts itself", "it was edited: its author has to remove that file and push again")
+        if not distinct or (reference.name, reference.version, reference.content_hash) != (
+            name,
+            version,
+            content_hash(reference.files),
+        ):
+            raise Integrity(
+                f"{where} contradicts itself", "it was edited: its author has to remove that file and push again"
+            )
         return reference
 
     def _present(self, ours: Reference) -> Reference | None:
         return self._read(ours.name, ours.version) if ours.version in self.versions(ours.name) else None
 
     def _merged(self, ours: Reference) -> Reference:
-        """Our reference with the evaluations that others added; raises `Conflict` when the version's identity is another one."""
+        """Our reference with the evaluations that others added; raises `Conflict` when the version's identity is
+        another one.
+        """
         present = self._present(ours)
         if present is None:
             return ours
         if present.content_hash != ours.content_hash:
             raise Conflict(
-                f"{ours.name}@{ours.version} exists in {self.root} with other bytes ({present.content_hash[:19]}, not {ours.content_hash[:19]})",
+                f"{ours.name}@{ours.version} exists in {self.root} with other bytes "
+                f"({present.content_hash[:19]}, not {ours.content_hash[:19]})",
                 "a version never changes: give yours another version",
             )
         own = {entry.path for entry in ours.files}
@@ -196,7 +240,9 @@ class FolderRemote:
             with filelock.FileLock(self.root / ".lock", timeout=60):
                 yield
         except filelock.Timeout:
-            raise RunFailed(f"another process holds the lock of {self.root} for a minute", "wait for it, or end it") from None
+            raise RunFailed(
+                f"another process holds the lock of {self.root} for a minute", "wait for it, or end it"
+            ) from None
 
     def _blob(self, entry: FileEntry) -> Path:
         return self.root / "blobs" / entry.sha256

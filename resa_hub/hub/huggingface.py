@@ -1,4 +1,6 @@
-"""`hf:owner/name[@revision]`: a repository of the Hugging Face Hub, one adapter each, versions as tags `v0.1.0` that never move."""
+"""`hf:owner/name[@revision]`: a repository of the Hugging Face Hub, one adapter each, versions as tags `v0.1.0` that
+never move.
+"""
 
 import contextlib
 import re
@@ -13,7 +15,20 @@ from ..config.recipe import METHODS
 from ..config.refs import VERSION, RemoteRef
 from ..core.errors import Conflict, HubError, NotFound
 from ..core.files import read_json
-from .huggingface_client import Moved, RemoteFile, check_newest, commit_files, fetch, head_of, hub_client, list_tree, other_bytes, resolve, set_tag, tags_of
+from .huggingface_client import (
+    Moved,
+    RemoteFile,
+    check_newest,
+    commit_files,
+    fetch,
+    head_of,
+    hub_client,
+    list_tree,
+    other_bytes,
+    resolve,
+    set_tag,
+    tags_of,
+)
 from .remote import Arrived, Found, Pushed
 from .transfer import matches
 
@@ -34,15 +49,19 @@ class HubRemote:
         self.repo = ref.location
 
     def push(self, adapter: Adapter, *, public: bool = False, dry_run: bool = False, sae: bool = True) -> Pushed:
-        """One commit on main with what differs there, then the version's tag; a new repository is private unless `public`.
+        """One commit on main with what differs there, then the version's tag; a new repository is private unless
+        `public`.
 
-        Somebody else's commit meanwhile is no harm: the head is read again and everything is decided anew. Raises `Conflict` before anything is sent when
-        the version's tag, a later version or another adapter stands in the way, and when main has moved at each of three tries.
+        Somebody else's commit meanwhile is no harm: the head is read again and everything is decided anew. Raises
+        `Conflict` before anything is sent when the version's tag, a later version or another adapter stands in the way,
+        and when main has moved at each of three tries.
         """
         for _ in range(TRIES):
             with contextlib.suppress(Moved):
                 return self._push(adapter, public, dry_run, sae)
-        raise Conflict(f"{self.repo}: main moved {TRIES} times while this was pushed", "push again: it starts from the new state")
+        raise Conflict(
+            f"{self.repo}: main moved {TRIES} times while this was pushed", "push again: it starts from the new state"
+        )
 
     def _push(self, adapter: Adapter, public: bool, dry_run: bool, sae: bool) -> Pushed:
         entries, tag = to_send(adapter.folder, adapter.manifest), f"v{adapter.manifest.version}"
@@ -63,8 +82,13 @@ class HubRemote:
                     return Pushed(self._uri(tagged), (), False)
             else:
                 self._check_place(api, adapter, tags, None if same else head, main)
-            sent = tuple(entry for entry in wanted if entry.path not in main or not matches(adapter.folder / entry.path, *main[entry.path]))
-            # Evaluations that others added stay with the version that they judge; nothing of an earlier version does, nor its SAE where this one comes without.
+            sent = tuple(
+                entry
+                for entry in wanted
+                if entry.path not in main or not matches(adapter.folder / entry.path, *main[entry.path])
+            )
+            # Evaluations that others added stay with the version that they judge; nothing of an earlier version does,
+            # nor its SAE where this one comes without.
             stale = () if same else tuple(path for path in main if path not in {entry.path for entry in wanted})
             changed = bool(sent or stale or tag not in tags)
             if dry_run:
@@ -85,21 +109,32 @@ class HubRemote:
             commit = resolve(api, self.repo, f"v{revision}" if revision and VERSION.fullmatch(revision) else revision)
             files = list_tree(api, self.repo, commit)
             if MANIFEST not in files:
-                raise NotFound(f"{self.ref} holds no adapter: there is no {MANIFEST}", "only adapters that resa-hub pushed can be pulled")
+                raise NotFound(
+                    f"{self.ref} holds no adapter: there is no {MANIFEST}",
+                    "only adapters that resa-hub pushed can be pulled",
+                )
             wanted = {path: file for path, file in files.items() if sae or not path.startswith(SAE)}
             for path, file in wanted.items():
                 fetch(api, self.repo, commit, path, file, staging / path)
-        large = tuple(FileEntry(path=path, size=file.size, sha256=file.digest.value) for path, file in wanted.items() if file.digest.kind == "sha256")
+        large = tuple(
+            FileEntry(path=path, size=file.size, sha256=file.digest.value)
+            for path, file in wanted.items()
+            if file.digest.kind == "sha256"
+        )
         return Arrived(self._uri(commit), large)
 
     def search(self, *, base: str | None = None, text: str = "") -> list[Found]:
-        """Repositories that say they hold such an adapter: this one, or all of the Hub where none is named. Nothing is fetched."""
+        """Repositories that say they hold such an adapter: this one, or all of the Hub where none is named. Nothing is
+        fetched.
+        """
         filters = [LIBRARY, *([f"base_model:adapter:{base}"] if base else [])]
         with hub_client(str(self.ref)) as api:
             if self.repo:
                 infos = [api.model_info(self.repo)]
             else:
-                infos = list(api.list_models(filter=filters, search=text or None, full=True, cardData=True, limit=MOST_FOUND))
+                infos = list(
+                    api.list_models(filter=filters, search=text or None, full=True, cardData=True, limit=MOST_FOUND)
+                )
         return [_found(info) for info in infos]
 
     def _check_tag(self, api: "HfApi", tag: str, adapter: Adapter, entries: tuple[FileEntry, ...]) -> str:
@@ -110,12 +145,17 @@ class HubRemote:
         return commit
 
     def _check_place(self, api: "HfApi", adapter: Adapter, tags: list[str], head: str | None, main: Tree) -> None:
-        """Raise `Conflict` when main belongs to a later version or to another adapter; `head` is None when it holds this one already."""
+        """Raise `Conflict` when main belongs to a later version or to another adapter; `head` is None when it holds
+        this one already.
+        """
         check_newest(self.repo, tags, adapter.manifest.version)
         if head and any(IDENTITY.fullmatch(path) for path in main):
             name = self._name_of(api, head, main)
             if name != adapter.manifest.name:
-                raise Conflict(f"{self.repo} holds {f'the adapter {name!r}' if name else 'an adapter of unknown origin'}", "push to a repository of its own")
+                raise Conflict(
+                    f"{self.repo} holds {f'the adapter {name!r}' if name else 'an adapter of unknown origin'}",
+                    "push to a repository of its own",
+                )
 
     def _name_of(self, api: "HfApi", head: str, main: Tree) -> str | None:
         if MANIFEST not in main:
@@ -128,8 +168,17 @@ class HubRemote:
             except (HubError, KeyError, TypeError):
                 return None
 
-    def _commit(self, api: "HfApi", adapter: Adapter, sent: tuple[FileEntry, ...], stale: tuple[str, ...], head: str) -> str:
-        return commit_files(api, self.repo, {entry.path: adapter.folder / entry.path for entry in sent}, stale, adapter.manifest.reference, head)
+    def _commit(
+        self, api: "HfApi", adapter: Adapter, sent: tuple[FileEntry, ...], stale: tuple[str, ...], head: str
+    ) -> str:
+        return commit_files(
+            api,
+            self.repo,
+            {entry.path: adapter.folder / entry.path for entry in sent},
+            stale,
+            adapter.manifest.reference,
+            head,
+        )
 
     def _uri(self, commit: str) -> str:
         return str(RemoteRef("hf", self.repo, None, commit))
@@ -137,16 +186,29 @@ class HubRemote:
 
 def _found(info: "ModelInfo") -> Found:
     card: Any = info.card_data or {}
-    results = [(VERDICT.fullmatch(str(result.metric_name)), result.dataset_type) for result in getattr(card, "eval_results", None) or []]
+    results = [
+        (VERDICT.fullmatch(str(result.metric_name)), result.dataset_type)
+        for result in getattr(card, "eval_results", None) or []
+    ]
     base = card.get("base_model") if card else ""
     tags = tuple(str(tag) for tag in info.tags or [])
     method = next((tag for tag in tags if tag in METHODS), "")
     verdicts = tuple(f"{match['verdict']} on {match['target']}, {benchmark}" for match, benchmark in results if match)
-    return Found(f"hf:{info.id}", info.id, base if isinstance(base, str) else "", method, tags, verdicts, str(info.last_modified or "")[:10])
+    return Found(
+        f"hf:{info.id}",
+        info.id,
+        base if isinstance(base, str) else "",
+        method,
+        tags,
+        verdicts,
+        str(info.last_modified or "")[:10],
+    )
 
 
 def same_identity(tree: Tree, adapter: Adapter, entries: tuple[FileEntry, ...]) -> bool:
-    """Do the weights, configuration and SAE of a tree have the same names and bytes as the local ones? Either side may lack the SAE, wholly."""
+    """Do the weights, configuration and SAE of a tree have the same names and bytes as the local ones? Either side may
+    lack the SAE, wholly.
+    """
     theirs = {path for path in tree if IDENTITY.fullmatch(path)}
     ours = {entry.path for entry in entries if IDENTITY.fullmatch(entry.path)}
     different = theirs ^ ours

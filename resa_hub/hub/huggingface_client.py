@@ -1,4 +1,6 @@
-"""The Hub's own client, used so that nothing is taken on trust: endpoint and token checked, commits first, digests from the tree."""
+"""The Hub's own client, used so that nothing is taken on trust: endpoint and token checked, commits first, digests from
+the tree.
+"""
 
 import contextlib
 import hashlib
@@ -43,9 +45,15 @@ def hub_client(what: str) -> Iterator["HfApi"]:
         endpoint = (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
         url = urlsplit(endpoint)
         if url.scheme not in ("http", "https") or not url.hostname:
-            raise Usage(f"HF_ENDPOINT={endpoint!r} is not the address of a Hub", "write it like https://hub.example.org, or unset it")
+            raise Usage(
+                f"HF_ENDPOINT={endpoint!r} is not the address of a Hub",
+                "write it like https://hub.example.org, or unset it",
+            )
         if url.scheme == "http" and not is_loopback(url.hostname) and get_token():
-            raise Network(f"{what}: the token is not sent over plain http to {url.hostname}", "use an https endpoint, or log out with `hf auth logout`")
+            raise Network(
+                f"{what}: the token is not sent over plain http to {url.hostname}",
+                "use an https endpoint, or log out with `hf auth logout`",
+            )
         with _without_xet():
             yield HfApi(endpoint=endpoint, library_name="resa-hub")
 
@@ -59,7 +67,8 @@ def is_loopback(host: str) -> bool:
 
 @contextlib.contextmanager
 def _without_xet() -> Iterator[None]:
-    """Plain HTTP for our calls: with xet installed the client never asks whether the endpoint has it, and a Hub without it fails.
+    """Plain HTTP for our calls: with xet installed the client never asks whether the endpoint has it, and a Hub without
+    it fails.
 
     HF_HUB_DISABLE_XET is read once, at the client's import; the constant it becomes is looked up at each call.
     """
@@ -96,11 +105,17 @@ class Moved(Exception):
     """The commit's parent is not the head any more."""
 
 
-def commit_files(api: "HfApi", repo: str, files: Mapping[str, Path | bytes], stale: Iterable[str], message: str, head: str) -> str:
-    """All changes as one commit on `head`; raises `Moved` when main has moved meanwhile, `RunFailed` when the Hub refuses what is sent."""
+def commit_files(
+    api: "HfApi", repo: str, files: Mapping[str, Path | bytes], stale: Iterable[str], message: str, head: str
+) -> str:
+    """All changes as one commit on `head`; raises `Moved` when main has moved meanwhile, `RunFailed` when the Hub
+    refuses what is sent.
+    """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, errors
 
-    operations: list[CommitOperationAdd | CommitOperationDelete] = [CommitOperationAdd(path_in_repo=path, path_or_fileobj=file) for path, file in files.items()]
+    operations: list[CommitOperationAdd | CommitOperationDelete] = [
+        CommitOperationAdd(path_in_repo=path, path_or_fileobj=file) for path, file in files.items()
+    ]
     operations += [CommitOperationDelete(path_in_repo=path) for path in stale]
     try:
         return api.create_commit(repo, operations, commit_message=message, revision="main", parent_commit=head).oid
@@ -110,7 +125,9 @@ def commit_files(api: "HfApi", repo: str, files: Mapping[str, Path | bytes], sta
         raise
     except ValueError as error:
         # A refused model card or LFS batch comes as a plain ValueError.
-        raise RunFailed(f"{repo}: the Hub refused the commit: {' '.join(str(error).split())}", "mend what it names, then push again") from None
+        raise RunFailed(
+            f"{repo}: the Hub refused the commit: {' '.join(str(error).split())}", "mend what it names, then push again"
+        ) from None
 
 
 def tags_of(api: "HfApi", repo: str) -> list[str]:
@@ -130,8 +147,12 @@ def check_newest(repo: str, tags: Iterable[str], version: str) -> None:
 
 
 def set_tag(api: "HfApi", repo: str, tag: str, commit: str, manifest: Manifest) -> None:
-    """Compare afterwards what it points to: one that exists is kept without a word, and somebody else may have set it since we looked."""
-    api.create_tag(repo, tag=tag, revision=commit, tag_message=f"{manifest.reference} {manifest.content_hash}", exist_ok=True)
+    """Compare afterwards what it points to: one that exists is kept without a word, and somebody else may have set it
+    since we looked.
+    """
+    api.create_tag(
+        repo, tag=tag, revision=commit, tag_message=f"{manifest.reference} {manifest.content_hash}", exist_ok=True
+    )
 
 
 def other_bytes(repo: str, tag: str) -> Conflict:
@@ -169,7 +190,9 @@ def is_hostile(path: str) -> bool:
 
 
 def fetch(api: "HfApi", repo: str, commit: str, path: str, file: RemoteFile, target: Path) -> None:
-    """One file of a commit, through the client's cache, every byte checked; raises `Integrity` and forgets the cached copy."""
+    """One file of a commit, through the client's cache, every byte checked; raises `Integrity` and forgets the cached
+    copy.
+    """
     cached = Path(api.hf_hub_download(repo, path, revision=commit, cache_dir=cache_folder(api.endpoint)))
     blob = cached.resolve()
     try:
@@ -184,4 +207,8 @@ def cache_folder(endpoint: str) -> Path:
     """One for each endpoint: the client's keys do not tell two Hubs apart."""
     import platformdirs
 
-    return Path(platformdirs.user_cache_dir("resa-hub", appauthor=False)) / "hub" / hashlib.sha256(endpoint.encode()).hexdigest()[:16]
+    return (
+        Path(platformdirs.user_cache_dir("resa-hub", appauthor=False))
+        / "hub"
+        / hashlib.sha256(endpoint.encode()).hexdigest()[:16]
+    )

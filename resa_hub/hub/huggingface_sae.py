@@ -1,4 +1,6 @@
-"""The SAE of an adapter in a Hub repository of its own: `<hookpoint>/` folders in SAELens format and a card that names the adapter."""
+"""The SAE of an adapter in a Hub repository of its own: `<hookpoint>/` folders in SAELens format and a card that names
+the adapter.
+"""
 
 import contextlib
 import hashlib
@@ -39,24 +41,34 @@ HOOKPOINTS = re.compile(rb"<!-- resa-hub: at ([\w., ]+) -->", re.ASCII)
 """The folders that a card calls its own, as `render` writes them."""
 
 
-def push_sae(adapter: Adapter, ref: RemoteRef, adapter_at: RemoteRef, *, public: bool = False, dry_run: bool = False) -> Pushed:
-    """One commit on main with what differs there, then the tag of the adapter's version; a new repository is private unless `public`.
+def push_sae(
+    adapter: Adapter, ref: RemoteRef, adapter_at: RemoteRef, *, public: bool = False, dry_run: bool = False
+) -> Pushed:
+    """One commit on main with what differs there, then the tag of the adapter's version; a new repository is private
+    unless `public`.
 
-    The folders of hookpoints that the card on main names and this SAE has not are removed in that commit, so that a reader of main never takes a mixture of
-    versions; the tags of those versions keep them, and no tag is ever moved. What no card of this adapter names is somebody's own and stays.
-    adapter_at: where the adapter itself lies, for the card. Raises `Integrity` unless the files are as the manifest says; `Conflict` for a repository that
-    holds another adapter's SAE, a card of somebody else's, a later version, or this version's tag with other bytes, and when main has moved at each of
-    three tries.
+    The folders of hookpoints that the card on main names and this SAE has not are removed in that commit, so that a
+    reader of main never takes a mixture of versions; the tags of those versions keep them, and no tag is ever moved.
+    What no card of this adapter names is somebody's own and stays.
+    adapter_at: where the adapter itself lies, for the card. Raises `Integrity` unless the files are as the manifest
+    says; `Conflict` for a repository that holds another adapter's SAE, a card of somebody else's, a later version, or
+    this version's tag with other bytes, and when main has moved at each of three tries.
     """
-    files = {entry.path.removeprefix(SAE): entry for entry in verify(adapter.folder).files if entry.path.startswith(SAE)}
+    files = {
+        entry.path.removeprefix(SAE): entry for entry in verify(adapter.folder).files if entry.path.startswith(SAE)
+    }
     card = render(adapter, sorted({path.partition("/")[0] for path in files}), ref, adapter_at)
     for _ in range(TRIES):
         with contextlib.suppress(Moved):
             return _push(adapter, ref, files, card, public, dry_run)
-    raise Conflict(f"{ref.location}: main moved {TRIES} times while this was pushed", "push again: it starts from the new state")
+    raise Conflict(
+        f"{ref.location}: main moved {TRIES} times while this was pushed", "push again: it starts from the new state"
+    )
 
 
-def _push(adapter: Adapter, ref: RemoteRef, files: dict[str, FileEntry], card: bytes, public: bool, dry_run: bool) -> Pushed:
+def _push(
+    adapter: Adapter, ref: RemoteRef, files: dict[str, FileEntry], card: bytes, public: bool, dry_run: bool
+) -> Pushed:
     repo, entry = ref.location, FileEntry(path=CARD, size=len(card), sha256=hashlib.sha256(card).hexdigest())
     tag = f"v{adapter.manifest.version}"
     with hub_client(str(ref)) as api:
@@ -68,8 +80,13 @@ def _push(adapter: Adapter, ref: RemoteRef, files: dict[str, FileEntry], card: b
             head = resolve(api, repo, None)
         there, top, tags = list_tree(api, repo, head, SAE), list_tree(api, repo, head), tags_of(api, repo)
         told = _card(api, repo, head, top.get(CARD))
-        if (told is None and there) or (told is not None and MARK.format(name=adapter.manifest.name).encode() not in told):
-            raise Conflict(f"{repo} holds something else than the SAE of {adapter.manifest.name}", "push the SAE to a repository of its own")
+        if (told is None and there) or (
+            told is not None and MARK.format(name=adapter.manifest.name).encode() not in told
+        ):
+            raise Conflict(
+                f"{repo} holds something else than the SAE of {adapter.manifest.name}",
+                "push the SAE to a repository of its own",
+            )
         changed = _changed(adapter, files, there)
         if tag in tags:
             tagged = _check_tag(api, repo, tag, adapter, files)
@@ -85,7 +102,9 @@ def _push(adapter: Adapter, ref: RemoteRef, files: dict[str, FileEntry], card: b
         operations: dict[str, Path | bytes] = {path: adapter.folder / file.path for path, file in changed.items()}
         if told != card:
             operations[CARD] = card
-        commit = commit_files(api, repo, operations, stale, f"SAE of {adapter.manifest.reference}", head) if sent else head
+        commit = (
+            commit_files(api, repo, operations, stale, f"SAE of {adapter.manifest.reference}", head) if sent else head
+        )
         if tag not in tags:
             set_tag(api, repo, tag, commit, adapter.manifest)
             _check_tag(api, repo, tag, adapter, files)
@@ -94,7 +113,11 @@ def _push(adapter: Adapter, ref: RemoteRef, files: dict[str, FileEntry], card: b
 
 def _changed(adapter: Adapter, files: dict[str, FileEntry], tree: dict[str, RemoteFile]) -> dict[str, FileEntry]:
     """What a tree lacks or has with other bytes."""
-    return {path: file for path, file in files.items() if path not in tree or not matches(adapter.folder / file.path, *tree[path])}
+    return {
+        path: file
+        for path, file in files.items()
+        if path not in tree or not matches(adapter.folder / file.path, *tree[path])
+    }
 
 
 def _check_tag(api: "HfApi", repo: str, tag: str, adapter: Adapter, files: dict[str, FileEntry]) -> str:
@@ -132,6 +155,7 @@ def render(adapter: Adapter, hookpoints: list[str], ref: RemoteRef, adapter_at: 
     """The card, the same for the same version of the adapter."""
     m = adapter.manifest
     sizes = f"{m.sae.latents:,} latents, k = {m.sae.k}, " if m.sae else ""
+    link = f"[{adapter_at.location}](https://huggingface.co/{adapter_at.location})"
     return f"""---
 library_name: saelens
 tags: [sparse-autoencoder, resa-hub]
@@ -142,7 +166,7 @@ tags: [sparse-autoencoder, resa-hub]
 # SAE of {m.reference}
 
 A TopK sparse autoencoder ({sizes}{", ".join(hookpoints)}) on {m.base.id}, from which the reasoning adapter
-[{adapter_at.location}](https://huggingface.co/{adapter_at.location}) was made: `{adapter_at}@v{m.version}`, {m.content_hash}.
+{link} was made: `{adapter_at}@v{m.version}`, {m.content_hash}.
 
 ```python
 from huggingface_hub import snapshot_download

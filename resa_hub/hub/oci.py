@@ -1,7 +1,8 @@
 """`oci://host/name[:tag|@sha256:...]`: a registry of containers, as serving stacks use them (extra `oci`).
 
-One image manifest a version, tagged `v0.1.0`; every file of the adapter is a layer whose title is its path. Layers are addressed by their sha256: each is
-checked on arrival, and a tag that names other layers than the manifest inside vouches for is refused with it.
+One image manifest a version, tagged `v0.1.0`; every file of the adapter is a layer whose title is its path. Layers are
+addressed by their sha256: each is checked on arrival, and a tag that names other layers than the manifest inside
+vouches for is refused with it.
 """
 
 import contextlib
@@ -48,14 +49,19 @@ class OciRemote:
         self.host, _, self.repository = ref.location.partition("/")
 
     def push(self, adapter: Adapter, *, public: bool = False, dry_run: bool = False, sae: bool = True) -> Pushed:
-        """Layers first, then the tag; who may read it is the registry's own matter. Raises `Conflict` when the tag has other bytes."""
+        """Layers first, then the tag; who may read it is the registry's own matter. Raises `Conflict` when the tag has
+        other bytes.
+        """
         entries = to_send(adapter.folder, adapter.manifest, sae=sae)
         m, tag = adapter.manifest, f"v{adapter.manifest.version}"
         with self._client() as client:
             present = self._image(client, tag, missing=None)
             theirs = present.files if present else ()
             if present and not same_but_for_sae(theirs, entries):
-                raise Conflict(f"{tag} exists in {self.ref} with other bytes", "a version never changes: give yours another version")
+                raise Conflict(
+                    f"{tag} exists in {self.ref} with other bytes",
+                    "a version never changes: give yours another version",
+                )
             known, own = {entry.sha256 for entry in theirs}, {entry.path for entry in entries}
             sent = tuple(entry for entry in entries if entry.sha256 not in known)
             # Evaluations that others added stay, and so does an SAE that this push leaves at home.
@@ -65,7 +71,12 @@ class OciRemote:
             if same or dry_run:
                 return Pushed(self._uri(present.digest) if present else str(self.ref), () if same else sent, not same)
             described = {"base": m.base.id, "method": m.method, "created": m.run.created}
-            annotations = {NAMED: m.name, VERSIONED: m.version, HASHED: m.content_hash, DESCRIBED: json.dumps(described, sort_keys=True)}
+            annotations = {
+                NAMED: m.name,
+                VERSIONED: m.version,
+                HASHED: m.content_hash,
+                DESCRIBED: json.dumps(described, sort_keys=True),
+            }
             self._upload(client, adapter.folder, entries, kept, tag, annotations)
             landed = self._image(client, tag)
             if landed is None or set(landed.files) != set(wanted):
@@ -73,18 +84,25 @@ class OciRemote:
         return Pushed(self._uri(landed.digest), sent, True)
 
     def pull(self, staging: Path, *, sae: bool = True) -> Arrived:
-        """Fetch the layers of one manifest into an empty folder, the newest version where no tag is named; the location is `oci://host/name@sha256:...`."""
+        """Fetch the layers of one manifest into an empty folder, the newest version where no tag is named; the location
+        is `oci://host/name@sha256:...`.
+        """
         with self._client() as client:
             image = self._image(client, self._reference(client))
             assert image is not None
             if MANIFEST not in {entry.path for entry in image.files}:
-                raise NotFound(f"{self.ref} holds no adapter: there is no {MANIFEST}", "only adapters that resa-hub pushed can be pulled")
+                raise NotFound(
+                    f"{self.ref} holds no adapter: there is no {MANIFEST}",
+                    "only adapters that resa-hub pushed can be pulled",
+                )
             with tempfile.TemporaryDirectory() as folder:
                 wanted = tuple(entry for entry in image.files if sae or not entry.path.startswith(SAE))
                 for entry in wanted:
                     copy = Path(folder) / entry.sha256
                     client.download_blob(self._container(client, image.digest), f"sha256:{entry.sha256}", str(copy))
-                    copy_verified(copy, staging / entry.path, entry.size, sha256_of(entry), f"{entry.path} of {self.ref}")
+                    copy_verified(
+                        copy, staging / entry.path, entry.size, sha256_of(entry), f"{entry.path} of {self.ref}"
+                    )
                     copy.unlink()
         return Arrived(self._uri(image.digest), wanted)
 
@@ -100,7 +118,17 @@ class OciRemote:
                     said = parse_json(str(image.annotations.get(DESCRIBED, "{}")).encode(), "the annotations")
                     name = str(image.annotations.get(NAMED, self.repository))
                     ref = str(RemoteRef("oci", self.ref.location, None, tag))
-                    found.append(Found(ref, name, str(said.get("base", "")), str(said.get("method", "")), (), (), str(said.get("created", ""))))
+                    found.append(
+                        Found(
+                            ref,
+                            name,
+                            str(said.get("base", "")),
+                            str(said.get("method", "")),
+                            (),
+                            (),
+                            str(said.get("created", "")),
+                        )
+                    )
         return found
 
     def _reference(self, client: Any) -> str:
@@ -109,7 +137,9 @@ class OciRemote:
             return f"v{revision}" if VERSION.fullmatch(revision) else revision
         tags = self._tags(client)
         if not tags:
-            raise NotFound(f"{self.ref} holds no version of an adapter", f"send one with `resa-hub push NAME --to {self.ref}`")
+            raise NotFound(
+                f"{self.ref} holds no version of an adapter", f"send one with `resa-hub push NAME --to {self.ref}`"
+            )
         return tags[0]
 
     def _tags(self, client: Any) -> list[str]:
@@ -118,7 +148,11 @@ class OciRemote:
             tags = client.get_tags(self._container(client))
         except (ValueError, KeyError) as error:
             raise NotFound(f"{self.ref}: no such repository, or it is private ({error})", "check the name") from None
-        return sorted((tag for tag in tags if tag.startswith("v") and VERSION.fullmatch(tag[1:])), key=lambda tag: version_key(tag[1:]), reverse=True)
+        return sorted(
+            (tag for tag in tags if tag.startswith("v") and VERSION.fullmatch(tag[1:])),
+            key=lambda tag: version_key(tag[1:]),
+            reverse=True,
+        )
 
     def _image(self, client: Any, reference: str, missing: type[HubError] | None = NotFound) -> _Image | None:
         """The checked manifest of a tag or digest; None where there is none and `missing` is None."""
@@ -129,28 +163,56 @@ class OciRemote:
                 raise missing(f"{self.ref} has no {reference}", "check the name and the version")
             return None
         if response.status_code != 200:
-            raise Network(f"{self.ref}: the registry answered {response.status_code}", "check the name, or log in with `oras login`")
+            raise Network(
+                f"{self.ref}: the registry answered {response.status_code}",
+                "check the name, or log in with `oras login`",
+            )
         import hashlib
 
         where, digest = f"{self.ref}, {reference}", f"sha256:{hashlib.sha256(response.content).hexdigest()}"
         if reference.startswith("sha256:") and reference != digest:
-            raise Integrity(f"{where}: the registry gave a manifest with another digest", "do not use it: ask whoever runs the registry")
+            raise Integrity(
+                f"{where}: the registry gave a manifest with another digest",
+                "do not use it: ask whoever runs the registry",
+            )
         return _Image(digest, *_checked(parse_json(response.content, "the manifest"), where))
 
-    def _upload(self, client: Any, folder: Path, entries: tuple[FileEntry, ...], kept: tuple[FileEntry, ...], tag: str, annotations: dict[str, str]) -> None:
+    def _upload(
+        self,
+        client: Any,
+        folder: Path,
+        entries: tuple[FileEntry, ...],
+        kept: tuple[FileEntry, ...],
+        tag: str,
+        annotations: dict[str, str],
+    ) -> None:
         """kept: files of which the registry has the bytes."""
         container = self._container(client, tag)
         layers = []
         with tempfile.NamedTemporaryFile(suffix=".json") as empty:
             empty.write(b"{}")
             empty.flush()
-            config = {"mediaType": TYPE, "size": 2, "digest": "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"}
-            for path, layer, size in [(empty.name, config, 2), *((folder / e.path, _layer(e), e.size) for e in entries)]:
+            config = {
+                "mediaType": TYPE,
+                "size": 2,
+                "digest": "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a",
+            }
+            for path, layer, size in [
+                (empty.name, config, 2),
+                *((folder / e.path, _layer(e), e.size) for e in entries),
+            ]:
                 response = client.upload_blob(str(path), container, layer, do_chunked=size > CHUNKED)
                 _require(response, f"{self.ref}: upload of {Path(path).name}")
                 layers.append(layer)
         layers = [*layers[1:], *map(_layer, kept)]
-        manifest = {"schemaVersion": 2, "mediaType": IMAGE, "artifactType": TYPE, "config": config, "layers": layers, "annotations": annotations}
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": IMAGE,
+            "artifactType": TYPE,
+            "config": config,
+            "layers": layers,
+            "annotations": annotations,
+        }
         _require(client.upload_manifest(manifest, container), f"{self.ref}: upload of the manifest")
 
     def _container(self, client: Any, reference: str = "latest") -> Any:
@@ -171,23 +233,41 @@ class OciRemote:
         try:  # oras itself would try a dead registry for a minute
             socket.create_connection((host, place.port or (80 if is_loopback(host) else 443)), TIMEOUT).close()
         except OSError as error:
-            raise Network(f"{self.ref}: the registry cannot be reached ({error.strerror or error})", "check the name and the network") from None
+            raise Network(
+                f"{self.ref}: the registry cannot be reached ({error.strerror or error})",
+                "check the name and the network",
+            ) from None
         try:
             yield oras.client.OrasClient(hostname=self.host, insecure=is_loopback(host))
         except HubError:
             raise
         except requests.RequestException as error:
-            raise Network(f"{self.ref}: the registry cannot be reached ({type(error).__name__})", "check the name and the network") from None
+            raise Network(
+                f"{self.ref}: the registry cannot be reached ({type(error).__name__})", "check the name and the network"
+            ) from None
         except ValueError as error:  # how oras says that a log-in is needed, or that an answer was not the expected one
-            raise Network(f"{self.ref}: {' '.join(str(error).split())[:160]}", "check the name, or log in with `oras login`") from None
+            raise Network(
+                f"{self.ref}: {' '.join(str(error).split())[:160]}", "check the name, or log in with `oras login`"
+            ) from None
 
     def _uri(self, digest: str) -> str:
         return f"oci://{self.ref.location}@{digest}"
 
 
 def _layer(entry: FileEntry) -> dict[str, Any]:
-    kind = "text/markdown" if entry.path == CARD else "application/json" if entry.path.endswith(".json") else "application/octet-stream"
-    return {"mediaType": kind, "size": entry.size, "digest": f"sha256:{entry.sha256}", "annotations": {TITLE: entry.path}}
+    kind = (
+        "text/markdown"
+        if entry.path == CARD
+        else "application/json"
+        if entry.path.endswith(".json")
+        else "application/octet-stream"
+    )
+    return {
+        "mediaType": kind,
+        "size": entry.size,
+        "digest": f"sha256:{entry.sha256}",
+        "annotations": {TITLE: entry.path},
+    }
 
 
 def _require(response: Any, what: str) -> None:
@@ -197,7 +277,9 @@ def _require(response: Any, what: str) -> None:
 
 
 def _checked(content: Any, where: str) -> tuple[tuple[FileEntry, ...], dict[str, Any]]:
-    """(files, annotations) of an image manifest; raises `Integrity` unless it lists the files of an adapter and nothing else."""
+    """(files, annotations) of an image manifest; raises `Integrity` unless it lists the files of an adapter and nothing
+    else.
+    """
     layers = content.get("layers") if isinstance(content, dict) else None
     if not isinstance(layers, list) or len(layers) > MAX_LAYERS:
         raise Integrity(f"{where} is no image manifest with layers", "it is not an adapter")
@@ -207,7 +289,13 @@ def _checked(content: Any, where: str) -> tuple[tuple[FileEntry, ...], dict[str,
             path, size, digest = layer["annotations"][TITLE], layer["size"], layer["digest"]
         except (TypeError, KeyError):
             raise Integrity(f"{where} has a layer without a title, size or digest", "it is not an adapter") from None
-        if not isinstance(path, str) or is_hostile(path) or path in files or not isinstance(size, int) or isinstance(size, bool):
+        if (
+            not isinstance(path, str)
+            or is_hostile(path)
+            or path in files
+            or not isinstance(size, int)
+            or isinstance(size, bool)
+        ):
             raise Integrity(f"{where} lists {path!r}, which is no file of an adapter", "do not use it: ask its author")
         if not isinstance(digest, str) or not re.fullmatch(f"sha256:{SHA256}", digest):
             raise Integrity(f"{where} gives {path} no sha256", "do not use it: ask its author")

@@ -27,10 +27,12 @@ class Pin(msgspec.Struct, frozen=True):
 
 
 def pin(names: list[str], workspace: Workspace) -> list[Pin]:
-    """Ask the Hub for the commit of each named entry (`all`, a name, or KIND:NAME) and write them; a model's base is pinned with it.
+    """Ask the Hub for the commit of each named entry (`all`, a name, or KIND:NAME) and write them; a model's base is
+    pinned with it.
 
-    An entry that the Hub does not give is told and left as it is; what other processes write into the file meanwhile stays. Raises `NotFound` for an
-    unknown name, `Network` when the Hub cannot be reached, `Usage` where the workspace's registry.yaml is the built-in one.
+    An entry that the Hub does not give is told and left as it is; what other processes write into the file meanwhile
+    stays. Raises `NotFound` for an unknown name, `Network` when the Hub cannot be reached, `Usage` where the
+    workspace's registry.yaml is the built-in one.
     """
     path = own_file(workspace)
     entries = chosen(names, workspace.registry)
@@ -59,7 +61,9 @@ def pin(names: list[str], workspace: Workspace) -> list[Pin]:
         fresh: dict[str, dict[str, Any]] = {}
         for made in pins:
             if made.revision:
-                fresh.setdefault(made.kind, {})[made.name] = lean(_pinned(now[made.kind][made.name].value, made.revision))
+                fresh.setdefault(made.kind, {})[made.name] = lean(
+                    _pinned(now[made.kind][made.name].value, made.revision)
+                )
         if fresh:
             write(path, fresh)
     return pins
@@ -78,10 +82,18 @@ def chosen(names: list[str], registry: Registry) -> list[Entry]:
     for name in names:
         kind, colon, rest = name.partition(":")
         wanted = [section for section in KINDS if not colon or section in (kind, f"{kind}s")]
-        hits = [entry for section in wanted for entry in registry.entries[section].values() if name == "all" or entry.name == (rest if colon else name)]
+        hits = [
+            entry
+            for section in wanted
+            for entry in registry.entries[section].values()
+            if name == "all" or entry.name == (rest if colon else name)
+        ]
         if not hits:
             every = [entry for section in KINDS for entry in registry.entries[section]]
-            raise NotFound(f"the registry has no model, SAE, data set or benchmark {name!r}", did_you_mean(name, every) or "see `resa-hub registry`")
+            raise NotFound(
+                f"the registry has no model, SAE, data set or benchmark {name!r}",
+                did_you_mean(name, every) or "see `resa-hub registry`",
+            )
         for hit in hits:
             if isinstance(hit.value, Model) and hit.value.base in registry.entries["models"]:
                 base = registry.entries["models"][hit.value.base]
@@ -94,11 +106,17 @@ def _repo(entry: Entry) -> str | None:
     """Where the Hub keeps it; None for what is embedded or local."""
     value = entry.value
     where = value.adapter.id if isinstance(value, Model) and value.adapter else value.id
-    return None if where is None or where.startswith(tiny.PREFIX) or is_path(where) or where.endswith(DATA_SUFFIXES) else where
+    return (
+        None
+        if where is None or where.startswith(tiny.PREFIX) or is_path(where) or where.endswith(DATA_SUFFIXES)
+        else where
+    )
 
 
 def _commit(kind: str, repo: str) -> str | HubError:
-    """The commit of the main branch. Raises `Network` when there is no Hub to ask: the next question would fail alike."""
+    """The commit of the main branch. Raises `Network` when there is no Hub to ask: the next question would fail
+    alike.
+    """
     try:
         with hub_client(repo) as api:
             commit = api.repo_info(repo, repo_type=kind).sha

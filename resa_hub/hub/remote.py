@@ -52,7 +52,9 @@ class Remote(Protocol):
     """Whether large files are held against their sha256 while they are copied: then nobody has to read them before."""
 
     def push(self, adapter: Adapter, *, public: bool, dry_run: bool, sae: bool = True) -> Pushed:
-        """Send what the remote lacks, without the SAE where `sae` is false; raises `Conflict` when the version exists there with other bytes."""
+        """Send what the remote lacks, without the SAE where `sae` is false; raises `Conflict` when the version exists
+        there with other bytes.
+        """
         ...
 
     def pull(self, staging: Path, *, sae: bool = True) -> Arrived:
@@ -63,7 +65,9 @@ class Remote(Protocol):
         ...
 
     def search(self, *, base: str | None = None, text: str = "") -> list[Found]:
-        """What the place holds; `base` and `text` may narrow it where the place can. Raises `NotFound` and `Network`."""
+        """What the place holds; `base` and `text` may narrow it where the place can. Raises `NotFound` and
+        `Network`.
+        """
         ...
 
 

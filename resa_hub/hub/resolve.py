@@ -28,7 +28,8 @@ class Pulled(NamedTuple):
 
 
 def find(text: str, home: Workspace) -> Adapter:
-    """The adapter that `NAME[@VERSION]`, `sha256:...` or a remote reference names; a remote's is fetched into the store.
+    """The adapter that `NAME[@VERSION]`, `sha256:...` or a remote reference names; a remote's is fetched into the
+    store.
 
     Raises `Usage`, `NotFound`, `Integrity`, and what `fetch` raises.
     """
@@ -39,9 +40,11 @@ def find(text: str, home: Workspace) -> Adapter:
 
 
 def fetch(ref: RemoteRef, home: Workspace, *, sae: bool = True) -> Pulled:
-    """Staged, every byte checked, then moved in whole; after a failure the store is as before. sae: False leaves the SAE out.
+    """Staged, every byte checked, then moved in whole; after a failure the store is as before. sae: False leaves the
+    SAE out.
 
-    Raises `NotFound`, `Integrity` (also where the policy asks for a signature that is not there), `Conflict` when the store has the version with other bytes,
+    Raises `NotFound`, `Integrity` (also where the policy asks for a signature that is not there), `Conflict` when the
+    store has the version with other bytes,
     `Network` and `RunFailed`.
     """
     keys = signing.required(ref, home)
@@ -59,7 +62,9 @@ def _check_asked(manifest: Manifest, ref: RemoteRef, location: str) -> None:
     """Raise `Integrity` unless a pulled manifest is of the adapter that was asked for."""
     asked = ref.adapter or AdapterRef("")
     version = asked.version or (re.sub(r"^v", "", ref.revision) if ref.revision else None)
-    if asked.name not in ("", manifest.name) or (version and VERSION.fullmatch(version) and version != manifest.version):
+    if asked.name not in ("", manifest.name) or (
+        version and VERSION.fullmatch(version) and version != manifest.version
+    ):
         raise Integrity(f"{location} holds {manifest.reference}, not what {ref} names", "ask its author")
 
 
@@ -93,25 +98,37 @@ def candidates(store: Store, target: Files) -> list[Candidate]:
     """Every adapter of the store with its fit to a target, the latest version of each name, best first."""
     found = []
     for name in store.names():
-        with contextlib.suppress(Integrity, NoEffect, NotFound):  # `list` and `verify` tell of a broken one; it hides no other
+        with contextlib.suppress(
+            Integrity, NoEffect, NotFound
+        ):  # `list` and `verify` tell of a broken one; it hides no other
             adapter = store.get(AdapterRef(name))
-            found.append(Candidate(adapter, compat.assess(adapter.manifest.base, compat.read_lora(adapter.folder), target)))
+            found.append(
+                Candidate(adapter, compat.assess(adapter.manifest.base, compat.read_lora(adapter.folder), target))
+            )
     order = {"exact": 0, "kin": 1, "distant": 2, "foreign": 3}
     return sorted(found, key=lambda c: (order[c.fit.level], c.adapter.manifest.name))
 
 
 def resolve(choice: Choice, home: Workspace) -> Adapter | None:
-    """The adapter if the choice names one; raises `NotFound` naming extract and pull when the store does not have it."""
+    """The adapter if the choice names one; raises `NotFound` naming extract and pull when the store does not have
+    it.
+    """
     if choice.name is None:
         if not home.store.names():
-            raise NotFound(f"no adapter in {home.store.root}", "make one with `resa-hub extract`, or fetch one with `resa-hub pull`")
+            raise NotFound(
+                f"no adapter in {home.store.root}",
+                "make one with `resa-hub extract`, or fetch one with `resa-hub pull`",
+            )
         return None
     try:
         return find(choice.name, home)
     except NotFound as error:
         if choice.why == "named":
             raise
-        raise NotFound(f"{choice.name}, {choice.why}, is not in the store ({error.message})", _how_to_get(choice.name, home.registry)) from None
+        raise NotFound(
+            f"{choice.name}, {choice.why}, is not in the store ({error.message})",
+            _how_to_get(choice.name, home.registry),
+        ) from None
 
 
 def _how_to_get(name: str, registry: Registry) -> str:
@@ -119,8 +136,11 @@ def _how_to_get(name: str, registry: Registry) -> str:
     return f"make it with {recipe}, or fetch it with `resa-hub pull hf:OWNER/{name}`"
 
 
-def fitting(choice: Choice, home: Workspace, target: Files, force: bool = False, *, zero: bool = False) -> tuple[Adapter, Fit]:
-    """The adapter and how it fits, checked byte for byte; raises `DoesNotFit`, `NoEffect`, `Integrity`, and `Usage` where several fit.
+def fitting(
+    choice: Choice, home: Workspace, target: Files, force: bool = False, *, zero: bool = False
+) -> tuple[Adapter, Fit]:
+    """The adapter and how it fits, checked byte for byte; raises `DoesNotFit`, `NoEffect`, `Integrity`, and `Usage`
+    where several fit.
 
     zero: one whose weights are zero is taken too, as in `read_lora`.
     """
@@ -128,7 +148,10 @@ def fitting(choice: Choice, home: Workspace, target: Files, force: bool = False,
     if adapter is None:
         usable = [c for c in candidates(home.store, target) if c.fit.usable]
         if not usable:
-            raise NotFound(f"no adapter in {home.store.root} fits {choice.target_name}", "make one with `resa-hub extract`, or fetch one with `resa-hub pull`")
+            raise NotFound(
+                f"no adapter in {home.store.root} fits {choice.target_name}",
+                "make one with `resa-hub extract`, or fetch one with `resa-hub pull`",
+            )
         if len(usable) > 1:
             listed = ", ".join(f"{c.adapter.manifest.name} ({c.fit.level})" for c in usable)
             raise Usage(f"several adapters fit {choice.target_name}: {listed}", "name one of them")

@@ -24,9 +24,11 @@ def push(
     sae: bool = True,
     sign: str | os.PathLike[str] | None = None,
 ) -> Pushed:
-    """Send an adapter (by any of its names) to a remote, checked before anything leaves; `to` None takes the setting `remote` of the registry.
+    """Send an adapter (by any of its names) to a remote, checked before anything leaves; `to` None takes the setting
+    `remote` of the registry.
 
-    sae: False leaves its SAE at home. sign: a private key to sign it with first. Raises `NotFound`, `Integrity` for a folder that is not as its manifest says,
+    sae: False leaves its SAE at home. sign: a private key to sign it with first. Raises `NotFound`, `Integrity` for a
+    folder that is not as its manifest says,
     `Conflict` when the remote has the version with other bytes, `Network` and `RunFailed`.
     """
     here = Workspace.find(workspace)
@@ -36,27 +38,43 @@ def push(
     with steady(adapter.folder):
         verify(adapter.folder, adapter.manifest.files if remote.hashes_what_it_sends else ())
         if sae and lacks_sae(adapter):
-            raise Usage(f"{adapter.manifest.reference} is here without its SAE", "pull it whole first, or push with --no-sae")
+            raise Usage(
+                f"{adapter.manifest.reference} is here without its SAE", "pull it whole first, or push with --no-sae"
+            )
         if sign and not dry_run:
             signing.sign(adapter.folder, Path(sign))
         return remote.push(adapter, public=public, dry_run=dry_run, sae=sae)
 
 
 def push_apart(
-    name: str, to: str | None, sae_repo: str, *, workspace: str | os.PathLike[str] | None = None, public: bool = False, dry_run: bool = False,
+    name: str,
+    to: str | None,
+    sae_repo: str,
+    *,
+    workspace: str | os.PathLike[str] | None = None,
+    public: bool = False,
+    dry_run: bool = False,
     sign: str | os.PathLike[str] | None = None,
-) -> tuple[Pushed, Pushed]:  # fmt: skip
-    """Send an adapter without its SAE to the Hub, and the SAE to a repository of its own (`owner/name`); the second names the first.
+) -> tuple[Pushed, Pushed]:
+    """Send an adapter without its SAE to the Hub, and the SAE to a repository of its own (`owner/name`); the second
+    names the first.
 
-    After an interruption the same call completes what is missing. Raises what `push` does, and `Usage` where either place is none for this.
+    After an interruption the same call completes what is missing. Raises what `push` does, and `Usage` where either
+    place is none for this.
     """
     here = Workspace.find(workspace)
     ref, repo = _destination(to, here), RemoteRef.parse(f"hf:{sae_repo.removeprefix('hf:')}")
     if ref.scheme != "hf" or repo.revision or repo.location == ref.location:
-        raise Usage("an SAE goes apart from its adapter into another repository of the Hub", "--to hf:OWNER/NAME --sae-repo OWNER/OTHER-NAME")
+        raise Usage(
+            "an SAE goes apart from its adapter into another repository of the Hub",
+            "--to hf:OWNER/NAME --sae-repo OWNER/OTHER-NAME",
+        )
     adapter = find(name, here)
     if lacks_sae(adapter) or not (adapter.folder / SAE).is_dir():
-        raise Usage(f"{adapter.manifest.reference} has no SAE here", "made without one, or pulled without it: leave --sae-repo out, or pull it whole")
+        raise Usage(
+            f"{adapter.manifest.reference} has no SAE here",
+            "made without one, or pulled without it: leave --sae-repo out, or pull it whole",
+        )
     from .huggingface_sae import push_sae
 
     first = push(name, to, workspace=workspace, public=public, dry_run=dry_run, sae=False, sign=sign)
@@ -64,9 +82,11 @@ def push_apart(
 
 
 def pull(ref: str, *, workspace: str | os.PathLike[str] | None = None, sae: bool = True) -> Pulled:
-    """Fetch an adapter into the store: staged, every byte checked, then moved in whole; after a failure the store is as before.
+    """Fetch an adapter into the store: staged, every byte checked, then moved in whole; after a failure the store is as
+    before.
 
-    sae: False leaves its SAE out; a later pull brings it. Raises `NotFound`, `Integrity`, `Conflict` when the store has the version with other bytes,
+    sae: False leaves its SAE out; a later pull brings it. Raises `NotFound`, `Integrity`, `Conflict` when the store has
+    the version with other bytes,
     `Network` and `RunFailed`.
     """
     return fetch(RemoteRef.parse(ref), Workspace.find(workspace), sae=sae)
@@ -81,13 +101,16 @@ def search(
     text: str = "",
     workspace: str | os.PathLike[str] | None = None,
 ) -> list[Found]:
-    """The adapters of a remote (`hf:` without a name is the whole Hub) of a base model, with a tag, with a verdict; text: part of the name.
+    """The adapters of a remote (`hf:` without a name is the whole Hub) of a base model, with a tag, with a verdict;
+    text: part of the name.
 
     What is found is what authors say: `pull` checks the bytes, `eval` the claims. Raises `NotFound`, `Network`.
     """
     registry = Workspace.find(workspace).registry
     wanted = registry.model(base).base.id if base and base in registry.entries["models"] else base
-    found = open_remote(RemoteRef("hf", "") if where in ("hf", "hf:") else RemoteRef.parse(where)).search(base=wanted, text=text)
+    found = open_remote(RemoteRef("hf", "") if where in ("hf", "hf:") else RemoteRef.parse(where)).search(
+        base=wanted, text=text
+    )
     return [
         each
         for each in found
@@ -102,8 +125,14 @@ def _destination(to: str | None, workspace: Workspace) -> RemoteRef:
     setting = workspace.registry.entries["settings"].get("remote") if to is None else None
     text = setting.value if setting else to
     if not text:
-        raise Usage("no remote is named", "add --to folder:PATH or --to hf:owner/name, or set `settings: {remote: ...}` in registry.yaml")
+        raise Usage(
+            "no remote is named",
+            "add --to folder:PATH or --to hf:owner/name, or set `settings: {remote: ...}` in registry.yaml",
+        )
     ref = RemoteRef.parse(text)
     if ref.adapter or ref.revision:
-        raise Usage(f"{text!r} names more than a place", f"push to {RemoteRef(ref.scheme, ref.location)}: the adapter brings its own name and version")
+        raise Usage(
+            f"{text!r} names more than a place",
+            f"push to {RemoteRef(ref.scheme, ref.location)}: the adapter brings its own name and version",
+        )
     return ref

@@ -1,4 +1,5 @@
-"""Signatures (extra `sign`, the library model-signing): a key vouches for the manifest, and the manifest for every byte by its hash.
+"""Signatures (extra `sign`, the library model-signing): a key vouches for the manifest, and the manifest for every byte
+by its hash.
 
 policy.yaml, in the workspace or the user's configuration folder:
 signatures:
@@ -37,7 +38,9 @@ class Policy(Strict, frozen=True):
 
 
 def sign(folder: Path, key: Path) -> None:
-    """Sign an adapter of the store with a private elliptic-curve key (PEM); an older signature is replaced. Raises `Usage` for what is no such key."""
+    """Sign an adapter of the store with a private elliptic-curve key (PEM); an older signature is replaced. Raises
+    `Usage` for what is no such key.
+    """
     library = _library()
     verify(folder)
     _readable(key, "private key")
@@ -49,13 +52,15 @@ def sign(folder: Path, key: Path) -> None:
             library.signing.Config().use_elliptic_key_signer(private_key=key).sign(staged, made)
         except (ValueError, TypeError) as error:
             raise Usage(
-                f"{key} is no private key that can sign: {' '.join(str(error).split())[:120]}", "make one: openssl ecparam -genkey -name prime256v1"
+                f"{key} is no private key that can sign: {' '.join(str(error).split())[:120]}",
+                "make one: openssl ecparam -genkey -name prime256v1",
             ) from None
         store.write(folder / SIGNATURE, made.read_bytes())
 
 
 def check(folder: Path, keys: Sequence[Path], who: str) -> Path:
-    """The key that signed; raises `Integrity` when none of them did, or when the signature is of something else than this manifest.
+    """The key that signed; raises `Integrity` when none of them did, or when the signature is of something else than
+    this manifest.
 
     The bytes themselves are held against the manifest by `store.verify`, before or after.
     """
@@ -69,21 +74,32 @@ def check(folder: Path, keys: Sequence[Path], who: str) -> Path:
         raise Integrity(f"the signature of {who} is not of its {MANIFEST} alone", "ask its author to sign it again")
     for key in keys:
         try:
-            config = library.verifying.Config().use_elliptic_key_verifier(public_key=key).set_ignore_unsigned_files(True)
+            config = (
+                library.verifying.Config().use_elliptic_key_verifier(public_key=key).set_ignore_unsigned_files(True)
+            )
             config.verify(folder, folder / SIGNATURE)
             return key
-        except Exception:  # the library raises ValueError, cryptography's own and its parsers'; each means: not by this key, or not of these bytes
+        # The library raises ValueError, cryptography's own and its parsers' errors; each means: not by this key, or not
+        # of these bytes.
+        except Exception:
             continue
     raise Integrity(f"{who} is not signed by {' or '.join(map(str, keys))}", "do not use it, or check the key")
 
 
 def required(ref: RemoteRef, home: Workspace) -> list[Path]:
-    """The keys of which a pull from a remote needs one; empty where no rule speaks of it. Raises `Usage` for a policy that cannot be read."""
+    """The keys of which a pull from a remote needs one; empty where no rule speaks of it. Raises `Usage` for a policy
+    that cannot be read.
+    """
     place = f"{ref.scheme}:{ref.location}"
     found: list[Path] = []
     for path in (user_path().with_name(POLICY), home.folder / POLICY):
         if path.is_file():
-            found += [path.parent / Path(key).expanduser() for rule in _read(path).signatures if fnmatch.fnmatchcase(place, rule.remote) for key in rule.keys]
+            found += [
+                path.parent / Path(key).expanduser()
+                for rule in _read(path).signatures
+                if fnmatch.fnmatchcase(place, rule.remote)
+                for key in rule.keys
+            ]
     return found
 
 
@@ -93,7 +109,10 @@ def _read(path: Path) -> Policy:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
-        raise Usage(f"{path} cannot be read: {str(error).splitlines()[0]}", "mend it: nothing is pulled while the policy is unknown") from None
+        raise Usage(
+            f"{path} cannot be read: {str(error).splitlines()[0]}",
+            "mend it: nothing is pulled while the policy is unknown",
+        ) from None
     return structure(content, Policy, str(path))
 
 

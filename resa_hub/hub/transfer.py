@@ -34,9 +34,13 @@ def sha256_of(entry: FileEntry) -> Digest:
 def check_listed(path: str, size: int, where: str) -> None:
     """Raise `Integrity` unless a listing may name this file: on the allow-list and of bounded size."""
     if not ALLOWED.fullmatch(path):
-        raise Integrity(f"{where} lists {path!r}, which does not belong into an adapter", "do not use it: ask its author")
+        raise Integrity(
+            f"{where} lists {path!r}, which does not belong into an adapter", "do not use it: ask its author"
+        )
     if not 0 <= size <= limit_of(path):
-        raise Integrity(f"{where} lists {path!r} with {size} bytes, more than such a file may have", "do not use it: ask its author")
+        raise Integrity(
+            f"{where} lists {path!r} with {size} bytes, more than such a file may have", "do not use it: ask its author"
+        )
 
 
 def matches(path: Path, size: int, digest: Digest) -> bool:
@@ -56,8 +60,8 @@ def matches(path: Path, size: int, digest: Digest) -> bool:
 def copy_verified(source: Path, target: Path, size: int, digest: Digest, what: str) -> None:
     """Copy a regular file to a path that does not exist yet; on disk when this returns.
 
-    Raises `Integrity` when the source is missing, not a regular file or differs from its digest, `RunFailed` when the disk refuses.
-    Nothing is left at `target` after a failure.
+    Raises `Integrity` when the source is missing, not a regular file or differs from its digest, `RunFailed` when the
+    disk refuses. Nothing is left at `target` after a failure.
     """
     with disk_errors(f"cannot copy {what}"):
         try:
@@ -77,7 +81,8 @@ def copy_verified(source: Path, target: Path, size: int, digest: Digest, what: s
                     hashed.result()
             if left or hasher.hexdigest() != digest.value:
                 raise Integrity(
-                    f"{what} differs from its {digest.kind} digest {digest.value[:16]}", "pull it again; if it stays, its author has to push it again"
+                    f"{what} differs from its {digest.kind} digest {digest.value[:16]}",
+                    "pull it again; if it stays, its author has to push it again",
                 )
 
 
@@ -100,4 +105,6 @@ def disk_errors(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RunFailed(f"{what}: {error.strerror or error}", "check the folder's permissions and the free space") from None
+        raise RunFailed(
+            f"{what}: {error.strerror or error}", "check the folder's permissions and the free space"
+        ) from None

@@ -54,7 +54,8 @@ def attach(
     """Put an adapter on a target, prove that it took effect, and complete the prompts.
 
     merge: a new folder for the target with the adapter added to its weights, for programs that know no adapters.
-    Nothing heavy is imported before the fit is known. Raises `NotFound`, `Usage`, `DoesNotFit`, `Integrity`, `NoEffect`, `Network`.
+    Nothing heavy is imported before the fit is known. Raises `NotFound`, `Usage`, `DoesNotFit`, `Integrity`,
+    `NoEffect`, `Network`.
     """
     home = Workspace.find(workspace)
     if merge is not None and Path(merge).exists():
@@ -79,7 +80,9 @@ def prove(kl: float, adapter: Adapter, fit: Fit, target: str) -> Proof:
     probe, reference = adapter.manifest.probe, adapter.manifest.reference
     recorded = probe.kl if probe else None
     if recorded is not None and not recorded > 0:
-        raise Integrity(f"{reference} records no effect on its own base", "its manifest is broken: pull or extract it again")
+        raise Integrity(
+            f"{reference} records no effect on its own base", "its manifest is broken: pull or extract it again"
+        )
     if fit.level == "exact" and recorded is not None:
         if abs(kl - recorded) > TOLERANCE * recorded:
             raise NoEffect(
@@ -89,5 +92,8 @@ def prove(kl: float, adapter: Adapter, fit: Fit, target: str) -> Proof:
         return Proof(kl, recorded, None)
     floor = max(FLOOR, FLOOR_SHARE * (recorded or 0.0))
     if kl < floor:
-        raise NoEffect(f"{reference} moves {target} by {kl:.3g} nats a token, below the floor of {floor:.3g}", "extract an adapter for this target")
+        raise NoEffect(
+            f"{reference} moves {target} by {kl:.3g} nats a token, below the floor of {floor:.3g}",
+            "extract an adapter for this target",
+        )
     return Proof(kl, recorded, floor)

@@ -1,4 +1,6 @@
-"""Adapters that were made elsewhere come in with what is known of them; ours go out as the plain folder that serving stacks take."""
+"""Adapters that were made elsewhere come in with what is known of them; ours go out as the plain folder that serving
+stacks take.
+"""
 
 import json
 import os
@@ -27,11 +29,15 @@ from ..hub.transfer import copy_verified, sha256_of
 METHOD = "imported"
 
 
-def import_adapter(origin: str, *, name: str | None = None, base: str | None = None, workspace: str | Path | None = None) -> tuple[Adapter, str]:
-    """Take a plain PEFT LoRA into the store: `./folder`, `owner/name@revision:subfolder`, or a registry name such as tina-still.
+def import_adapter(
+    origin: str, *, name: str | None = None, base: str | None = None, workspace: str | Path | None = None
+) -> tuple[Adapter, str]:
+    """Take a plain PEFT LoRA into the store: `./folder`, `owner/name@revision:subfolder`, or a registry name such as
+    tina-still.
 
-    base: the model it stands on; its config says so otherwise. Returns it and what is not known of it (empty when its base was at hand: then its effect was
-    measured). Raises `NotFound`, `Integrity` and `NoEffect` for what is no sound LoRA, `DoesNotFit` for another base, `Network`.
+    base: the model it stands on; its config says so otherwise. Returns it and what is not known of it (empty when its
+    base was at hand: then its effect was measured). Raises `NotFound`, `Integrity` and `NoEffect` for what is no sound
+    LoRA, `DoesNotFit` for another base, `Network`.
     """
     home = Workspace.find(workspace)
     repo = _repo(origin, home)
@@ -48,14 +54,32 @@ def import_adapter(origin: str, *, name: str | None = None, base: str | None = N
 
         def finish(numbered: str) -> None:
             manifest = Manifest(
-                name=name, version=numbered, content_hash=content_hash(entries), files=identity_of(entries), method=METHOD, hookpoint="",
-                base=kinship.describe_base(model) if model else _unknown(base, config), probe=_probe(model, folder), source="",
-                source_revision=files.revision, sae=None, data={}, recipe=None, recipe_digest="", seed=0, parents=(),
+                name=name,
+                version=numbered,
+                content_hash=content_hash(entries),
+                files=identity_of(entries),
+                method=METHOD,
+                hookpoint="",
+                base=kinship.describe_base(model) if model else _unknown(base, config),
+                probe=_probe(model, folder),
+                source="",
+                source_revision=files.revision,
+                sae=None,
+                data={},
+                recipe=None,
+                recipe_digest="",
+                seed=0,
+                parents=(),
                 run=Run(
-                    created=datetime.now(UTC).isoformat(timespec="seconds"), seconds=0.0, tokens=0, stages={}, hardware="",
-                    libraries={"resa-hub": version("resa-hub")}, findings={"origin": str(repo), "revision": files.revision, "rank": lora.rank},
+                    created=datetime.now(UTC).isoformat(timespec="seconds"),
+                    seconds=0.0,
+                    tokens=0,
+                    stages={},
+                    hardware="",
+                    libraries={"resa-hub": version("resa-hub")},
+                    findings={"origin": str(repo), "revision": files.revision, "rank": lora.rank},
                 ),
-            )  # fmt: skip
+            )
             (folder / MANIFEST).write_bytes(manifest.to_json())
             (folder / CARD).write_text(card.render(manifest), encoding="utf-8")
 
@@ -69,7 +93,9 @@ def _repo(origin: str, home: Workspace) -> Repo:
     if entry is None:
         return Repo.parse(origin)
     if entry.adapter is None:
-        raise Usage(f"{origin} is a model, not an adapter", "name an adapter, as ./folder or owner/name@revision:subfolder")
+        raise Usage(
+            f"{origin} is a model, not an adapter", "name an adapter, as ./folder or owner/name@revision:subfolder"
+        )
     return entry.adapter.repo
 
 
@@ -81,9 +107,14 @@ def _name(repo: Repo, origin: str) -> str:
 def _take(files: Files, folder: Path) -> None:
     """Config and weights, nothing else of what lies there."""
     if not (files.folder / CONFIG).is_file():
-        raise NotFound(f"{files.folder} holds no PEFT adapter: there is no {CONFIG}", "name the folder (or :subfolder) that holds it")
+        raise NotFound(
+            f"{files.folder} holds no PEFT adapter: there is no {CONFIG}",
+            "name the folder (or :subfolder) that holds it",
+        )
     if not (files.folder / WEIGHTS).is_file():
-        raise NotFound(f"{files.id} has no {WEIGHTS}", "only safetensors are read, never pickles: save it again with a newer PEFT")
+        raise NotFound(
+            f"{files.id} has no {WEIGHTS}", "only safetensors are read, never pickles: save it again with a newer PEFT"
+        )
     for part in (CONFIG, WEIGHTS):
         shutil.copyfile((files.folder / part).resolve(), folder / part)  # the Hub's cache holds links
     read_bounded(folder / CONFIG)
@@ -113,9 +144,15 @@ def _base(asked: str | None, config: Any, home: Workspace) -> tuple[Files | None
 def _unknown(asked: str | None, config: dict[str, Any]) -> Base:
     named, revision = asked or config.get("base_model_name_or_path"), config.get("revision")
     return Base(
-        id=named if isinstance(named, str) else "", revision=revision if isinstance(revision, str) else "", weights="", config="", tokenizer="",
-        chat_template="", shapes={}, sketch=Sketch(tensors=0, values=""),
-    )  # fmt: skip
+        id=named if isinstance(named, str) else "",
+        revision=revision if isinstance(revision, str) else "",
+        weights="",
+        config="",
+        tokenizer="",
+        chat_template="",
+        shapes={},
+        sketch=Sketch(tensors=0, values=""),
+    )
 
 
 def _probe(model: Files | None, folder: Path) -> Probe | None:
@@ -132,11 +169,14 @@ def _same(home: Workspace, name: str, digest: str) -> Adapter | None:
     return found[0] if found else None
 
 
-def export(adapter: Adapter, target: Path, *, base: str | None = None, sae: bool = False, sae_format: str = "saelens") -> Path:
+def export(
+    adapter: Adapter, target: Path, *, base: str | None = None, sae: bool = False, sae_format: str = "saelens"
+) -> Path:
     """A plain PEFT folder at `target`, every byte checked on the way.
 
-    base: what `base_model_name_or_path` shall say, for stacks that compare it as text. sae: its SAE too, in `sae_format`
-    (saelens, or sparsify in float32). Raises `Usage` unless `target` is free, `Integrity`, `RunFailed` when the disk refuses.
+    base: what `base_model_name_or_path` shall say, for stacks that compare it as text. sae: its SAE too, in
+    `sae_format` (saelens, or sparsify in float32). Raises `Usage` unless `target` is free, `Integrity`, `RunFailed`
+    when the disk refuses.
     """
     if sae_format not in SAE_FORMATS.values():
         raise Usage(f"{sae_format!r} is no format of SAEs", did_you_mean(sae_format, list(SAE_FORMATS.values())))
@@ -147,7 +187,9 @@ def export(adapter: Adapter, target: Path, *, base: str | None = None, sae: bool
     manifest = verify(adapter.folder)
     entries = [entry for entry in manifest.files if sae or not entry.path.startswith(SAE)]
     if sae and not (adapter.folder / SAE).is_dir():
-        raise NotFound(f"{manifest.reference} has no SAE here", "it was made without one, or pulled without it: pull it whole")
+        raise NotFound(
+            f"{manifest.reference} has no SAE here", "it was made without one, or pulled without it: pull it whole"
+        )
     staged = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
     try:
         for entry in entries:
@@ -164,7 +206,9 @@ def export(adapter: Adapter, target: Path, *, base: str | None = None, sae: bool
             target.rmdir()
         os.replace(staged, target)
     except OSError as error:
-        raise RunFailed(f"cannot write {target}: {error.strerror}", "check the permissions and the free space") from None
+        raise RunFailed(
+            f"cannot write {target}: {error.strerror}", "check the permissions and the free space"
+        ) from None
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     return target

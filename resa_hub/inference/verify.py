@@ -13,8 +13,10 @@ from ..hub import signing
 
 
 def check(adapter: Adapter, home: Workspace, *, deep: bool = False, keys: Sequence[Path] = ()) -> list[str]:
-    """Every byte against the manifest, the signature where keys are given; deep: also loaded on its own base, where its effect must be the recorded one,
-    and its SAE by SAELens. Returns what else can be said. Raises `Integrity`, `NoEffect`, and `NotFound` or `Network` where the base is not to be had."""
+    """Every byte against the manifest, the signature where keys are given; deep: also loaded on its own base, where its
+    effect must be the recorded one, and its SAE by SAELens. Returns what else can be said. Raises `Integrity`,
+    `NoEffect`, and `NotFound` or `Network` where the base is not to be had.
+    """
     m, said = verify(adapter.folder), []
     compat.read_lora(adapter.folder)
     if lacks_sae(adapter):
@@ -34,7 +36,10 @@ def _deep(adapter: Adapter, home: Workspace) -> list[str]:
     revision = f"@{m.base.revision}" if re.fullmatch(r"[0-9a-f]{40}", m.base.revision) else ""
     done = attach(m.reference, target=m.base.id + revision, workspace=home.folder)
     if m.base.weights and done.fit.level != "exact":
-        raise Integrity(f"{m.base.id} is not the base that {m.reference} was made on: {done.fit.reason}", "name the right revision in the registry")
+        raise Integrity(
+            f"{m.base.id} is not the base that {m.reference} was made on: {done.fit.reason}",
+            "name the right revision in the registry",
+        )
     saes = [path.parent for path in sorted(adapter.folder.glob("sae/*/cfg.json"))]
     for folder in saes:
         check_readable(folder)

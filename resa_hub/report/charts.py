@@ -1,4 +1,6 @@
-"""Inline SVG without fixed width: x in percent, y in pixels, colours by class. A chart is drawn row by row, so that its labels are text of the page."""
+"""Inline SVG without fixed width: x in percent, y in pixels, colours by class. A chart is drawn row by row, so that its
+labels are text of the page.
+"""
 
 import itertools
 import math
@@ -37,7 +39,11 @@ def scale(values: Sequence[float], floor: float = -math.inf, ceiling: float = ma
     step = next(s for s in (m * 10**e for e in range(-4, 8) for m in (1, 2, 5)) if (high - low) / s <= count)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     ticks = tuple(tick for tick in (round(n * step, 6) for n in range(first, last + 1)) if floor <= tick <= ceiling)
-    return Scale(max(ticks[0], floor), min(ticks[-1], ceiling), ticks) if len(ticks) > 1 else Scale(max(low, floor), min(high, ceiling), ticks)
+    return (
+        Scale(max(ticks[0], floor), min(ticks[-1], ceiling), ticks)
+        if len(ticks) > 1
+        else Scale(max(low, floor), min(high, ceiling), ticks)
+    )
 
 
 def _svg(height: int, label: str, kind: str = "plot") -> tree.Element:
@@ -51,7 +57,11 @@ def _svg(height: int, label: str, kind: str = "plot") -> tree.Element:
 
 
 def _add(parent: tree.Element, tag: str, kind: str, **attributes: object) -> tree.Element:
-    return tree.SubElement(parent, tag, {"class": kind, **{key.rstrip("_").replace("_", "-"): str(value) for key, value in attributes.items()}})
+    return tree.SubElement(
+        parent,
+        tag,
+        {"class": kind, **{key.rstrip("_").replace("_", "-"): str(value) for key, value in attributes.items()}},
+    )
 
 
 def _line(svg: tree.Element, kind: str, x1: object, y1: object, x2: object, y2: object) -> None:
@@ -85,7 +95,9 @@ def arms_scale(arms: Sequence[Arm], published: Sequence[Published]) -> Scale:
 def arm_row(scale: Scale, arm: Arm | Published, role: str, base: float | None) -> str:
     """A dot with its 95% interval; the dashed line is base. `role` is one that the style knows."""
     low, high = arm.score_ci or (arm.score, arm.score)
-    label = f"{arm.score:.1f} percent, 95% interval {low:.1f} to {high:.1f}" if arm.score_ci else f"{arm.score:.1f} percent"
+    label = (
+        f"{arm.score:.1f} percent, 95% interval {low:.1f} to {high:.1f}" if arm.score_ci else f"{arm.score:.1f} percent"
+    )
     svg = _svg(ROW, label)
     _grid(svg, scale, ROW)
     if base is not None:
@@ -94,7 +106,9 @@ def arm_row(scale: Scale, arm: Arm | Published, role: str, base: float | None) -
     return _text(svg)
 
 
-def _interval(svg: tree.Element, scale: Scale, low: float, value: float, high: float, kind: str, hollow: bool = False) -> None:
+def _interval(
+    svg: tree.Element, scale: Scale, low: float, value: float, high: float, kind: str, hollow: bool = False
+) -> None:
     middle = ROW / 2
     _line(svg, f"whisker {kind}", scale.x(low), middle, scale.x(high), middle)
     for end in (low, high):
@@ -110,11 +124,24 @@ def rule_scale(comparisons: Sequence[Comparison], contrasts: Sequence[Contrast],
 
 def rule_row(scale: Scale, c: Comparison, margin: float) -> str:
     """Adapter minus one arm: thick the 95% interval, thin the corrected bounds, shaded what is too small to count."""
-    svg = _svg(ROW, f"{100 * c.value:+.1f} points, corrected bounds {100 * c.bound_low_holm:+.1f} to {100 * c.bound_high_holm:+.1f}")
-    _add(svg, "rect", "margin", x=scale.x(-margin), y=0, width=f"{scale.at(margin) - scale.at(-margin):.2f}%", height=ROW)
+    svg = _svg(
+        ROW,
+        f"{100 * c.value:+.1f} points, corrected bounds {100 * c.bound_low_holm:+.1f} to "
+        f"{100 * c.bound_high_holm:+.1f}",
+    )
+    _add(
+        svg, "rect", "margin", x=scale.x(-margin), y=0, width=f"{scale.at(margin) - scale.at(-margin):.2f}%", height=ROW
+    )
     _grid(svg, scale, ROW)
     middle = ROW / 2
-    _line(svg, "whisker thin role-adapter", scale.x(100 * c.bound_low_holm), middle, scale.x(100 * c.bound_high_holm), middle)
+    _line(
+        svg,
+        "whisker thin role-adapter",
+        scale.x(100 * c.bound_low_holm),
+        middle,
+        scale.x(100 * c.bound_high_holm),
+        middle,
+    )
     _line(svg, "whisker thick role-adapter", scale.x(100 * c.low), middle, scale.x(100 * c.high), middle)
     _add(svg, "circle", "dot role-adapter", cx=scale.x(100 * c.value), cy=middle, r=5)
     return _text(svg)
@@ -140,7 +167,9 @@ def flip_row(scale: Scale, arm: ArmSeen) -> str:
     svg = _svg(ROW, f"wrong to right {gained:.1f} percent, right to wrong {lost:.1f} percent")
     _grid(svg, scale, ROW)
     _add(svg, "rect", "bar right", x=scale.x(0), y=8, width=f"{scale.at(gained) - scale.at(0):.2f}%", height=ROW - 16)
-    _add(svg, "rect", "bar wrong", x=scale.x(-lost), y=8, width=f"{scale.at(0) - scale.at(-lost):.2f}%", height=ROW - 16)
+    _add(
+        svg, "rect", "bar wrong", x=scale.x(-lost), y=8, width=f"{scale.at(0) - scale.at(-lost):.2f}%", height=ROW - 16
+    )
     return _text(svg)
 
 
@@ -162,7 +191,9 @@ def problems_strip(changes: Sequence[float]) -> str:
 
 
 def lengths(arm: ArmSeen, most: tuple[int, int]) -> str:
-    """Histogram of the lengths, right answers upwards and wrong ones downwards; `most`: the fullest bins of all arms, right and wrong."""
+    """Histogram of the lengths, right answers upwards and wrong ones downwards; `most`: the fullest bins of all arms,
+    right and wrong.
+    """
     room = 96
     svg = _svg(room, f"lengths of {sum(arm.right)} right and {sum(arm.wrong)} wrong completions", "plot strip")
     bins, unit = len(arm.right), (room - 4) / max(1, sum(most))
@@ -172,7 +203,15 @@ def lengths(arm: ArmSeen, most: tuple[int, int]) -> str:
             if count:
                 height = max(1.0, count * unit)
                 y = zero - height if kind == "right" else zero
-                _add(svg, "rect", f"bar {kind}", x=f"{100 * number / bins:.3f}%", width=f"{94 / bins:.3f}%", y=f"{y:.2f}", height=f"{height:.2f}")
+                _add(
+                    svg,
+                    "rect",
+                    f"bar {kind}",
+                    x=f"{100 * number / bins:.3f}%",
+                    width=f"{94 / bins:.3f}%",
+                    y=f"{y:.2f}",
+                    height=f"{height:.2f}",
+                )
     _line(svg, "zero", 0, f"{zero:.2f}", "100%", f"{zero:.2f}")
     return _text(svg)
 
@@ -188,11 +227,16 @@ class Axis(NamedTuple):
 
 
 def layers(curve: Curve) -> str:
-    """Gain over base for each layer with its 95% interval; the band spans the random controls, the dashed line is the source's own gain."""
+    """Gain over base for each layer with its 95% interval; the band spans the random controls, the dashed line is the
+    source's own gain.
+    """
     values = [0.0, *(end for p in curve.places for end in p.gain_ci), *(c for p in curve.places for c in p.controls)]
     values += [] if curve.source_gain is None else [curve.source_gain]
     up = Axis(scale(values, -100, 100), 280)
-    svg = _svg(up.height, f"Gain over base for layers {', '.join(str(p.layer) for p in curve.places)}; the table below has the numbers")
+    svg = _svg(
+        up.height,
+        f"Gain over base for layers {', '.join(str(p.layer) for p in curve.places)}; the table below has the numbers",
+    )
     for tick in up.scale.ticks:
         _line(svg, "zero" if tick == 0 else "grid", "8%", up.y(tick), "100%", up.y(tick))
         label = _add(svg, "text", "tick", x="6.5%", y=up.y(tick), dy="0.32em", text_anchor="end")
@@ -204,7 +248,15 @@ def layers(curve: Curve) -> str:
         controls = [c for p in here for c in p.controls]
         if controls:
             top, bottom = float(up.y(max(controls))), float(up.y(min(controls)))
-            _add(svg, "rect", "band", x=f"{9 + step * number:.2f}%", width=f"{step:.2f}%", y=f"{top:.1f}", height=f"{max(2.0, bottom - top):.1f}")
+            _add(
+                svg,
+                "rect",
+                "band",
+                x=f"{9 + step * number:.2f}%",
+                width=f"{step:.2f}%",
+                y=f"{top:.1f}",
+                height=f"{max(2.0, bottom - top):.1f}",
+            )
         for place, p in enumerate(here):
             x = f"{9 + step * (number + (place + 1) / (len(here) + 1)):.2f}%"
             _line(svg, "whisker role-adapter", x, up.y(p.gain_ci[0]), x, up.y(p.gain_ci[1]))

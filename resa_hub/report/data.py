@@ -1,4 +1,5 @@
-"""The data of a report: evaluation documents (perhaps a stranger's), and beside each what its samples and its adapter tell besides.
+"""The data of a report: evaluation documents (perhaps a stranger's), and beside each what its samples and its adapter
+tell besides.
 
 Documents hold scores in percent, gains in points and the differences of `comparisons` as shares, as `eval` writes them.
 """
@@ -223,11 +224,16 @@ class Report(msgspec.Struct, frozen=True):
 
 
 def document(content: Any, where: str) -> Document:
-    """A document checked field by field; raises `Integrity`. Texts that a stranger wrote come back without characters that play with the reader."""
+    """A document checked field by field; raises `Integrity`. Texts that a stranger wrote come back without characters
+    that play with the reader.
+    """
     try:
         return msgspec.convert(readable(content), Document)
     except msgspec.ValidationError as error:
-        raise Integrity(f"{where} is not an evaluation: {error}", "`resa-hub eval` writes such files; make it again, or ask its author") from None
+        raise Integrity(
+            f"{where} is not an evaluation: {error}",
+            "`resa-hub eval` writes such files; make it again, or ask its author",
+        ) from None
 
 
 def curve(content: Any, where: str) -> Curve:
@@ -235,12 +241,24 @@ def curve(content: Any, where: str) -> Curve:
     try:
         return msgspec.convert(readable(content), Curve)
     except msgspec.ValidationError as error:
-        raise Integrity(f"{where} is not a sweep: {error}", "`resa-hub sweep` writes such files; make it again, or ask its author") from None
+        raise Integrity(
+            f"{where} is not a sweep: {error}", "`resa-hub sweep` writes such files; make it again, or ask its author"
+        ) from None
 
 
 def scalars(content: dict[str, Any]) -> dict[str, Any]:
     """Every setting of a document by its path: `run.engine`; arms and comparisons are shown elsewhere."""
-    return dict(_flat(readable({key: value for key, value in content.items() if key not in ("arms", "comparisons", "contrasts", "notes")})))
+    return dict(
+        _flat(
+            readable(
+                {
+                    key: value
+                    for key, value in content.items()
+                    if key not in ("arms", "comparisons", "contrasts", "notes")
+                }
+            )
+        )
+    )
 
 
 def flat(content: Any) -> dict[str, Any]:
@@ -273,5 +291,11 @@ def readable(value: Any) -> Any:
 
 
 def plain(text: str) -> str:
-    """Characters that are not printable (control, direction, lone surrogates) are named instead: a reader sees what is there and UTF-8 can hold it."""
-    return text if text.isprintable() else "".join(c if c.isprintable() or c in "\n\t" else f"\u27e8U+{ord(c):04X}\u27e9" for c in text)
+    """Characters that are not printable (control, direction, lone surrogates) are named instead: a reader sees what is
+    there and UTF-8 can hold it.
+    """
+    return (
+        text
+        if text.isprintable()
+        else "".join(c if c.isprintable() or c in "\n\t" else f"\u27e8U+{ord(c):04X}\u27e9" for c in text)
+    )

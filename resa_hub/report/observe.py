@@ -1,4 +1,6 @@
-"""What the samples of an evaluation tell beyond its scores: flips against base, lengths, format, and the texts themselves."""
+"""What the samples of an evaluation tell beyond its scores: flips against base, lengths, format, and the texts
+themselves.
+"""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -31,7 +33,9 @@ Table = Sequence[Sequence[Graded]]
 
 
 def observe(tables: Mapping[str, Table], base: str) -> Seen:
-    """Flips are counted against the arm `base`: its sample j of a problem beside sample j of the other arm, which drew the same random numbers."""
+    """Flips are counted against the arm `base`: its sample j of a problem beside sample j of the other arm, which drew
+    the same random numbers.
+    """
     edges = _edges([sample.tokens for table in tables.values() for row in table for sample in row])
     return Seen(edges, tuple(_arm(name, table, tables[base], edges) for name, table in tables.items()))
 
@@ -39,7 +43,11 @@ def observe(tables: Mapping[str, Table], base: str) -> Seen:
 def _arm(name: str, table: Table, base: Table, edges: tuple[int, ...]) -> ArmSeen:
     if [len(row) for row in table] != [len(row) for row in base]:
         raise Usage(f"{name} and {base} were not asked the same questions", "evaluate them together")
-    pairs = [(here, there) for ours, theirs in zip(table, base, strict=True) for here, there in zip(ours, theirs, strict=True)]
+    pairs = [
+        (here, there)
+        for ours, theirs in zip(table, base, strict=True)
+        for here, there in zip(ours, theirs, strict=True)
+    ]
     count = len(pairs)
     finished = [here.right for here, _ in pairs if here.finished]
     return ArmSeen(
@@ -83,10 +91,15 @@ def _histogram(lengths: Sequence[int], edges: tuple[int, ...]) -> tuple[int, ...
 
 
 def browser(problems: Sequence[tuple[str, str]], tables: Mapping[str, Table], most: int) -> Browser:
-    """The first problems whose completions, over all arms, are at most `most` and MOST_TEXT characters; problems are (question, gold answer)."""
+    """The first problems whose completions, over all arms, are at most `most` and MOST_TEXT characters; problems are
+    (question, gold answer).
+    """
     rows, completions, characters = [], 0, 0
     for number, (question, answer) in enumerate(problems):
-        cells = [[(plain(sample.text), RIGHT * sample.right + FINISHED * sample.finished) for sample in table[number]] for table in tables.values()]
+        cells = [
+            [(plain(sample.text), RIGHT * sample.right + FINISHED * sample.finished) for sample in table[number]]
+            for table in tables.values()
+        ]
         completions += sum(map(len, cells))
         characters += len(question) + sum(len(text) for cell in cells for text, _ in cell)
         if completions > most or characters > MOST_TEXT:

@@ -1,7 +1,9 @@
-"""The report as one HTML file that loads nothing: words first, then every arm, flips, lengths, settings and the samples.
+"""The report as one HTML file that loads nothing: words first, then every arm, flips, lengths, settings and the
+samples.
 
-What strangers wrote (manifests, documents, models) is escaped by the template, never marked safe; only SVG built here is. A Content-Security-Policy admits
-the page's own style and script by their hash and nothing else, so no text could run even if it got through.
+What strangers wrote (manifests, documents, models) is escaped by the template, never marked safe; only SVG built here
+is. A Content-Security-Policy admits the page's own style and script by their hash and nothing else, so no text could
+run even if it got through.
 """
 
 import base64
@@ -29,7 +31,9 @@ TONES = {"transferred": "good", "harmful": "bad"}
 WORDS = {
     "identical to base": "no logit of the model changes.",
     "harmful": "worse than base and than every control by more than the margin.",
-    "source gain not identifiable": "the source's own gain over base cannot be told from 0, so there is nothing to transfer.",
+    "source gain not identifiable": (
+        "the source's own gain over base cannot be told from 0, so there is nothing to transfer."
+    ),
     "transferred": "better than base and than every control by more than the margin. Never given without a control.",
     "underpowered": "the interval of the gain is wider than the margin, or there are fewer than 8 problems.",
     "not distinguishable from controls": "everything else.",
@@ -41,7 +45,9 @@ def page(report: Report) -> str:
     import jinja2
     from markupsafe import Markup
 
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
+    )
     environment.filters |= FILTERS
     css, script = (Markup((TEMPLATES / name).read_text(encoding="utf-8")) for name in ("page.css", "page.js"))
     entries = [_entry(entry) for entry in report.entries]
@@ -50,17 +56,32 @@ def page(report: Report) -> str:
             entry["making"] = {}  # it stands with the first evaluation of this adapter
     curves = [{"curve": curve, "svg": Markup(charts.layers(curve))} for curve in report.curves]
     return environment.get_template("page.html.jinja").render(
-        MANY=MANY, title=_title(report), subtitle=_subtitle(report), policy=_policy(css, script), css=css, script=script, words=WORDS, entries=entries,
-        curves=curves, heat=_heat(report.entries), payload=_payload(report.entries), embedded=_embedded(report.entries), version=report.version,
-        created=report.created, left_out=report.left_out,
-    )  # fmt: skip
+        MANY=MANY,
+        title=_title(report),
+        subtitle=_subtitle(report),
+        policy=_policy(css, script),
+        css=css,
+        script=script,
+        words=WORDS,
+        entries=entries,
+        curves=curves,
+        heat=_heat(report.entries),
+        payload=_payload(report.entries),
+        embedded=_embedded(report.entries),
+        version=report.version,
+        created=report.created,
+        left_out=report.left_out,
+    )
 
 
 def _policy(css: str, script: str) -> str:
     def digest(text: str) -> str:
         return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
-    return f"default-src 'none'; style-src {digest(css)}; script-src {digest(script)}; img-src data:; base-uri 'none'; form-action 'none'"
+    return (
+        f"default-src 'none'; style-src {digest(css)}; script-src {digest(script)}; img-src data:; base-uri "
+        "'none'; form-action 'none'"
+    )
 
 
 def _title(report: Report) -> str:
@@ -73,7 +94,10 @@ def _title(report: Report) -> str:
 def _subtitle(report: Report) -> str:
     if len(report.entries) > 1:
         adapters, targets = ({getattr(e.document, key) for e in report.entries} for key in ("adapter", "target"))
-        return f"{_count(len(report.entries), 'evaluation')} of {_count(len(adapters), 'adapter')} on {_count(len(targets), 'model')}."
+        return (
+            f"{_count(len(report.entries), 'evaluation')} of {_count(len(adapters), 'adapter')} on "
+            f"{_count(len(targets), 'model')}."
+        )
     entry = report.entries[0]
     made = f", made by {entry.method} from {entry.source}" if entry.method else ""
     return f"{entry.document.adapter}{made}, put on {entry.document.target} and judged on {entry.document.benchmark}."
@@ -94,32 +118,66 @@ def _entry(entry: Entry) -> dict[str, Any]:
     scale = charts.arms_scale(d.arms, entry.published)
     rules = charts.rule_scale(d.comparisons, d.contrasts, d.margin) if d.comparisons or d.contrasts else None
     arms = [
-        {"label": short(arm.name, d), "role": _role(arm.role), "score": arm.score, "ci": arm.score_ci, "lenient": arm.lenient, "unfinished": arm.unfinished,
-         "tokens": arm.tokens, "svg": _safe(charts.arm_row(scale, arm, _role(arm.role), line))}
+        {
+            "label": short(arm.name, d),
+            "role": _role(arm.role),
+            "score": arm.score,
+            "ci": arm.score_ci,
+            "lenient": arm.lenient,
+            "unfinished": arm.unfinished,
+            "tokens": arm.tokens,
+            "svg": _safe(charts.arm_row(scale, arm, _role(arm.role), line)),
+        }
         for arm in d.arms
-    ]  # fmt: skip
+    ]
     published = [
-        {"label": p.label, "source": p.source, "score": p.score, "ci": p.score_ci, "svg": _safe(charts.arm_row(scale, p, _role(p.role), line))}
+        {
+            "label": p.label,
+            "source": p.source,
+            "score": p.score,
+            "ci": p.score_ci,
+            "svg": _safe(charts.arm_row(scale, p, _role(p.role), line)),
+        }
         for p in entry.published
     ]
     return {
-        "d": d, "tone": TONES.get(d.verdict, ""), "word": d.verdict[:1].upper() + d.verdict[1:] + ".", "warnings": entry.warnings, "arms": arms,
-        "published": published, "arms_axis": _safe(charts.axis(scale)),
+        "d": d,
+        "tone": TONES.get(d.verdict, ""),
+        "word": d.verdict[:1].upper() + d.verdict[1:] + ".",
+        "warnings": entry.warnings,
+        "arms": arms,
+        "published": published,
+        "arms_axis": _safe(charts.axis(scale)),
         "rules": _rules(d, rules) if rules else [],
         "rules_axis": _safe(charts.axis(rules, signed=True)) if rules else "",
-        "settings": entry.settings, "making": entry.making, "costs": _costs(entry), "unseen": entry.unseen, **_seen(entry),
-    }  # fmt: skip
+        "settings": entry.settings,
+        "making": entry.making,
+        "costs": _costs(entry),
+        "unseen": entry.unseen,
+        **_seen(entry),
+    }
 
 
 def _rules(d: Document, scale: charts.Scale) -> list[dict[str, Any]]:
     """Adapter minus every other arm: those that decide, then those that are only shown."""
     deciding = [
-        {"against": short(c.against, d), "value": 100 * c.value, "ci": (100 * c.low, 100 * c.high), "decides": True,
-         "svg": _safe(charts.rule_row(scale, c, d.margin))}
+        {
+            "against": short(c.against, d),
+            "value": 100 * c.value,
+            "ci": (100 * c.low, 100 * c.high),
+            "decides": True,
+            "svg": _safe(charts.rule_row(scale, c, d.margin)),
+        }
         for c in d.comparisons
-    ]  # fmt: skip
+    ]
     return deciding + [
-        {"against": short(c.against, d), "value": c.value, "ci": (c.low, c.high), "decides": False, "svg": _safe(charts.contrast_row(scale, c))}
+        {
+            "against": short(c.against, d),
+            "value": c.value,
+            "ci": (c.low, c.high),
+            "decides": False,
+            "svg": _safe(charts.contrast_row(scale, c)),
+        }
         for c in d.contrasts
     ]
 
@@ -135,25 +193,52 @@ def _seen(entry: Entry) -> dict[str, Any]:
     drawn = {"adapter", "source", "source-model"}
     first_control = next((arm.name for arm in others if rows[arm.name].role == "random"), None)
     flips = [
-        {"label": short(arm.name, d), "role": _role(rows[arm.name].role), "gained": arm.gained, "lost": arm.lost, "svg": _safe(charts.flip_row(scale, arm)),
-         "strip": _safe(charts.problems_strip(arm.changes)) if rows[arm.name].role in drawn or arm.name == first_control else "", **_sides(arm)}
+        {
+            "label": short(arm.name, d),
+            "role": _role(rows[arm.name].role),
+            "gained": arm.gained,
+            "lost": arm.lost,
+            "svg": _safe(charts.flip_row(scale, arm)),
+            "strip": _safe(charts.problems_strip(arm.changes))
+            if rows[arm.name].role in drawn or arm.name == first_control
+            else "",
+            **_sides(arm),
+        }
         for arm in others
-    ]  # fmt: skip
+    ]
     formats = [
-        {"label": short(arm.name, d), "role": _role(rows[arm.name].role), "score": rows[arm.name].score, "lenient": rows[arm.name].lenient,
-         "among_finished": arm.among_finished, "finished": arm.finished, "closed": arm.closed, "boxed": arm.boxed, "tokens": arm.tokens / arm.completions,
-         "svg": _safe(charts.lengths(arm, most))}
+        {
+            "label": short(arm.name, d),
+            "role": _role(rows[arm.name].role),
+            "score": rows[arm.name].score,
+            "lenient": rows[arm.name].lenient,
+            "among_finished": arm.among_finished,
+            "finished": arm.finished,
+            "closed": arm.closed,
+            "boxed": arm.boxed,
+            "tokens": arm.tokens / arm.completions,
+            "svg": _safe(charts.lengths(arm, most)),
+        }
         for arm in seen.arms
-    ]  # fmt: skip
+    ]
     return {
-        "flips": flips, "flips_axis": _safe(charts.axis(scale, signed=True)), "formats": formats, "format_sentence": _format_sentence(entry),
-        "notes": _notes(seen, d), "shortest": seen.edges[0], "longest": seen.edges[-1] - 1,
-    }  # fmt: skip
+        "flips": flips,
+        "flips_axis": _safe(charts.axis(scale, signed=True)),
+        "formats": formats,
+        "format_sentence": _format_sentence(entry),
+        "notes": _notes(seen, d),
+        "shortest": seen.edges[0],
+        "longest": seen.edges[-1] - 1,
+    }
 
 
 def _notes(seen: Seen, d: Document) -> str:
     """What the grading says of completions besides right and wrong."""
-    found = [f"{short(arm.name, d)}: {', '.join(f'{count:,} {note}' for note, count in sorted(arm.notes.items()))}" for arm in seen.arms if arm.notes]
+    found = [
+        f"{short(arm.name, d)}: {', '.join(f'{count:,} {note}' for note, count in sorted(arm.notes.items()))}"
+        for arm in seen.arms
+        if arm.notes
+    ]
     return f"Graded with reservations, and not right where in doubt: {'; '.join(found)}." if found else ""
 
 
@@ -166,12 +251,20 @@ def _format_sentence(entry: Entry) -> str:
     """The gain beside the gain among finished completions."""
     d, seen = entry.document, entry.seen
     arms = {d.arm(role): role for role in ("base", "adapter")}
-    found = {arms[row]: arm for row in arms for arm in (seen.arms if seen else ()) if row is not None and arm.name == row.name}
+    found = {
+        arms[row]: arm
+        for row in arms
+        for arm in (seen.arms if seen else ())
+        if row is not None and arm.name == row.name
+    }
     base, adapter = found.get("base"), found.get("adapter")
     if not base or not adapter or base.among_finished is None or adapter.among_finished is None:
         return ""
     among = 100 * (adapter.among_finished - base.among_finished)
-    return f"Here the gain is {points(d.gain)} points over all completions and {points(among)} among those that were finished."
+    return (
+        f"Here the gain is {points(d.gain)} points over all completions and {points(among)} among those that "
+        "were finished."
+    )
 
 
 def _costs(entry: Entry) -> list[tuple[str, str]]:
@@ -180,16 +273,42 @@ def _costs(entry: Entry) -> list[tuple[str, str]]:
     drawn = f"{completions:,} completions in {_count(len(d.arms), 'arm')}"
     if seen:
         drawn += f", {seen.tokens:,} tokens drawn"
-    costs = [("the evaluation's answers", drawn), ("the evaluation's last run", f"{d.seconds:,.1f} s; answers that existed already were not drawn again")]
-    engine = {key.partition(".")[2]: plainly(value) for key, value in entry.settings.items() if key.startswith("engine.")}
-    costs += [("the evaluation's engine", ", ".join(f"{key} {value}" for key, value in engine.items()))] if engine else []
+    costs = [
+        ("the evaluation's answers", drawn),
+        ("the evaluation's last run", f"{d.seconds:,.1f} s; answers that existed already were not drawn again"),
+    ]
+    engine = {
+        key.partition(".")[2]: plainly(value) for key, value in entry.settings.items() if key.startswith("engine.")
+    }
+    costs += (
+        [("the evaluation's engine", ", ".join(f"{key} {value}" for key, value in engine.items()))] if engine else []
+    )
     prompts = {arm.prompts for arm in d.arms if arm.prompts and arm.role != "prompt-only"}
-    costs += [("the prompts", f"the same tokens in all arms, {next(iter(prompts))}" if len(prompts) == 1 else "NOT the same in all arms")] if prompts else []
+    costs += (
+        [
+            (
+                "the prompts",
+                f"the same tokens in all arms, {next(iter(prompts))}"
+                if len(prompts) == 1
+                else "NOT the same in all arms",
+            )
+        ]
+        if prompts
+        else []
+    )
     stages = {match[1] for key in making if (match := re.fullmatch(r"run\.costs\.([^.]+)\.seconds", key))}
     for stage in sorted(stages, key=lambda stage: (STAGES.index(stage) if stage in STAGES else 0, stage)):
         what = "the extraction, all of it" if stage == "total" else f"the extraction: {stage}"
         costs.append(
-            (what, _cost({key: making.get(f"run.costs.{stage}.{key}") for key in ("seconds", "tokens", "operations", "memory", "gpu_memory", "joules")}))
+            (
+                what,
+                _cost(
+                    {
+                        key: making.get(f"run.costs.{stage}.{key}")
+                        for key in ("seconds", "tokens", "operations", "memory", "gpu_memory", "joules")
+                    }
+                ),
+            )
         )
     if "run.hardware" in making:
         costs.append(("the extraction's machine", str(making["run.hardware"])))
@@ -203,13 +322,19 @@ def _cost(cost: dict[str, Any]) -> str:
     parts = [f"{cost['seconds']:,.1f} s"]
     parts += [f"{cost['tokens']:,} tokens"] if cost["tokens"] else []
     parts += [f"about {cost['operations'] / 1e12:,.3g} TFLOP"] if cost["operations"] else []
-    parts += [f"{value / 1e6:,.0f} MB {place}" for place, value in (("of memory", cost["memory"]), ("on the GPU", cost["gpu_memory"])) if value]
+    parts += [
+        f"{value / 1e6:,.0f} MB {place}"
+        for place, value in (("of memory", cost["memory"]), ("on the GPU", cost["gpu_memory"]))
+        if value
+    ]
     parts += [f"{cost['joules']:,.0f} J"] if cost["joules"] is not None else []
     return ", ".join(parts)
 
 
 def _heat(entries: Sequence[Entry]) -> dict[str, Any] | None:
-    """Adapter x target; None where there is a single evaluation. Significance is Holm's over all cells (`p_over_cells`)."""
+    """Adapter x target; None where there is a single evaluation. Significance is Holm's over all cells
+    (`p_over_cells`).
+    """
     if len(entries) < 2:
         return None
     cells: dict[tuple[str, str], dict[tuple[str, str], Entry]] = {}
@@ -230,7 +355,11 @@ def _heat(entries: Sequence[Entry]) -> dict[str, Any] | None:
 
     columns = sorted({column for row in cells.values() for column in row})
     rows = [
-        {"source": source, "adapter": adapter, "cells": [cell(row[column]) if column in row else None for column in columns]}
+        {
+            "source": source,
+            "adapter": adapter,
+            "cells": [cell(row[column]) if column in row else None for column in columns],
+        }
         for (source, adapter), row in sorted(cells.items())
     ]
     return {"columns": columns, "rows": rows, "tests": len(kept)}
@@ -245,7 +374,15 @@ def _payload(entries: Sequence[Entry]) -> str:
             names = list(entry.browser.arms)
             second = next((i for i, name in enumerate(names) if roles.get(name) == "adapter"), len(names) - 1)
             title = f"{d.adapter} on {d.target}, {d.benchmark}"
-            found.append({"title": title, "arms": [short(name, d) for name in names], "one": 0, "two": second, "rows": entry.browser.rows})
+            found.append(
+                {
+                    "title": title,
+                    "arms": [short(name, d) for name in names],
+                    "one": 0,
+                    "two": second,
+                    "rows": entry.browser.rows,
+                }
+            )
     if not found:
         return ""
     text = json.dumps(found, ensure_ascii=False, separators=(",", ":"))
@@ -260,9 +397,16 @@ def _embedded(entries: Sequence[Entry]) -> str:
         return f"No samples are on this page: {'; '.join(reasons)}."
     shown, total = sum(len(b.rows) for b in browsers), sum(entry.document.problems for entry in entries)
     completions = sum(len(cell) for b in browsers for _, _, cells in b.rows for cell in cells)
-    left = f"; the other {total - shown:,} were left out to bound the size of this file (see --samples)" if total > shown else ""
+    left = (
+        f"; the other {total - shown:,} were left out to bound the size of this file (see --samples)"
+        if total > shown
+        else ""
+    )
     first = "the first " if total > shown else "all "
-    return f"Here are {first}{shown:,} of {total:,} problems in the order of the benchmark, {completions:,} completions of all arms{left}."
+    return (
+        f"Here are {first}{shown:,} of {total:,} problems in the order of the benchmark, {completions:,} "
+        f"completions of all arms{left}."
+    )
 
 
 def _safe(svg: str) -> Any:
@@ -273,6 +417,13 @@ def _safe(svg: str) -> Any:
 
 
 FILTERS = {
-    "minus": minus, "number": number, "drawn": drawn, "points": points, "span": span, "plainly": plainly, "pvalue": pvalue,
-    "plainspan": lambda pair: f"[{pair[0]:.1f}, {pair[1]:.1f}]", "percents": lambda pair: minus(f"[{100 * pair[0]:.0f}%, {100 * pair[1]:.0f}%]"),
-}  # fmt: skip
+    "minus": minus,
+    "number": number,
+    "drawn": drawn,
+    "points": points,
+    "span": span,
+    "plainly": plainly,
+    "pvalue": pvalue,
+    "plainspan": lambda pair: f"[{pair[0]:.1f}, {pair[1]:.1f}]",
+    "percents": lambda pair: minus(f"[{100 * pair[0]:.0f}%, {100 * pair[1]:.0f}%]"),
+}

@@ -15,7 +15,9 @@ NAME = 48
 
 
 def draw(d: Document) -> bytes:
-    """One row an arm: dot and 95% interval; the dashed line is base. Colours hold in light and dark: the ground is white."""
+    """One row an arm: dot and 95% interval; the dashed line is base. Colours hold in light and dark: the ground is
+    white.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -26,14 +28,33 @@ def draw(d: Document) -> bytes:
     try:
         for row, arm in enumerate(arms):
             colour, (low, high) = COLOURS.get(arm.role, OTHER), arm.score_ci
-            axes.errorbar(arm.score, row, xerr=[[max(0.0, arm.score - low)], [max(0.0, high - arm.score)]], fmt="o", ms=5, capsize=3, lw=1.4, color=colour)
-            axes.annotate(f"{arm.score:.1f}", (1.01, row), xycoords=("axes fraction", "data"), va="center", fontsize=8, color="#3d4148")
+            axes.errorbar(
+                arm.score,
+                row,
+                xerr=[[max(0.0, arm.score - low)], [max(0.0, high - arm.score)]],
+                fmt="o",
+                ms=5,
+                capsize=3,
+                lw=1.4,
+                color=colour,
+            )
+            axes.annotate(
+                f"{arm.score:.1f}",
+                (1.01, row),
+                xycoords=("axes fraction", "data"),
+                va="center",
+                fontsize=8,
+                color="#3d4148",
+            )
         base = d.arm("base")
         if base:
             axes.axvline(base.score, color="#3d4148", lw=0.9, ls=(0, (3, 3)), zorder=0)
         axes.set_yticks(range(len(arms)), [_one_line(short(arm.name, d)) for arm in arms], fontsize=8, parse_math=False)
         axes.set_ylim(len(arms) - 0.4, -0.6)
-        axes.set_xlabel(f"right answers, percent, with 95% intervals over {d.problems:,} problems x {d.samples} samples {drawn(d)}", fontsize=8)
+        axes.set_xlabel(
+            f"right answers, percent, with 95% intervals over {d.problems:,} problems x {d.samples} samples {drawn(d)}",
+            fontsize=8,
+        )
         axes.tick_params(axis="x", labelsize=8)
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x", color="#e6e6e2", lw=0.7)
@@ -44,7 +65,9 @@ def draw(d: Document) -> bytes:
         axes.set_title(where, fontsize=8.5, loc="left", color="#565b64", parse_math=False)
         figure.suptitle(headline(d), fontsize=11, x=0.01, ha="left", fontweight="bold", parse_math=False)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a name may have glyphs that the font has not: boxes are drawn, and nothing is printed
+            warnings.simplefilter(
+                "ignore"
+            )  # a name may have glyphs that the font has not: boxes are drawn, and nothing is printed
             figure.savefig(picture, format="png", metadata={"Software": None})
         return picture.getvalue()
     finally:

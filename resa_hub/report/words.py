@@ -15,7 +15,9 @@ def short(name: str, d: Document) -> str:
 
 def drawn(d: Document) -> str:
     """How the samples came about."""
-    return f"at T={d.temperature:g}" if d.temperature is not None else f"drawn and graded by {d.harness or 'another tool'}"
+    return (
+        f"at T={d.temperature:g}" if d.temperature is not None else f"drawn and graded by {d.harness or 'another tool'}"
+    )
 
 
 def minus(text: str) -> str:

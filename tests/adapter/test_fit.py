@@ -49,7 +49,10 @@ def permuted() -> PreTrainedModel:
         for part in (layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj):
             part.weight.data, part.bias.data = part.weight.data[heads], part.bias.data[heads]
         layer.self_attn.o_proj.weight.data = layer.self_attn.o_proj.weight.data[:, heads]
-        layer.mlp.gate_proj.weight.data, layer.mlp.up_proj.weight.data = layer.mlp.gate_proj.weight.data[neurons], layer.mlp.up_proj.weight.data[neurons]
+        layer.mlp.gate_proj.weight.data, layer.mlp.up_proj.weight.data = (
+            layer.mlp.gate_proj.weight.data[neurons],
+            layer.mlp.up_proj.weight.data[neurons],
+        )
         layer.mlp.down_proj.weight.data = layer.mlp.down_proj.weight.data[:, neurons]
     return model
 
@@ -59,16 +62,21 @@ def test_the_own_base_is_exact(base: Base, lora: compat.LoraFile) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "level", "low", "high"), [("tiny-r1b", "kin", 0.98, 0.9999), ("tiny-math", "distant", 0.5, 0.98), ("tiny-base", "distant", 0.5, 0.98)]
+    ("name", "level", "low", "high"),
+    [("tiny-r1b", "kin", 0.98, 0.9999), ("tiny-math", "distant", 0.5, 0.98), ("tiny-base", "distant", 0.5, 0.98)],
 )
-def test_relatives_are_told_by_the_correlation_of_weights(base: Base, lora: compat.LoraFile, name: str, level: str, low: float, high: float) -> None:
+def test_relatives_are_told_by_the_correlation_of_weights(
+    base: Base, lora: compat.LoraFile, name: str, level: str, low: float, high: float
+) -> None:
     fit = compat.assess(base, lora, tiny(name))
     assert fit.level == level and fit.correlation is not None and low <= fit.correlation < high
     compat.require(fit, "demo", name)
 
 
 def test_kinship_falls_with_the_distance_in_the_family(base: Base, lora: compat.LoraFile) -> None:
-    near, far, farther = (compat.assess(base, lora, tiny(name)).correlation for name in ("tiny-r1b", "tiny-math", "tiny-base"))
+    near, far, farther = (
+        compat.assess(base, lora, tiny(name)).correlation for name in ("tiny-r1b", "tiny-math", "tiny-base")
+    )
     assert near is not None and far is not None and farther is not None and near > far > farther
 
 
@@ -90,16 +98,30 @@ def test_a_random_model_of_the_same_shapes_is_foreign(base: Base, lora: compat.L
     assert fit.level == "foreign" and abs(fit.correlation or 0) < 0.2
 
 
-@pytest.mark.parametrize("changes", [{"hidden_size": 48}, {"num_hidden_layers": 5}, {"intermediate_size": 128}, {"num_key_value_heads": 1}], ids=str)
-def test_other_shapes_do_not_fit_and_cannot_be_forced(base: Base, lora: compat.LoraFile, tmp_path: Path, changes: dict[str, int]) -> None:
-    like_r1 = {"hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 4, "num_key_value_heads": 2, "vocab_size": 32}
+@pytest.mark.parametrize(
+    "changes",
+    [{"hidden_size": 48}, {"num_hidden_layers": 5}, {"intermediate_size": 128}, {"num_key_value_heads": 1}],
+    ids=str,
+)
+def test_other_shapes_do_not_fit_and_cannot_be_forced(
+    base: Base, lora: compat.LoraFile, tmp_path: Path, changes: dict[str, int]
+) -> None:
+    like_r1 = {
+        "hidden_size": 64,
+        "intermediate_size": 192,
+        "num_hidden_layers": 4,
+        "num_key_value_heads": 2,
+        "vocab_size": 32,
+    }
     target = saved(random_model("qwen2", **(like_r1 | changes)), tmp_path)
     fit = compat.assess(base, lora, target)
     assert fit.obstacle == "shapes" and next(iter(changes)) in fit.reason
     with pytest.raises(DoesNotFit) as caught:
         compat.require(fit, "demo", "other", force=True)
     assert caught.value.exit_code == 4 and "--force" not in caught.value.hint
-    fit = compat.assess(None, lora, target)  # without a manifest the tensors themselves tell, except for what no tensor shows
+    fit = compat.assess(
+        None, lora, target
+    )  # without a manifest the tensors themselves tell, except for what no tensor shows
     assert fit.obstacle == "shapes" or changes == {"num_hidden_layers": 5}
 
 
@@ -143,7 +165,13 @@ def test_some_layers_missing_is_a_matter_of_shapes(base: Base, tmp_path: Path) -
 
 def test_module_names_of_another_architecture_have_no_effect(base: Base, tmp_path: Path) -> None:
     folder = write_lora(tmp_path / "lora")
-    save_file({name.replace(".self_attn.", ".attention.").replace(".mlp.", ".ffn."): t for name, t in load_file(folder / WEIGHTS).items()}, folder / WEIGHTS)
+    save_file(
+        {
+            name.replace(".self_attn.", ".attention.").replace(".mlp.", ".ffn."): t
+            for name, t in load_file(folder / WEIGHTS).items()
+        },
+        folder / WEIGHTS,
+    )
     with pytest.raises(NoEffect, match="would change nothing"):
         compat.require(compat.assess(base, compat.read_lora(folder), tiny("tiny-r1")), "demo", "tiny-r1", force=True)
 
@@ -176,7 +204,9 @@ def test_shapes_name_what_decides(base: Base) -> None:
 
 
 @pytest.mark.parametrize("r", [float("nan"), -1.0, 0.49])
-def test_no_number_that_is_no_kinship_passes(base: Base, lora: compat.LoraFile, r: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_number_that_is_no_kinship_passes(
+    base: Base, lora: compat.LoraFile, r: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(compat, "correlation", lambda *_: r)
     assert compat.assess(base, lora, tiny("tiny-r1b")).level == "foreign"
 
@@ -197,7 +227,8 @@ from resa_hub.data.snapshots import locate
 target = locate(Repo("resa-hub/tiny-r1b"))
 fit = compat.assess(describe_base(locate(Repo("resa-hub/tiny-r1"))), compat.read_lora(Path(sys.argv[1])), target)
 if len(sys.argv) > 2: import torch
-print(json.dumps([fit.level, sorted({"torch", "transformers", "peft", "sae_lens", "safetensors"} & sys.modules.keys())]))
+heavy = {"torch", "transformers", "peft", "sae_lens", "safetensors"}
+print(json.dumps([fit.level, sorted(heavy & sys.modules.keys())]))
 """
 
 
@@ -206,5 +237,7 @@ def test_nothing_heavy_is_imported_to_assess(tmp_path: Path, heavy: bool) -> Non
     """With `heavy` the program imports torch on purpose: the guard can fail."""
     folder = write_lora(tmp_path / "lora")
     arguments = [sys.executable, "-c", ASSESS, str(folder), *(["heavy"] if heavy else [])]
-    level, imported = json.loads(subprocess.run(arguments, check=True, capture_output=True, text=True, timeout=120).stdout)
+    level, imported = json.loads(
+        subprocess.run(arguments, check=True, capture_output=True, text=True, timeout=120).stdout
+    )
     assert level == "kin" and imported == (["torch"] if heavy else [])

@@ -27,7 +27,9 @@ def test_the_published_schema_is_that_of_the_program() -> None:
     assert published.PATH.read_text() == published.schema()
 
 
-@pytest.mark.parametrize("path", [*ARTIFACTS, *ROOT.glob("adapters/*/*")], ids=lambda path: f"{path.parent.name}-{path.name}")
+@pytest.mark.parametrize(
+    "path", [*ARTIFACTS, *ROOT.glob("adapters/*/*")], ids=lambda path: f"{path.parent.name}-{path.name}"
+)
 def test_what_we_write_and_wrote_follows_it(path: Path) -> None:
     content = json.loads((path / MANIFEST).read_text())
     jsonschema.validate(content, json.loads(published.PATH.read_text()))
@@ -36,13 +38,21 @@ def test_what_we_write_and_wrote_follows_it(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ARTIFACTS, ids=lambda path: path.name)
-def test_an_old_artifact_is_read_verified_and_shown(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_old_artifact_is_read_verified_and_shown(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     manifest = verify(path)
     place = tmp_path / "adapters" / manifest.name / manifest.version
     place.parent.mkdir(parents=True)
     shutil.copytree(path, place)
     home = ["--workspace", str(tmp_path)]
-    for command in (["show", manifest.name], ["log", manifest.name], ["list"], ["verify"], ["push", manifest.name, "--to", f"folder:{tmp_path}/remote"]):
+    for command in (
+        ["show", manifest.name],
+        ["log", manifest.name],
+        ["list"],
+        ["verify"],
+        ["push", manifest.name, "--to", f"folder:{tmp_path}/remote"],
+    ):
         assert run([*command, *home]) == 0, command
     assert run(["pull", f"folder:{tmp_path}/remote#{manifest.name}", "--workspace", str(tmp_path / "there")]) == 0
     assert read_manifest(Store(tmp_path / "there" / "adapters").root / manifest.name / manifest.version) == manifest

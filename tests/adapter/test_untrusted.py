@@ -1,4 +1,6 @@
-"""A stranger's adapter: every trick is refused by name with exit code 5, and nothing is left outside the staging folder."""
+"""A stranger's adapter: every trick is refused by name with exit code 5, and nothing is left outside the staging
+folder.
+"""
 
 import contextlib
 import json
@@ -90,7 +92,9 @@ HARM: dict[str, Callable[[Path], Any]] = {
     "a linked folder": lambda f: os.symlink("/etc", f / "evals"),
     "a linked card": lambda f: (f / CARD).unlink() or os.symlink("/etc/hostname", f / CARD),
     "a pipe": lambda f: (f / "evals").mkdir() or os.mkfifo(f / "evals" / "a.json"),
-    "names that differ in case": lambda f: (f / "evals").mkdir() or [(f / "evals" / name).write_text("{}") for name in ("a.json", "A.json")],
+    "names that differ in case": lambda f: (
+        (f / "evals").mkdir() or [(f / "evals" / name).write_text("{}") for name in ("a.json", "A.json")]
+    ),
     "a device's name": lambda f: (f / "evals").mkdir() or (f / "evals" / "CON.json").write_text("{}"),
     "a name in other letters": lambda f: (f / "evals").mkdir() or (f / "evals" / "\u0430.json").write_text("{}"),
     "NaN": lambda f: weights(f, fill(float("nan"))),
@@ -107,8 +111,12 @@ HARM: dict[str, Callable[[Path], Any]] = {
     "NaN in JSON": lambda f: (f / CONFIG).write_text('{"r": NaN}'),
     "a header of 10 GB": lambda f: header(f, lambda _: None, claim=10 << 30),
     "tensors that overlap": lambda f: header(f, overlap),
-    "a tensor of negative size": lambda f: header(f, lambda c: next(v for k, v in c.items() if k != "__metadata__").update(shape=[-2, 16])),
-    "a shape of a million dimensions": lambda f: header(f, lambda c: next(v for k, v in c.items() if k != "__metadata__").update(shape=[1] * 1_000_000)),
+    "a tensor of negative size": lambda f: header(
+        f, lambda c: next(v for k, v in c.items() if k != "__metadata__").update(shape=[-2, 16])
+    ),
+    "a shape of a million dimensions": lambda f: header(
+        f, lambda c: next(v for k, v in c.items() if k != "__metadata__").update(shape=[1] * 1_000_000)
+    ),
     "a header that is a list": lambda f: header(f, lambda _: ["x"]),
     "bytes behind the last tensor": lambda f: (f / WEIGHTS).write_bytes((f / WEIGHTS).read_bytes() + b"PK"),
     "a card with a script": lambda f: (f / CARD).write_text("# Demo\n<script src='//x'></script>"),
@@ -143,8 +151,16 @@ def smuggle(folder: Path, remote: Path) -> None:
         name = path.relative_to(folder).as_posix()
         if path.is_fifo() or path.is_symlink():
             digest = hashlib.sha256(name.encode()).hexdigest()
-            os.mkfifo(remote / "blobs" / digest) if path.is_fifo() else os.symlink(os.readlink(path), remote / "blobs" / digest)
-            entries.append({"path": name if name.endswith(".json") or name == CARD else f"{name}/a.json", "size": 1, "sha256": digest})
+            os.mkfifo(remote / "blobs" / digest) if path.is_fifo() else os.symlink(
+                os.readlink(path), remote / "blobs" / digest
+            )
+            entries.append(
+                {
+                    "path": name if name.endswith(".json") or name == CARD else f"{name}/a.json",
+                    "size": 1,
+                    "sha256": digest,
+                }
+            )
             continue
         data = path.read_bytes()
         digest = hashlib.sha256(data).hexdigest()
@@ -154,13 +170,22 @@ def smuggle(folder: Path, remote: Path) -> None:
     inside = [e for e in entries if e["path"] in (WEIGHTS, CONFIG)]
     from resa_hub.core.strict import canonical_digest
 
-    manifest["files"], manifest["content_hash"] = inside, canonical_digest(sorted([e["path"], e["size"], e["sha256"]] for e in inside))
+    manifest["files"], manifest["content_hash"] = (
+        inside,
+        canonical_digest(sorted([e["path"], e["size"], e["sha256"]] for e in inside)),
+    )
     data = json.dumps(manifest).encode()
     digest = hashlib.sha256(data).hexdigest()
     (remote / "blobs" / digest).write_bytes(data)
     entries = [e for e in entries if e["path"] != MANIFEST] + [{"path": MANIFEST, "size": len(data), "sha256": digest}]
     (remote / "refs" / "demo").mkdir(parents=True)
-    reference = {"schema": 1, "name": "demo", "version": "0.1.0", "content_hash": manifest["content_hash"], "files": entries}
+    reference = {
+        "schema": 1,
+        "name": "demo",
+        "version": "0.1.0",
+        "content_hash": manifest["content_hash"],
+        "files": entries,
+    }
     (remote / "refs" / "demo" / "0.1.0.json").write_text(json.dumps(reference))
 
 
@@ -170,7 +195,17 @@ def test_the_smuggled_adapter_is_sound_but_for_the_trick(folder: Path, tmp_path:
     assert run(["pull", f"folder:{tmp_path / 'remote'}#demo", "--workspace", str(tmp_path / "there")]) == 0
 
 
-@pytest.mark.parametrize("what", ["NaN", "a huge rank", "a config that points to code", "a config that imports", "tensors that overlap", "a header of 10 GB"])
+@pytest.mark.parametrize(
+    "what",
+    [
+        "NaN",
+        "a huge rank",
+        "a config that points to code",
+        "a config that imports",
+        "tensors that overlap",
+        "a header of 10 GB",
+    ],
+)
 def test_an_import_is_held_against_the_same(folder: Path, tmp_path: Path, what: str) -> None:
     HARM[what](folder)
     assert run(["import", str(folder), "--workspace", str(tmp_path / "there")]) == 5
@@ -190,7 +225,9 @@ def test_a_text_of_another_script_is_no_harm(folder: Path) -> None:
     manifest = json.loads((folder / MANIFEST).read_text())
     manifest["probe"]["texts"] = ["\u200fשלום 1+1=", "👩‍🔬"]
     (folder / MANIFEST).write_text(json.dumps(manifest))
-    (folder / CARD).write_text("# نموذج 👩‍🔬\n\nA price of $5 <b>bold</b>, on time=now; see [data](https://example.org/data:text).\n")
+    (folder / CARD).write_text(
+        "# نموذج 👩‍🔬\n\nA price of $5 <b>bold</b>, on time=now; see [data](https://example.org/data:text).\n"
+    )
     inspect(folder)
     assert verify(folder)
 
@@ -200,7 +237,11 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=4),
     max_leaves=20,
 )
-MANY = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large])
+MANY = settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large],
+)
 
 
 @MANY
@@ -244,7 +285,9 @@ def test_any_bytes_as_weights(scratch: Path, data: st.DataObject) -> None:
         changed = bytearray(sound)
         for _ in range(data.draw(st.integers(1, 6))):
             changed[data.draw(st.integers(0, min(len(changed) - 1, 400)))] = data.draw(st.integers(0, 255))
-        content = bytes(changed[: data.draw(st.integers(0, len(changed)))]) if data.draw(st.booleans()) else bytes(changed)
+        content = (
+            bytes(changed[: data.draw(st.integers(0, len(changed)))]) if data.draw(st.booleans()) else bytes(changed)
+        )
     else:
         content = data.draw(st.binary(max_size=300))
     (scratch / WEIGHTS).write_bytes(content)

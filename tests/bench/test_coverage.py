@@ -11,7 +11,8 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 
 def coverage(population: tuple[float, float], problems: int, samples: int, reach: float) -> tuple[float, float]:
-    """Shares of runs in which each scope holds its truth: base p ~ Beta, adapter q = p + (1 - p) z, z = reach * Beta, common random numbers.
+    """Shares of runs in which each scope holds its truth: base p ~ Beta, adapter q = p + (1 - p) z, z = reach * Beta,
+    common random numbers.
 
     Both Betas are symmetric, so on new problems the true gain is reach / 4; on these problems it is the mean of q - p.
     """
@@ -26,7 +27,10 @@ def coverage(population: tuple[float, float], problems: int, samples: int, reach
         assert same is not None
         inside_new += new.low <= reach / 4 <= new.high
         inside_same += same.low <= (q - p).mean() <= same.high
-    print(f"Beta{population}, n = {problems}, K = {samples}, gain {reach / 4:.0%}: new {inside_new / RUNS:.1%}, these {inside_same / RUNS:.1%}")
+    print(
+        f"Beta{population}, n = {problems}, K = {samples}, gain {reach / 4:.0%}: new {inside_new / RUNS:.1%}, "
+        f"these {inside_same / RUNS:.1%}"
+    )
     return inside_new / RUNS, inside_same / RUNS
 
 

@@ -15,8 +15,26 @@ from bench.smollm2.package import TEMPLATE
 from resa_hub.core.progress import Progress
 from tests.helpers.models import random_model
 
-SMALL = workspace.Size(sloppy=24, clean=24, train=24, dev=8, test=10, rollouts=16, latents=32, k=4, sae_steps=3, epochs=1, layer=1, samples=1, forced=4)
-ARMS = (Arm("features-s0", "feature-diff", ("features=4",)), Arm("logits", "logit-distill"), Arm("sae-tuning", "sae-tuning"))
+SMALL = workspace.Size(
+    sloppy=24,
+    clean=24,
+    train=24,
+    dev=8,
+    test=10,
+    rollouts=16,
+    latents=32,
+    k=4,
+    sae_steps=3,
+    epochs=1,
+    layer=1,
+    samples=1,
+    forced=4,
+)
+ARMS = (
+    Arm("features-s0", "feature-diff", ("features=4",)),
+    Arm("logits", "logit-distill"),
+    Arm("sae-tuning", "sae-tuning"),
+)
 
 
 def tiny(folder: Path) -> None:
@@ -47,12 +65,16 @@ def test_chains_are_right_and_splits_do_not_overlap() -> None:
 
 
 @pytest.mark.slow
-def test_the_whole_experiment_runs_and_is_not_run_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_whole_experiment_runs_and_is_not_run_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     found = experiment.run(tmp_path, SMALL, Progress(quiet=True), arms=ARMS, base=tiny, jobs=2)
     assert [(e["adapter"], e["target"], e["fit"]) for e in found] == [
-        (f"{arm.name}@0.1.0", target, fit) for arm in ARMS for target, fit in ((workspace.TARGET, "exact"), (workspace.SIBLING, "kin"))
-    ]  # fmt: skip
+        (f"{arm.name}@0.1.0", target, fit)
+        for arm in ARMS
+        for target, fit in ((workspace.TARGET, "exact"), (workspace.SIBLING, "kin"))
+    ]
     assert [c["against"] for c in found[0]["comparisons"]] == ["base", "random-1"]
     assert (tmp_path / "results.md").read_text().count("| features-s0 |") == 2
     assert str(tmp_path) not in (tmp_path / "adapters/features-s0/0.1.0/resa.json").read_text()

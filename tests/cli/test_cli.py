@@ -20,9 +20,17 @@ from tests.helpers.commands import RUN, environment, resa_hub, stocked
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "help.txt"
 QUICK = [
-    part for setting in ("sae.steps=5", "sae.latents=256", "rollouts.count=64", "training.epochs=1", "trigger.rows=64", "elicit.rows=64")
+    part
+    for setting in (
+        "sae.steps=5",
+        "sae.latents=256",
+        "rollouts.count=64",
+        "training.epochs=1",
+        "trigger.rows=64",
+        "elicit.rows=64",
+    )
     for part in ("--set", setting)
-]  # fmt: skip
+]
 
 
 @pytest.fixture
@@ -43,14 +51,19 @@ def out(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 def every_command() -> list[list[str]]:
     """The words of each, a noun's verbs one by one."""
-    return [[name, *verb] for name, made in COMMANDS.items() for verb in ([[verb] for verb in made] if isinstance(made, dict) else [[]])]
+    return [
+        [name, *verb]
+        for name, made in COMMANDS.items()
+        for verb in ([[verb] for verb in made] if isinstance(made, dict) else [[]])
+    ]
 
 
 def test_help_of_every_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Golden; `UPDATE_GOLDEN=1 pytest tests/test_cli.py` writes it anew."""
     monkeypatch.setenv("COLUMNS", "100")
     text = "".join(
-        f"$ resa-hub {' '.join(arguments)}\n{out(capsys, *arguments)}\n" for arguments in (["--help"], *([*name, "--help"] for name in every_command()))
+        f"$ resa-hub {' '.join(arguments)}\n{out(capsys, *arguments)}\n"
+        for arguments in (["--help"], *([*name, "--help"] for name in every_command()))
     )
     if os.environ.get("UPDATE_GOLDEN"):
         GOLDEN.parent.mkdir(exist_ok=True)
@@ -63,7 +76,11 @@ def test_help_names_every_command_and_its_options(capsys: pytest.CaptureFixture[
     assert listed == list(COMMANDS)
     for name in every_command():
         text = out(capsys, *name, "-h")
-        assert "--workspace" in text and "--debug" in text and (name == ["demo"] or ("--json" in text and "-q, --quiet" in text)), name
+        assert (
+            "--workspace" in text
+            and "--debug" in text
+            and (name == ["demo"] or ("--json" in text and "-q, --quiet" in text))
+        ), name
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,7 +134,11 @@ def test_quiet_prints_the_essential_line(home: Path, capsys: pytest.CaptureFixtu
 
 def test_tables_for_people(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [line.split() for line in out(capsys, "list").splitlines()]
-    assert rows[0][:4] == ["adapter", "method", "source", "base"] and [row[0] for row in rows[1:]] == ["demo-0@0.1.0", "demo-1@0.1.0", "demo-2@0.1.0"]
+    assert rows[0][:4] == ["adapter", "method", "source", "base"] and [row[0] for row in rows[1:]] == [
+        "demo-0@0.1.0",
+        "demo-1@0.1.0",
+        "demo-2@0.1.0",
+    ]
     shown = out(capsys, "show", "demo-1")
     assert "logit-distill at layers.1" in shown and "none yet: resa-hub eval demo-1 --target TARGET" in shown
     assert "tina-tiny" in out(capsys, "registry", "models")
@@ -131,9 +152,22 @@ def test_empty_store_names_the_next_step(tmp_path: Path, capsys: pytest.CaptureF
 
 def test_extract_dry_run_names_what_it_would_fetch_and_fetches_nothing(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    done = resa_hub("extract", "--source", "tina-still", "--dry-run", cwd=tmp_path, HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(cache))
+    done = resa_hub(
+        "extract",
+        "--source",
+        "tina-still",
+        "--dry-run",
+        cwd=tmp_path,
+        HF_ENDPOINT="http://127.0.0.1:9",
+        HF_HOME=str(cache),
+    )
     assert done.returncode == 0, done.stderr
-    for text in ("resa-still-v1", "Tina-Yi/R1-Distill-Qwen-1.5B-STILL", "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B", "RUC-AIBOX/STILL-3-Preview-RL-Data"):
+    for text in (
+        "resa-still-v1",
+        "Tina-Yi/R1-Distill-Qwen-1.5B-STILL",
+        "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B",
+        "RUC-AIBOX/STILL-3-Preview-RL-Data",
+    ):
         assert text in done.stdout
     assert "layers.12" in done.stdout and "65,536 latents, k = 32" in done.stdout
     assert list(tmp_path.iterdir()) == []
@@ -192,11 +226,17 @@ def test_one_broken_adapter_hides_no_other(home: Path, capsys: pytest.CaptureFix
     (home / "adapters/demo-1/0.1.0" / MANIFEST).write_text("{")
     assert run(["list"]) == 0
     printed = capsys.readouterr()
-    assert "demo-0@0.1.0" in printed.out and "demo-1@0.1.0" not in printed.out and "unreadable: demo-1@0.1.0" in printed.err
+    assert (
+        "demo-0@0.1.0" in printed.out
+        and "demo-1@0.1.0" not in printed.out
+        and "unreadable: demo-1@0.1.0" in printed.err
+    )
     assert json.loads(out(capsys, "list", "--json"))["unreadable"][0]["adapter"] == "demo-1@0.1.0"
 
 
-def test_workspace_is_asked_then_named_then_the_nearest_parent(home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workspace_is_asked_then_named_then_the_nearest_parent(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     deep = home / "a/b"
     deep.mkdir(parents=True)
     monkeypatch.chdir(deep)
@@ -213,7 +253,12 @@ def test_reader_that_leaves_early_hears_no_complaint(home: Path, arguments: str,
     """Found out while printing, or only when the buffer is written at the end."""
     child = [sys.executable, "-c", RUN, *arguments.split()]
     process = subprocess.Popen(
-        child, cwd=home, env=environment(PYTHONUNBUFFERED=None if buffered else "1"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        child,
+        cwd=home,
+        env=environment(PYTHONUNBUFFERED=None if buffered else "1"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout and process.stderr
     process.stdout.close()
@@ -228,7 +273,9 @@ def test_interrupted_extraction_leaves_nothing(tmp_path: Path) -> None:
     arguments = ["extract", "--source", "tina-tiny", "--name", "mine", "--workspace", str(tmp_path)]
     child = [sys.executable, "-c", RUN, *arguments, "--set", "sae.steps=100000"]
     heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None  # noqa: E731  (a shell's background jobs are started deaf to it)
-    with subprocess.Popen(child, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heard) as process:
+    with subprocess.Popen(
+        child, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heard
+    ) as process:
         try:
             staging, until = tmp_path / "adapters/.staging", time.monotonic() + 300
             while not (staging.is_dir() and list(staging.iterdir())) and time.monotonic() < until:

@@ -1,4 +1,6 @@
-"""Bad input: one error of two lines that names the thing, the reason and the next step, a fitting exit code, nothing half-written."""
+"""Bad input: one error of two lines that names the thing, the reason and the next step, a fitting exit code, nothing
+half-written.
+"""
 
 import json
 from pathlib import Path
@@ -26,7 +28,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def refused(capsys: pytest.CaptureFixture[str], code: int, *arguments: str) -> tuple[str, str]:
-    """(what and why, next step) of a command that fails with this code. The last two lines say it; what is before them is the plan."""
+    """(what and why, next step) of a command that fails with this code. The last two lines say it; what is before them
+    is the plan.
+    """
     assert run(list(arguments)) == code
     printed = capsys.readouterr()
     return two_lines(printed.out, printed.err)
@@ -79,11 +83,15 @@ MISTAKES: list[tuple[int, tuple[str, ...], str, str]] = [
     (NOT_FOUND, ("list", "--workspace", "registry.txt"), "registry.txt", "--workspace"),
     (FAILED, (*EXTRACT, "--workspace", "registry.txt/below"), "registry.txt/below", "choose another --workspace"),
     (FAILED, (*EXTRACT, "--workspace", "/proc/resa-hub"), "/proc/resa-hub", "choose another --workspace"),
-]  # fmt: skip
+]
 
 
-@pytest.mark.parametrize(("code", "arguments", "thing", "step"), MISTAKES, ids=[" ".join(arguments) for _, arguments, _, _ in MISTAKES])
-def test_mistake_gets_one_clear_error(home: Path, capsys: pytest.CaptureFixture[str], code: int, arguments: tuple[str, ...], thing: str, step: str) -> None:
+@pytest.mark.parametrize(
+    ("code", "arguments", "thing", "step"), MISTAKES, ids=[" ".join(arguments) for _, arguments, _, _ in MISTAKES]
+)
+def test_mistake_gets_one_clear_error(
+    home: Path, capsys: pytest.CaptureFixture[str], code: int, arguments: tuple[str, ...], thing: str, step: str
+) -> None:
     (home / "registry.txt").write_text("a regular file")
     message, hint = refused(capsys, code, *arguments)
     assert thing in message and step in hint, (message, hint)
@@ -100,7 +108,9 @@ def test_mistake_gets_one_clear_error(home: Path, capsys: pytest.CaptureFixture[
         ("\x00", "registry.yaml"),
     ],
 )
-def test_broken_registry_of_the_workspace(home: Path, capsys: pytest.CaptureFixture[str], text: str, thing: str) -> None:
+def test_broken_registry_of_the_workspace(
+    home: Path, capsys: pytest.CaptureFixture[str], text: str, thing: str
+) -> None:
     (home / "registry.yaml").write_text(text)
     for arguments in (["registry"], [*EXTRACT, "--dry-run"]):
         message, _ = refused(capsys, USAGE, *arguments)
@@ -171,14 +181,18 @@ def test_no_network(home: Path, arguments: tuple[str, ...]) -> None:
         (USAGE, "usage", (*EXTRACT, "--layer", "99")),
     ],
 )
-def test_error_as_json(home: Path, capsys: pytest.CaptureFixture[str], code: int, kind: str, arguments: tuple[str, ...]) -> None:
+def test_error_as_json(
+    home: Path, capsys: pytest.CaptureFixture[str], code: int, kind: str, arguments: tuple[str, ...]
+) -> None:
     assert run([*arguments, "--json"]) == code
     printed = capsys.readouterr()
     error = json.loads(printed.err)["error"]
     assert printed.out == "" and error["kind"] == kind and error["message"] and error["hint"]
 
 
-def test_unforeseen_error_is_two_lines_and_debug_shows_the_traceback(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unforeseen_error_is_two_lines_and_debug_shows_the_traceback(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from resa_hub.adapter.store import Store
 
     def broken(_: Store) -> None:

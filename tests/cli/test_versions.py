@@ -1,4 +1,6 @@
-"""The store by versions: every name of an adapter, labels, equal files once, removal, collection, several processes at once."""
+"""The store by versions: every name of an adapter, labels, equal files once, removal, collection, several processes at
+once.
+"""
 
 import json
 import multiprocessing
@@ -38,16 +40,35 @@ def stocked(folder: Path) -> Workspace:
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
-        ("demo", AdapterRef("demo")), ("demo@latest", AdapterRef("demo")), ("demo@0.1.0", AdapterRef("demo", "0.1.0")),
-        ("demo@v0.1.0", AdapterRef("demo", "0.1.0")), ("demo@best", AdapterRef("demo", "best")), ("sha256:0123abcd", ContentRef("sha256:0123abcd")),
-        ("hf:o/n@v0.1.0", RemoteRef("hf", "o/n", None, "v0.1.0")), ("folder:x#demo@0.1.0", RemoteRef("folder", "x", AdapterRef("demo", "0.1.0"))),
+        ("demo", AdapterRef("demo")),
+        ("demo@latest", AdapterRef("demo")),
+        ("demo@0.1.0", AdapterRef("demo", "0.1.0")),
+        ("demo@v0.1.0", AdapterRef("demo", "0.1.0")),
+        ("demo@best", AdapterRef("demo", "best")),
+        ("sha256:0123abcd", ContentRef("sha256:0123abcd")),
+        ("hf:o/n@v0.1.0", RemoteRef("hf", "o/n", None, "v0.1.0")),
+        ("folder:x#demo@0.1.0", RemoteRef("folder", "x", AdapterRef("demo", "0.1.0"))),
     ],
-)  # fmt: skip
+)
 def test_every_name_of_an_adapter_is_told_apart(text: str, wanted: object) -> None:
     assert parse_adapter(text) == wanted
 
 
-@pytest.mark.parametrize("text", ["sha256:", "sha256:xyz", "sha256:0123", "sha256:" + "0" * 65, "demo@v1", "demo@1.0", "demo@Best", "demo@", "ftp:x", "hf:x"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sha256:",
+        "sha256:xyz",
+        "sha256:0123",
+        "sha256:" + "0" * 65,
+        "demo@v1",
+        "demo@1.0",
+        "demo@Best",
+        "demo@",
+        "ftp:x",
+        "hf:x",
+    ],
+)
 def test_what_names_no_adapter_is_refused(text: str) -> None:
     with pytest.raises(Usage):
         parse_adapter(text)
@@ -154,7 +175,12 @@ def test_weights_are_compared_module_by_module(tmp_path: Path) -> None:
     home = stocked(tmp_path)
     one, two = find("demo@0.1.0", home), find("demo@0.2.0", home)
     same = compare(one, one)
-    assert same.identical and same.told == {} and same.cosine == pytest.approx(1) and same.modules[0].cosine == pytest.approx(1)
+    assert (
+        same.identical
+        and same.told == {}
+        and same.cosine == pytest.approx(1)
+        and same.modules[0].cosine == pytest.approx(1)
+    )
     found = compare(one, two)
 
     def full(folder: Path) -> "numpy.ndarray":
@@ -216,11 +242,18 @@ def test_processes_that_share_a_store_lose_nothing(tmp_path: Path, seconds: int)
         rounds = pool.starmap(_hammer, [(root, remote, number, seconds) for number in range(2)])
     store = Store(root)
     good, bad = store.readable()
-    assert not bad and {"kept-0", "kept-1"} <= set(store.names()) and all(verify(adapter.folder) for adapter in good) and min(rounds) > 1
+    assert (
+        not bad
+        and {"kept-0", "kept-1"} <= set(store.names())
+        and all(verify(adapter.folder) for adapter in good)
+        and min(rounds) > 1
+    )
     assert not list((root / STAGING).iterdir())
 
 
-def test_an_adapter_removed_while_it_is_sent_leaves_no_broken_reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_adapter_removed_while_it_is_sent_leaves_no_broken_reference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_adapter(tmp_path / "adapters", "demo")
 
     def checked_then_removed(folder: Path, *rest: Any) -> Any:
@@ -272,4 +305,8 @@ def test_killed_at_random_moments_store_and_remote_verify(tmp_path: Path, moment
     with store.staging():
         pass  # sweeps what the dead left
     assert not list((root / STAGING).iterdir())
-    assert all((folder / LABELS).is_file() or store.versions(folder.name) for folder in root.iterdir() if not folder.name.startswith("."))
+    assert all(
+        (folder / LABELS).is_file() or store.versions(folder.name)
+        for folder in root.iterdir()
+        if not folder.name.startswith(".")
+    )

@@ -9,7 +9,13 @@ from resa_hub.config.registry import plain
 from resa_hub.core.errors import Usage
 from resa_hub.core.strict import structure
 
-RECIPE = Recipe(source="tina-tiny", target="tiny-r1", trigger=Data(name="tiny-chain"), elicit=Data(name="tiny-chain"), rollouts=Rollouts())
+RECIPE = Recipe(
+    source="tina-tiny",
+    target="tiny-r1",
+    trigger=Data(name="tiny-chain"),
+    elicit=Data(name="tiny-chain"),
+    rollouts=Rollouts(),
+)
 
 OTHER = {
     "method": "feature-diff",
@@ -76,7 +82,11 @@ OTHER = {
 
 
 def leaves(values: dict[str, Any], prefix: str = "") -> set[str]:
-    return {leaf for key, value in values.items() for leaf in (leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key})}
+    return {
+        leaf
+        for key, value in values.items()
+        for leaf in (leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key})
+    }
 
 
 def changed(*settings: str, recipe: Recipe = RECIPE) -> Recipe:
@@ -176,9 +186,22 @@ def test_a_recipe_needs_source_target_and_data() -> None:
 
 
 def test_defaults_are_the_reference_code() -> None:
-    """facts: SAE of 65,536 latents, k=32; LoRA r=32, alpha 128, dropout 0.05 on seven modules; AdamW 1e-6, constant, 2 epochs, clip 1.0."""
+    """facts: SAE of 65,536 latents, k=32; LoRA r=32, alpha 128, dropout 0.05 on seven modules; AdamW 1e-6, constant, 2
+    epochs, clip 1.0.
+    """
     assert SaeSettings() == SaeSettings(latents=65_536, k=32, batch_tokens=16 * 2_048)
     assert LoraSettings() == LoraSettings(
-        rank=32, alpha=128, dropout=0.05, modules=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+        rank=32,
+        alpha=128,
+        dropout=0.05,
+        modules=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
     )
-    assert Training() == Training(learning_rate=1e-6, epochs=2, batch_rows=1, gradient_clip=1.0, schedule="constant", kl="teacher-student", chunk_tokens=2_048)
+    assert Training() == Training(
+        learning_rate=1e-6,
+        epochs=2,
+        batch_rows=1,
+        gradient_clip=1.0,
+        schedule="constant",
+        kl="teacher-student",
+        chunk_tokens=2_048,
+    )

@@ -41,10 +41,18 @@ refs: dict[Any, st.SearchStrategy[Any]] = {
     ModelRef: st.builds(ModelRef, repos, st.none() | repos),
     AdapterRef: adapters,
     SaeRef: st.builds(SaeRef, repos, st.none() | matching(HOOKPOINT)),
-    DatasetRef: st.builds(DatasetRef, repos.filter(lambda repo: not str(repo).endswith(DATA_SUFFIXES)), st.from_regex(r"[a-z]{1,9}", fullmatch=True))
+    DatasetRef: st.builds(
+        DatasetRef,
+        repos.filter(lambda repo: not str(repo).endswith(DATA_SUFFIXES)),
+        st.from_regex(r"[a-z]{1,9}", fullmatch=True),
+    )
     | st.builds(lambda stem, suffix: DatasetRef(Repo(stem + suffix)), folders, st.sampled_from(DATA_SUFFIXES)),
-    RemoteRef: st.builds(lambda path, adapter: RemoteRef("folder", path, adapter), folders | paths, st.none() | adapters)
-    | st.builds(lambda owner, revision: RemoteRef("hf", owner, None, revision), matching(HUB_ID), st.none() | matching(REVISION)),
+    RemoteRef: st.builds(
+        lambda path, adapter: RemoteRef("folder", path, adapter), folders | paths, st.none() | adapters
+    )
+    | st.builds(
+        lambda owner, revision: RemoteRef("hf", owner, None, revision), matching(HUB_ID), st.none() | matching(REVISION)
+    ),
 }
 kinds = pytest.mark.parametrize("kind", list(refs), ids=lambda kind: kind.__name__)
 
@@ -76,7 +84,11 @@ def test_any_text_parses_or_is_a_usage_error(kind: Any, text: str) -> None:
     [
         (Repo, "o/n@main:sub/folder", Repo("o/n", "main", "sub/folder")),
         (Repo, "./some where", Repo("./some where")),
-        (ModelRef, "o/n@abc+a/b@v1:checkpoint-2000", ModelRef(Repo("o/n", "abc"), Repo("a/b", "v1", "checkpoint-2000"))),
+        (
+            ModelRef,
+            "o/n@abc+a/b@v1:checkpoint-2000",
+            ModelRef(Repo("o/n", "abc"), Repo("a/b", "v1", "checkpoint-2000")),
+        ),
         (AdapterRef, "resa-still-v1@latest", AdapterRef("resa-still-v1")),
         (AdapterRef, "resa-still-v1@0.2.0", AdapterRef("resa-still-v1", "0.2.0")),
         (SaeRef, "o/n#layers.12.mlp", SaeRef(Repo("o/n"), "layers.12.mlp")),

@@ -31,7 +31,10 @@ def reading(workspace: Path, text: str) -> Registry:
 def test_later_layers_win(user: Path, workspace: Path) -> None:
     user.write_text("models: {tiny-r1: {id: user/r1}, tiny-r1b: {id: user/r1b}, mine: {id: user/mine}}")
     found = reading(workspace, "models: {tiny-r1: {id: work/r1}, ours: {id: work/ours}}")
-    layers = {name: (found.entries["models"][name].layer, str(found.model(name))) for name in ("tiny-base", "tiny-r1", "tiny-r1b", "mine", "ours")}
+    layers = {
+        name: (found.entries["models"][name].layer, str(found.model(name)))
+        for name in ("tiny-base", "tiny-r1", "tiny-r1b", "mine", "ours")
+    }
     assert layers == {
         "tiny-base": ("built-in", "resa-hub/tiny-base"),
         "tiny-r1": ("workspace", "work/r1"),
@@ -144,9 +147,15 @@ def test_models_that_cannot_be(workspace: Path, models: str) -> None:
 
 
 def test_like_merges_part_by_part(workspace: Path) -> None:
-    mine = reading(workspace, "recipes: {mine: {like: tiny-feature-diff, note: x, training: {epochs: 8}, rollouts: null}}").recipe("mine")
+    mine = reading(
+        workspace, "recipes: {mine: {like: tiny-feature-diff, note: x, training: {epochs: 8}, rollouts: null}}"
+    ).recipe("mine")
     theirs = builtin().recipe("tiny-feature-diff")
-    assert (mine.training.epochs, mine.training.learning_rate, mine.rollouts) == (8, theirs.training.learning_rate, None)
+    assert (mine.training.epochs, mine.training.learning_rate, mine.rollouts) == (
+        8,
+        theirs.training.learning_rate,
+        None,
+    )
     assert (mine.method, mine.sae) == (theirs.method, theirs.sae)
 
 
@@ -178,7 +187,11 @@ def test_a_model_is_a_name_or_a_reference() -> None:
 
 def test_bases_by_name_and_id() -> None:
     found = builtin()
-    assert (found.base_name("tina-still"), found.base_name("tiny-r1"), found.base_name("o/n+a/b")) == ("r1-distill-1.5b", "tiny-r1", "o/n")
+    assert (found.base_name("tina-still"), found.base_name("tiny-r1"), found.base_name("o/n+a/b")) == (
+        "r1-distill-1.5b",
+        "tiny-r1",
+        "o/n",
+    )
     assert (found.name_of_base("Qwen/Qwen2.5-1.5B"), found.name_of_base("o/n")) == ("qwen-1.5b", "o/n")
 
 
@@ -193,7 +206,24 @@ def test_a_data_set_is_a_name_an_id_or_a_file() -> None:
 
 
 def test_reading_the_registry_stays_light() -> None:
-    code = "import sys; from resa_hub.config.registry import Registry; Registry().recipe('resa-still-v1'); print(*{m.partition('.')[0] for m in sys.modules})"
-    loaded = set(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split())
+    code = (
+        "import sys; from resa_hub.config.registry import Registry; Registry().recipe('resa-still-v1'); "
+        "print(*{m.partition('.')[0] for m in sys.modules})"
+    )
+    loaded = set(
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    )
     assert "yaml" in loaded
-    assert not loaded & {"torch", "transformers", "peft", "sae_lens", "vllm", "datasets", "huggingface_hub", "numpy", "scipy", "pandas", "rich"}
+    assert not loaded & {
+        "torch",
+        "transformers",
+        "peft",
+        "sae_lens",
+        "vllm",
+        "datasets",
+        "huggingface_hub",
+        "numpy",
+        "scipy",
+        "pandas",
+        "rich",
+    }

@@ -24,7 +24,9 @@ HUB_IDS = {
         "qwen-math-1.5b": "Qwen/Qwen2.5-Math-1.5B",
         "qwen-1.5b": "Qwen/Qwen2.5-1.5B",
         "tina-still": "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B+Tina-Yi/R1-Distill-Qwen-1.5B-STILL:checkpoint-2000",
-        "tina-deepscaler": "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B+Tina-Yi/R1-Distill-Qwen-1.5B-DeepScaleR:checkpoint-1000",
+        "tina-deepscaler": (
+            "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B+Tina-Yi/R1-Distill-Qwen-1.5B-DeepScaleR:checkpoint-1000"
+        ),
         "still-3-1.5b-preview": "RUC-AIBOX/STILL-3-1.5B-preview",
         "deepscaler-1.5b-preview": "agentica-org/DeepScaleR-1.5B-Preview",
         "tina-openr1": "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B+Tina-Yi/R1-Distill-Qwen-1.5B-OpenR1",
@@ -154,7 +156,9 @@ def test_references_of_recipes_resolve() -> None:
         assert {recipe.trigger.name, recipe.elicit.name} <= set(values("datasets")), name
         assert (recipe.sae.origin is None) == (recipe.sae.mode == "scratch"), name
         if recipe.sae.origin:
-            assert (saes[recipe.sae.origin].latents, saes[recipe.sae.origin].k) == (recipe.sae.latents, recipe.sae.k), name
+            assert (saes[recipe.sae.origin].latents, saes[recipe.sae.origin].k) == (recipe.sae.latents, recipe.sae.k), (
+                name
+            )
         check_hookpoint(recipe.hookpoint)
 
 
@@ -192,7 +196,10 @@ DIFFERENCES: dict[str, tuple[Any, Any]] = {
     "template": ("r1", "r1-code"),
     "sae.learning_rate": (2.5e-4, None),
     "sae.any_hookpoint": (False, True),
-    "lora.modules": (("q_proj", "k_proj", "v_proj"), ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")),
+    "lora.modules": (
+        ("q_proj", "k_proj", "v_proj"),
+        ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+    ),
     "training.schedule": ("cosine", "constant"),
     "training.kl": ("student-teacher", "teacher-student"),
     "seed": (0, 42),
@@ -206,7 +213,12 @@ def test_variants_follow_the_table() -> None:
     assert {path: (value, said[path]) for path, value in flat(plain(paper)) if value != said[path]} == DIFFERENCES
     assert code.sae.rate == pytest.approx(5e-3 / (65_536 / 2**14) ** 0.5) == 2.5e-3  # sparsify's rule
     for recipe in (code, paper):
-        assert (recipe.sae.optimizer, recipe.sae.k, recipe.sae.latents, recipe.sae.batch_tokens) == ("signum", 32, 65_536, 16 * 2_048)
+        assert (recipe.sae.optimizer, recipe.sae.k, recipe.sae.latents, recipe.sae.batch_tokens) == (
+            "signum",
+            32,
+            65_536,
+            16 * 2_048,
+        )
         assert (recipe.training.reduction, recipe.training.chunk_tokens, recipe.sae.skip_first) == ("sum", 2_048, False)
         assert (recipe.lora.rank, recipe.lora.alpha, recipe.lora.dropout) == (32, 128, 0.05)
         assert (recipe.training.learning_rate, recipe.training.epochs, recipe.training.batch_rows) == (1e-6, 2, 1)
@@ -220,9 +232,18 @@ def test_published_recipes_follow_the_reference_code() -> None:
 
 
 SFT = {
-    "method": "sft", "sae.mode": "scratch", "training.learning_rate": 1e-5, "training.epochs": 3, "training.batch_rows": 16, "training.schedule": "linear",
-    "training.warmup": 0.05, "training.weight_decay": 0, "training.reduction": "mean", "training.chunk_tokens": None, "training.max_tokens": 2_048,
-}  # fmt: skip
+    "method": "sft",
+    "sae.mode": "scratch",
+    "training.learning_rate": 1e-5,
+    "training.epochs": 3,
+    "training.batch_rows": 16,
+    "training.schedule": "linear",
+    "training.warmup": 0.05,
+    "training.weight_decay": 0,
+    "training.reduction": "mean",
+    "training.chunk_tokens": None,
+    "training.max_tokens": 2_048,
+}
 """Everything in which the SFT baselines of the reference code differ from its SAE-Tuning, who and what aside."""
 
 
@@ -230,7 +251,11 @@ def test_the_sft_baselines_follow_the_table() -> None:
     code = dict(flat(plain(structure(builtin().recipe_values("resa-still-v3"), Recipe, "x"))))
     for name in ("sft-no-cot", "sft-no-cot-deepscaler", "sft-cot", "sft-cot-open-r1"):
         said = dict(flat(plain(builtin().recipe(name))))
-        differs = {path: value for path, value in said.items() if value != code[path] and not path.startswith(("source", "trigger", "elicit"))}
+        differs = {
+            path: value
+            for path, value in said.items()
+            if value != code[path] and not path.startswith(("source", "trigger", "elicit"))
+        }
         assert differs | {"sae.mode": "scratch"} == SFT, name
         assert said["elicit.cot"] == name.startswith("sft-cot")
 
@@ -238,17 +263,38 @@ def test_the_sft_baselines_follow_the_table() -> None:
 def test_any_recipe_becomes_the_other_variant_by_laying_the_fragment_over_it() -> None:
     over = structure(merged(builtin().recipe_values("resa-still-v1"), builtin().recipe_values("paper")), Recipe, "x")
     paper = builtin().recipe("resa-still-v1-paper")
-    assert (over.hookpoint, over.lora, over.training, over.sae, over.source) == (paper.hookpoint, paper.lora, paper.training, paper.sae, paper.source)
+    assert (over.hookpoint, over.lora, over.training, over.sae, over.source) == (
+        paper.hookpoint,
+        paper.lora,
+        paper.training,
+        paper.sae,
+        paper.source,
+    )
 
 
 def test_the_tiny_recipes_say_everything_that_was_measured() -> None:
     tuning, diff = builtin().recipe("tiny-sae-tuning"), builtin().recipe("tiny-feature-diff")
     assert (tuning.method, tuning.rollouts, tuning.training.epochs) == ("sae-tuning", None, 2)
     assert (diff.method, diff.features, diff.training.epochs) == ("feature-diff", 64, 3)
-    assert diff.rollouts and (diff.rollouts.count, diff.rollouts.temperature, diff.rollouts.new_tokens) == (1024, 1.0, 64)
+    assert diff.rollouts and (diff.rollouts.count, diff.rollouts.temperature, diff.rollouts.new_tokens) == (
+        1024,
+        1.0,
+        64,
+    )
     for recipe in (tuning, diff):
-        assert (recipe.hookpoint, recipe.dtype, recipe.seed, recipe.training.learning_rate) == ("layers.2", "float32", 0, 1e-3)
-        assert (recipe.sae.latents, recipe.sae.k, recipe.sae.steps, recipe.sae.learning_rate, recipe.sae.batch_tokens) == (1024, 16, 300, 2e-3, 1024)
+        assert (recipe.hookpoint, recipe.dtype, recipe.seed, recipe.training.learning_rate) == (
+            "layers.2",
+            "float32",
+            0,
+            1e-3,
+        )
+        assert (
+            recipe.sae.latents,
+            recipe.sae.k,
+            recipe.sae.steps,
+            recipe.sae.learning_rate,
+            recipe.sae.batch_tokens,
+        ) == (1024, 16, 300, 2e-3, 1024)
         assert (recipe.trigger.rows, recipe.trigger.seed, recipe.elicit) == (2048, 21, recipe.trigger)
         assert (recipe.lora.dropout, recipe.training.batch_rows, recipe.training.chunk_tokens) == (0.0, 32, None)
     few = builtin().recipe("tiny-feature-diff-16")
@@ -292,5 +338,9 @@ def test_scores_are_whole_numbers_of_problems() -> None:
 
 def test_published_results_name_their_paper() -> None:
     results: dict[str, Published] = values("published")
-    assert {result.source for result in results.values()} == {"arXiv 2506.09967 v2", "arXiv 2504.15777", "arXiv 2504.07086"}
+    assert {result.source for result in results.values()} == {
+        "arXiv 2506.09967 v2",
+        "arXiv 2504.15777",
+        "arXiv 2504.07086",
+    }
     assert all(result.recipe for result in results.values())

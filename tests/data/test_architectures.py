@@ -7,7 +7,16 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import BertConfig, BertLMHeadModel, BloomConfig, BloomForCausalLM, CohereConfig, CohereForCausalLM, GPT2Config, GPT2LMHeadModel
+from transformers import (
+    BertConfig,
+    BertLMHeadModel,
+    BloomConfig,
+    BloomForCausalLM,
+    CohereConfig,
+    CohereForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+)
 
 from resa_hub.adapter.fit import assess, read_lora
 from resa_hub.adapter.layout import CONFIG
@@ -29,7 +38,10 @@ from tests.helpers.adapters import kl_of
 from tests.helpers.models import byte_tokenizer, random_ids, random_model
 
 SEVEN = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
-PHI3, NEOX = {"qkv_proj", "o_proj", "gate_up_proj", "down_proj"}, {"query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"}
+PHI3, NEOX = (
+    {"qkv_proj", "o_proj", "gate_up_proj", "down_proj"},
+    {"query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"},
+)
 FAMILIES: dict[str, tuple[set[str], bool, str]] = {
     "qwen2": (SEVEN, True, "float32"),
     "qwen3": (SEVEN, False, "bfloat16"),
@@ -40,17 +52,34 @@ FAMILIES: dict[str, tuple[set[str], bool, str]] = {
     "phi3": (PHI3, False, "float32"),
     "gpt_neox": (NEOX, False, "bfloat16"),
 }
-"""Family: what carries the LoRA, whether embeddings and head are one matrix, the type it is run in. All but GPT-NeoX share keys between heads (GQA)."""
+"""Family: what carries the LoRA, whether embeddings and head are one matrix, the type it is run in. All but GPT-NeoX
+share keys between heads (GQA).
+"""
 
-SETTINGS = ["sae.mode=scratch", "sae.origin=null", "sae.latents=64", "sae.k=8", "sae.steps=4", "sae.batch_tokens=64", "training.chunk_tokens=null",
-            "training.batch_rows=8", "training.learning_rate=1e-3", "lora.rank=4", "rollouts.count=8", "rollouts.new_tokens=8", "features=4"]  # fmt: skip
+SETTINGS = [
+    "sae.mode=scratch",
+    "sae.origin=null",
+    "sae.latents=64",
+    "sae.k=8",
+    "sae.steps=4",
+    "sae.batch_tokens=64",
+    "training.chunk_tokens=null",
+    "training.batch_rows=8",
+    "training.learning_rate=1e-3",
+    "lora.rank=4",
+    "rollouts.count=8",
+    "rollouts.new_tokens=8",
+    "features=4",
+]
 
 
 def world(home: Path, family: str) -> Path:
     """A workspace whose registry names `base`, a random model of the family, and `tuned`, a LoRA on it."""
     modules, tied, dtype = FAMILIES[family]
     tokenizer = byte_tokenizer()
-    model = random_model(family, vocab_size=len(tokenizer), tie_word_embeddings=tied, pad_token_id=1, bos_token_id=0, eos_token_id=1)
+    model = random_model(
+        family, vocab_size=len(tokenizer), tie_word_embeddings=tied, pad_token_id=1, bos_token_id=0, eos_token_id=1
+    )
     model.to(getattr(torch, dtype)).save_pretrained(str(home / "base"))
     tokenizer.save_pretrained(home / "base")
     torch.manual_seed(1)
@@ -60,18 +89,24 @@ def world(home: Path, family: str) -> Path:
     rows = [{"question": f"What is {a} + {b}?", "answer": str(a + b)} for a in range(8) for b in range(2)]
     (home / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (home / "registry.yaml").write_text(
-        f"models:\n  base: {{id: {home}/base}}\n  tuned: {{base: base, adapter: {{id: {home}/tuned}}, recipes: {{sae-tuning: sums}}}}\n"
+        f"models:\n  base: {{id: {home}/base}}\n  tuned: {{base: base, adapter: {{id: {home}/tuned}}, recipes: "
+        f"{{sae-tuning: sums}}}}\n"
         f"datasets:\n  sums: {{id: {home}/data.jsonl, question: question, answer: answer}}\n"
-        f"recipes:\n  sums: {{like: reference-code, source: tuned, target: base, trigger: {{name: sums}}, elicit: {{name: sums}}, dtype: {dtype}}}\n"
+        f"recipes:\n  sums: {{like: reference-code, source: tuned, target: base, trigger: {{name: sums}}, "
+        f"elicit: {{name: sums}}, dtype: {dtype}}}\n"
     )
     return home
 
 
 def made(home: Path, method: str, *settings: str) -> Adapter:
-    return extract("tuned", method=method, layer=1, settings=[*SETTINGS, *settings], workspace=home, progress=Progress(quiet=True))[0]
+    return extract(
+        "tuned", method=method, layer=1, settings=[*SETTINGS, *settings], workspace=home, progress=Progress(quiet=True)
+    )[0]
 
 
-@pytest.mark.parametrize("family", [pytest.param(f, marks=[] if f in ("gemma2", "gpt_neox") else pytest.mark.slow) for f in FAMILIES])
+@pytest.mark.parametrize(
+    "family", [pytest.param(f, marks=[] if f in ("gemma2", "gpt_neox") else pytest.mark.slow) for f in FAMILIES]
+)
 def test_both_methods_run_from_end_to_end(tmp_path: Path, family: str) -> None:
     home, (modules, _, dtype) = world(tmp_path, family), FAMILIES[family]
     base = locate(Repo(str(home / "base")))
@@ -79,12 +114,19 @@ def test_both_methods_run_from_end_to_end(tmp_path: Path, family: str) -> None:
         adapter = made(home, method)
         touched = list(safetensors_header(adapter.folder / "adapter_model.safetensors"))
         assert {name.split("layers.")[1].split(".")[0] for name in touched} == layers
-        assert set(json.loads((adapter.folder / CONFIG).read_text())["target_modules"]) == modules == {n.split(".lora_")[0].split(".")[-1] for n in touched}
+        assert (
+            set(json.loads((adapter.folder / CONFIG).read_text())["target_modules"])
+            == modules
+            == {n.split(".lora_")[0].split(".")[-1] for n in touched}
+        )
         assert kl_of(adapter.manifest) > 0 and adapter.manifest.recipe and adapter.manifest.recipe.dtype == dtype
         findings, card = adapter.manifest.run.findings, (adapter.folder / "README.md").read_text()
         assert set(findings.get("modules", SEVEN)) == modules and all(module in card for module in modules)
         sae = json.loads((adapter.folder / "sae/layers.1/cfg.json").read_text())["metadata"]
-        assert sae["hf_hook_name"] == hook_path(load_base(base), "layers.1") and sae["hook_name"] == "blocks.1.hook_resid_post"
+        assert (
+            sae["hf_hook_name"] == hook_path(load_base(base), "layers.1")
+            and sae["hook_name"] == "blocks.1.hook_resid_post"
+        )
         done = attach(adapter.manifest.name, target="base", workspace=home, prompts=["1 + 1"], new_tokens=2)
         assert done.fit.level == "exact" and done.proof.kl == pytest.approx(done.proof.recorded, rel=0.01)
         assert assess(adapter.manifest.base, read_lora(adapter.folder), base).level == "exact"
@@ -100,7 +142,9 @@ def test_kinship_is_measured_on_every_make(tmp_path: Path, family: str) -> None:
     assert correlation(sketch(own), own) > 0.999 and abs(correlation(sketch(own), other)) < 0.1
 
 
-@pytest.mark.parametrize(("asked", "found"), [(("all-linear",), NEOX), (("dense", "query_key_value"), {"dense", "query_key_value"})])
+@pytest.mark.parametrize(
+    ("asked", "found"), [(("all-linear",), NEOX), (("dense", "query_key_value"), {"dense", "query_key_value"})]
+)
 def test_modules_are_found_by_structure_or_by_name(asked: tuple[str, ...], found: set[str]) -> None:
     assert set(modules_of(random_model("gpt_neox"), LoraSettings(modules=asked))) == found
 
@@ -108,7 +152,9 @@ def test_modules_are_found_by_structure_or_by_name(asked: tuple[str, ...], found
 @pytest.mark.parametrize("asked", [("q_proj", "v_proj"), ("lm_head",), ("dense_h",)])
 def test_a_module_that_the_model_lacks_is_refused_with_those_it_has(asked: tuple[str, ...]) -> None:
     """PEFT would go on with what it finds: half an adapter under a whole one's name."""
-    with pytest.raises(DoesNotFit, match=r"its layers have query_key_value, dense, dense_h_to_4h, dense_4h_to_h") as caught:
+    with pytest.raises(
+        DoesNotFit, match=r"its layers have query_key_value, dense, dense_h_to_4h, dense_4h_to_h"
+    ) as caught:
         new_lora(random_model("gpt_neox"), LoraSettings(modules=asked), None, 0)
     assert asked[0] in caught.value.message and "all-linear" in caught.value.hint
 
@@ -121,7 +167,10 @@ def test_wrong_modules_are_told_before_any_work(tmp_path: Path) -> None:
 
 
 def test_all_linear_is_the_default_written_out() -> None:
-    one, other = (state_of(new_lora(random_model("qwen2"), LoraSettings(rank=4, modules=m), None, 3)) for m in (("all-linear",), LoraSettings().modules))
+    one, other = (
+        state_of(new_lora(random_model("qwen2"), LoraSettings(rank=4, modules=m), None, 3))
+        for m in (("all-linear",), LoraSettings().modules)
+    )
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
@@ -147,7 +196,12 @@ def test_what_is_no_dense_decoder_is_refused_by_name(config: dict[str, Any], kin
 
 
 @pytest.mark.parametrize(
-    "config", [{"model_type": "llama"}, {"model_type": "gemma3_text", "layer_types": ["sliding_attention", "full_attention"]}, {"num_experts": 1}]
+    "config",
+    [
+        {"model_type": "llama"},
+        {"model_type": "gemma3_text", "layer_types": ["sliding_attention", "full_attention"]},
+        {"num_experts": 1},
+    ],
 )
 def test_dense_decoders_pass(config: dict[str, Any]) -> None:
     check(config, "some/model")
@@ -205,7 +259,14 @@ def test_a_model_without_linear_layers_is_refused() -> None:
 
 @torch.no_grad()
 def test_the_factor_on_coheres_logits_is_in_the_head() -> None:
-    config = CohereConfig(vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1)
+    config = CohereConfig(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+    )
     config.pad_token_id, config.logit_scale = 0, 0.25
     model, ids = CohereForCausalLM(config).eval(), random_ids()
     assert torch.equal(head(model)(final_state(model, ids)), model(input_ids=ids, use_cache=False).logits)

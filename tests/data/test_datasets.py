@@ -28,7 +28,13 @@ SCHEMAS: dict[str, list[dict[str, Any]]] = {
         }
     ],
     "open-r1": [
-        {"problem": "What is 2+2?", "solution": "Two and two make 4.", "answer": "4", "generations": [TRACE, "cut"], "correctness_math_verify": [True, False]}
+        {
+            "problem": "What is 2+2?",
+            "solution": "Two and two make 4.",
+            "answer": "4",
+            "generations": [TRACE, "cut"],
+            "correctness_math_verify": [True, False],
+        }
     ],
 }
 WITH_SOLUTIONS = {"deepscaler", "open-s1", "open-r1"}
@@ -78,7 +84,9 @@ def test_every_data_set_of_the_registry_is_read_by_its_columns(name: str, suffix
 
 
 def test_the_schemas_are_those_of_the_registry() -> None:
-    assert {name for name, entry in Registry().entries["datasets"].items() if entry.value.id != datasets.TINY} == set(SCHEMAS)
+    assert {name for name, entry in Registry().entries["datasets"].items() if entry.value.id != datasets.TINY} == set(
+        SCHEMAS
+    )
 
 
 def test_a_whole_trace_gives_what_stands_between_the_tags(tmp_path: Path) -> None:
@@ -92,26 +100,54 @@ def test_a_whole_trace_gives_what_stands_between_the_tags(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        ("007", "007"), (" 7 ", " 7 "), (7, "7"), (7.0, "7"), (0.5, "0.5"), (-3, "-3"), (True, "true"), (["4"], "4"), (["4", 5.0], "4, 5"),
-        ({"a": 1}, '{"a": 1}'), (1e300, "1e+300"), (0, "0"), ([{"role": "system", "content": "s"}, {"role": "user", "content": "u"}], "u"),
+        ("007", "007"),
+        (" 7 ", " 7 "),
+        (7, "7"),
+        (7.0, "7"),
+        (0.5, "0.5"),
+        (-3, "-3"),
+        (True, "true"),
+        (["4"], "4"),
+        (["4", 5.0], "4, 5"),
+        ({"a": 1}, '{"a": 1}'),
+        (1e300, "1e+300"),
+        (0, "0"),
+        ([{"role": "system", "content": "s"}, {"role": "user", "content": "u"}], "u"),
         ([{"role": "system", "content": "s"}], "s"),
-        (None, ""), ("", ""), ("  \n", ""), (float("nan"), ""), ([], ""), ([None], ""),
+        (None, ""),
+        ("", ""),
+        ("  \n", ""),
+        (float("nan"), ""),
+        ([], ""),
+        ([None], ""),
     ],
-)  # fmt: skip
+)
 def test_what_a_cell_may_hold(value: Any, text: str) -> None:
     assert datasets.as_text(value) == text
 
 
 def test_rows_that_lack_a_part_are_left_out_and_counted_and_equal_ones_are_kept(tmp_path: Path) -> None:
     answers = ["1", None, "", " ", 2, "1"]
-    path = write(tmp_path / "rows.jsonl", [{"problem": "q", "answer": answer} for answer in answers] + [{"problem": None, "answer": "3"}])
+    path = write(
+        tmp_path / "rows.jsonl",
+        [{"problem": "q", "answer": answer} for answer in answers] + [{"problem": None, "answer": "3"}],
+    )
     rows = read(path)
     assert rows.pairs == [("q", "1"), ("q", "2"), ("q", "1")] and rows.dropped == 4
-    assert read(path, rows=2).pairs == [("q", "1")] and read(path, rows=2).dropped == 1  # the first two rows, one of them usable
+    assert (
+        read(path, rows=2).pairs == [("q", "1")] and read(path, rows=2).dropped == 1
+    )  # the first two rows, one of them usable
 
 
 def test_a_broken_cell_of_json_costs_its_row_only(tmp_path: Path) -> None:
-    cells = ["{", '{"answer": {"value": "4"}}', '{"answer": null}', "[1]", '{"answer": {"other": 1}}', '{"answer": {"value": 5}}']
+    cells = [
+        "{",
+        '{"answer": {"value": "4"}}',
+        '{"answer": null}',
+        "[1]",
+        '{"answer": {"other": 1}}',
+        '{"answer": {"value": 5}}',
+    ]
     rows = [{"problem": "q", "info": cell} for cell in cells]
     found = read(write(tmp_path / "rows.jsonl", rows), answer="info.answer.value")
     assert [answer for _, answer in found.pairs] == ["4", "5"] and found.dropped == 4
@@ -122,7 +158,11 @@ def test_a_broken_cell_of_json_costs_its_row_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".csv", ".json", ".jsonl", ".parquet"])
 def test_texts_stay_as_they_are_in_every_format(suffix: str, tmp_path: Path) -> None:
     """A reader that guesses types would make 7 of 007 and a date of 1/2."""
-    rows = [{"problem": "a,\nb", "answer": "007"}, {"problem": 'say "x"', "answer": "1/2"}, {"problem": "é", "answer": "1e3"}]
+    rows = [
+        {"problem": "a,\nb", "answer": "007"},
+        {"problem": 'say "x"', "answer": "1/2"},
+        {"problem": "é", "answer": "1e3"},
+    ]
     assert read(write(tmp_path / f"rows{suffix}", rows)).pairs == [("a,\nb", "007"), ('say "x"', "1/2"), ("é", "1e3")]
 
 
@@ -138,7 +178,9 @@ def test_texts_stay_as_they_are_in_every_format(suffix: str, tmp_path: Path) -> 
         ("other.jsonl", b'{"text": "x"}', Usage, "no column 'problem'; it has text"),
     ],
 )
-def test_files_that_cannot_be_data_are_one_clear_error(name: str, content: bytes | None, error: type, said: str, tmp_path: Path) -> None:
+def test_files_that_cannot_be_data_are_one_clear_error(
+    name: str, content: bytes | None, error: type, said: str, tmp_path: Path
+) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(error) as caught:
@@ -149,5 +191,7 @@ def test_files_that_cannot_be_data_are_one_clear_error(name: str, content: bytes
 def test_the_tiny_task_has_chains_of_thought_too() -> None:
     entry = Dataset(id=datasets.TINY)
     rows = datasets.load(Data(name="tiny-chain", rows=3, seed=1, cot=True), entry)
-    assert rows.thoughts and all(thought.rpartition("=")[2] == answer for thought, (_, answer) in zip(rows.thoughts, rows.pairs, strict=True))
+    assert rows.thoughts and all(
+        thought.rpartition("=")[2] == answer for thought, (_, answer) in zip(rows.thoughts, rows.pairs, strict=True)
+    )
     assert datasets.load(Data(name="tiny-chain", rows=3, seed=1), entry).pairs == rows.pairs

@@ -26,7 +26,6 @@ from resa_hub.engine.sae.codes import reconstruct
 from resa_hub.engine.sae.files import load, save
 from resa_hub.extraction.extract import extract
 from tests.helpers.commands import resa_hub
-from tests.helpers.hub_server.fixtures import running_hub  # noqa: F401  (a fixture)
 from tests.helpers.hub_server.server import HubServer
 from tests.helpers.models import tiny as located
 from tests.helpers.small_saes import LATENTS, WIDTH, K, X, agree, ours, publish, theirs, written
@@ -43,7 +42,11 @@ def start(asked: Recipe) -> SaeFiles:
 
 def recipe(origin: str | None, hookpoint: str = "layers.2", mode: str = "pretrained", **changes: object) -> Recipe:
     said = [f"{key}={value}" for key, value in ({"sae.mode": mode, "hookpoint": hookpoint} | changes).items()]
-    return structure(override(plain(Registry().recipe("tiny-sae-tuning")), [*said, *([f"sae.origin={origin}"] if origin else [])]), Recipe, "test")
+    return structure(
+        override(plain(Registry().recipe("tiny-sae-tuning")), [*said, *([f"sae.origin={origin}"] if origin else [])]),
+        Recipe,
+        "test",
+    )
 
 
 @pytest.fixture(name="many", scope="module")
@@ -68,9 +71,15 @@ def folder_of_many(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("/layers.1", "layers.1", {}, "layers.1", "layers.1"),
     ],
 )
-def test_the_folder_of_the_hookpoint_is_taken(many: Path, tail: str, hookpoint: str, changes: dict, folder: str, made_for: str) -> None:
+def test_the_folder_of_the_hookpoint_is_taken(
+    many: Path, tail: str, hookpoint: str, changes: dict, folder: str, made_for: str
+) -> None:
     found = start(recipe(f"{many}{tail}", hookpoint, **changes))
-    assert (found.folder, found.hookpoint, found.format) == (many / folder, made_for, "saelens" if folder.startswith("blocks") else "sparsify")
+    assert (found.folder, found.hookpoint, found.format) == (
+        many / folder,
+        made_for,
+        "saelens" if folder.startswith("blocks") else "sparsify",
+    )
 
 
 def test_a_folder_that_says_nothing_is_taken_at_its_word(tmp_path: Path) -> None:
@@ -135,11 +144,16 @@ def test_pretrained_keeps_finetuned_moves_and_the_manifest_tells(tmp_path: Path)
     for adapter in (kept, moved):
         manifest = verify(adapter.folder)
         assert manifest.sae and manifest.sae.start
-        assert (manifest.sae.origin, manifest.sae.latents, manifest.sae.k) == (str(tmp_path), LATENTS, K)  # not the recipe's 1,024 and 16
+        assert (manifest.sae.origin, manifest.sae.latents, manifest.sae.k) == (
+            str(tmp_path),
+            LATENTS,
+            K,
+        )  # not the recipe's 1,024 and 16
         start = manifest.sae.start
         assert (start.format, start.hookpoint, start.fvu_there) == ("sparsify", "layers.2", None) and start.fvu_here
         assert start.digest == SaeFiles("", folder, "sparsify", None).digest
-    assert (start := kept.manifest.sae and kept.manifest.sae.start) and start.fvu_here == pytest.approx(kept.manifest.sae.quality["fvu_without_first"])  # pyright: ignore[reportOptionalMemberAccess]
+    assert kept.manifest.sae and kept.manifest.sae.start
+    assert kept.manifest.sae.start.fvu_here == pytest.approx(kept.manifest.sae.quality["fvu_without_first"])
     agree(load(kept.folder / "sae/layers.2", WIDTH, "layers.2"), coder)
     tuned = load(moved.folder / "sae/layers.2", WIDTH, "layers.2")
     assert tuned.cfg.apply_b_dec_to_input and 0 < (tuned.W_dec - torch.as_tensor(coder.W_dec)).abs().max() < 0.1
@@ -157,14 +171,22 @@ def test_pretrained_keeps_finetuned_moves_and_the_manifest_tells(tmp_path: Path)
 def test_an_sae_of_an_adapter_starts_another_extraction(made: Adapter, tmp_path: Path) -> None:
     adapter = made_with(tmp_path, f"sae.origin={made.folder}/sae", "sae.mode=pretrained", method="feature-diff")
     assert adapter.manifest.sae and made.manifest.sae and adapter.manifest.sae.start
-    assert adapter.manifest.sae.start.format == "saelens" and adapter.manifest.sae.latents == made.manifest.sae.latents == 256
+    assert (
+        adapter.manifest.sae.start.format == "saelens"
+        and adapter.manifest.sae.latents == made.manifest.sae.latents == 256
+    )
     for name in ("cfg.json", "sae_weights.safetensors"):
-        assert (adapter.folder / "sae/layers.2" / name).read_bytes() == (made.folder / "sae/layers.2" / name).read_bytes()
+        assert (adapter.folder / "sae/layers.2" / name).read_bytes() == (
+            made.folder / "sae/layers.2" / name
+        ).read_bytes()
 
 
 def test_each_of_several_hookpoints_starts_from_its_own(many: Path) -> None:
     asked = recipe(str(many), method="feature-diff", hookpoints="[layers.1, layers.2]")
-    assert {at: found.folder.name for at, found in saes.starts(asked, Registry()).items()} == {"layers.1": "layers.1", "layers.2": "blocks.2.hook_resid_post"}
+    assert {at: found.folder.name for at, found in saes.starts(asked, Registry()).items()} == {
+        "layers.1": "layers.1",
+        "layers.2": "blocks.2.hook_resid_post",
+    }
     with pytest.raises(Usage, match="settled"):
         saes.starts(recipe(str(many), "auto", method="feature-diff"), Registry())
 
@@ -192,37 +214,73 @@ for origin, hookpoint in zip(sys.argv[1::2], sys.argv[2::2]):
 """
 
 
-def test_from_the_hub_one_folder_is_fetched_and_the_mismatch_is_told(hub: HubServer, many: Path, tmp_path: Path) -> None:
-    """The whole way through the command line and over HTTP, models included: an MLP SAE at the layer's output, as the reference code does it."""
+def test_from_the_hub_one_folder_is_fetched_and_the_mismatch_is_told(
+    hub: HubServer, many: Path, tmp_path: Path
+) -> None:
+    """The whole way through the command line and over HTTP, models included: an MLP SAE at the layer's output, as the
+    reference code does it.
+    """
     publish(hub, many)
     for name, repo in (("tiny-r1", "alice/tiny-r1"), ("tina-tiny", "alice/tina")):
         publish(hub, located(name).folder, repo)
     (tmp_path / "registry.yaml").write_text(REGISTRY)
-    words = ["extract", "--recipe", "tiny-sae-tuning", "--source", "hub-tina", "--layer", "1", "--workspace", str(tmp_path)]
+    words = [
+        "extract",
+        "--recipe",
+        "tiny-sae-tuning",
+        "--source",
+        "hub-tina",
+        "--layer",
+        "1",
+        "--workspace",
+        str(tmp_path),
+    ]
     words += [word for setting in [*FAST, "sae.mode=pretrained", "sae.origin=sae-tiny"] for word in ("--set", setting)]
     refused = resa_hub(*words, HF_ENDPOINT=hub.url, HF_HOME=str(tmp_path / "hf"))
-    assert refused.returncode == 4 and "made for layers.1.mlp, not for layers.1" in refused.stderr and "any_hookpoint" in refused.stderr
-    done = resa_hub(*words, "--set", "sae.any_hookpoint=true", "--json", HF_ENDPOINT=hub.url, HF_HOME=str(tmp_path / "hf"))
+    assert (
+        refused.returncode == 4
+        and "made for layers.1.mlp, not for layers.1" in refused.stderr
+        and "any_hookpoint" in refused.stderr
+    )
+    done = resa_hub(
+        *words, "--set", "sae.any_hookpoint=true", "--json", HF_ENDPOINT=hub.url, HF_HOME=str(tmp_path / "hf")
+    )
     assert done.returncode == 0, done.stderr
-    asked = {match[1] for exchange in hub.log if (match := re.search(r"sae-tiny/resolve/[^/]+/(.+?)(\?|$)", exchange.path))}
+    asked = {
+        match[1] for exchange in hub.log if (match := re.search(r"sae-tiny/resolve/[^/]+/(.+?)(\?|$)", exchange.path))
+    }
     assert asked == {"layers.1.mlp/cfg.json", "layers.1.mlp/sae.safetensors"}
-    cached = {path.parent.name + "/" + path.name for path in (tmp_path / "hf").rglob("*") if path.name in ("cfg.json", "sae.safetensors")}
+    cached = {
+        path.parent.name + "/" + path.name
+        for path in (tmp_path / "hf").rglob("*")
+        if path.name in ("cfg.json", "sae.safetensors")
+    }
     assert cached == {"layers.1.mlp/cfg.json", "layers.1.mlp/sae.safetensors"}
     manifest = verify(Path(json.loads(done.stdout)["folder"]))
     assert manifest.sae and manifest.sae.start and manifest.sae.origin == "sae-tiny"
     start = manifest.sae.start
-    assert start.hookpoint == "layers.1.mlp" and start.fvu_here and start.fvu_there and start.fvu_here != start.fvu_there
+    assert (
+        start.hookpoint == "layers.1.mlp" and start.fvu_here and start.fvu_there and start.fvu_here != start.fvu_there
+    )
 
 
 def test_hub_references(hub: HubServer, many: Path, tmp_path: Path) -> None:
     publish(hub, many)
     publish(hub, many.parent / many.name, "alice/deep")
     deep = hub.storage.tree("alice/deep")
-    hub.storage.advance("alice/deep", {f"sae/{path}": hub.storage.get(file.sha256) for path, file in deep.items() if "/" in path} | dict.fromkeys(deep))
+    hub.storage.advance(
+        "alice/deep",
+        {f"sae/{path}": hub.storage.get(file.sha256) for path, file in deep.items() if "/" in path}
+        | dict.fromkeys(deep),
+    )
     wanted = [
-        ("alice/sae-tiny", "layers.1"), ("alice/sae-tiny#layers.1.mlp", "layers.1.mlp"), ("alice/sae-tiny", "layers.0"), ("alice/nothing", "layers.1"),
-        ("alice/deep:sae", "layers.2"), ("alice/sae-tiny@none", "layers.1"),
-    ]  # fmt: skip
+        ("alice/sae-tiny", "layers.1"),
+        ("alice/sae-tiny#layers.1.mlp", "layers.1.mlp"),
+        ("alice/sae-tiny", "layers.0"),
+        ("alice/nothing", "layers.1"),
+        ("alice/deep:sae", "layers.2"),
+        ("alice/sae-tiny@none", "layers.1"),
+    ]
     command = [sys.executable, "-c", STARTS, *(word for pair in wanted for word in pair)]
     environment = os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
@@ -230,7 +288,8 @@ def test_hub_references(hub: HubServer, many: Path, tmp_path: Path) -> None:
     assert done.stdout.splitlines() == [
         "layers.1 layers.1 ['cfg.json', 'sae.safetensors']",
         "layers.1.mlp layers.1.mlp ['cfg.json', 'sae.safetensors']",
-        "DoesNotFit alice/sae-tiny has no SAE of layers.0, only of blocks.2.hook_resid_post, layers.0.mlp, layers.1, layers.1.mlp",
+        "DoesNotFit alice/sae-tiny has no SAE of layers.0, only of blocks.2.hook_resid_post, layers.0.mlp, "
+        "layers.1, layers.1.mlp",
         "NotFound alice/nothing: no such repository, or it is private",
         "blocks.2.hook_resid_post layers.2 ['cfg.json', 'sae_weights.safetensors']",
         "NotFound alice/sae-tiny@none: the repository has no such revision",

@@ -63,7 +63,11 @@ def test_each_split_has_its_share() -> None:
 def test_answers_are_right_by_another_evaluation() -> None:
     for problem in task.problems(500, "test", 3):
         assert str(by_hand(problem.text)) == problem.answer and 4 <= len(problem.numbers) <= 6
-        assert all(number in task.FACTORS for number, operator in zip(problem.numbers[1:], problem.operators, strict=True) if operator == "*")
+        assert all(
+            number in task.FACTORS
+            for number, operator in zip(problem.numbers[1:], problem.operators, strict=True)
+            if operator == "*"
+        )
 
 
 def test_problems_are_a_function_of_the_seed_and_grow_at_the_end() -> None:
@@ -75,7 +79,11 @@ def test_problems_are_a_function_of_the_seed_and_grow_at_the_end() -> None:
 
 @pytest.mark.parametrize(
     ("merge", "lengths"),
-    [(task.every_step, {1}), (task.merge_pairs(random.Random(0), 0.5), {1, 2}), (task.merge_before_minus(random.Random(0), 0.95), {1, 2, 3})],
+    [
+        (task.every_step, {1}),
+        (task.merge_pairs(random.Random(0), 0.5), {1, 2}),
+        (task.merge_before_minus(random.Random(0), 0.95), {1, 2, 3}),
+    ],
     ids=["every step", "pairs", "before minus"],
 )
 def test_every_step_of_a_chain_is_true_and_carries_on(merge: task.Merge, lengths: set[int]) -> None:
@@ -100,7 +108,10 @@ def test_the_habit_shows_only_where_a_minus_comes_next() -> None:
 def test_grading_asks_for_the_format_and_the_end() -> None:
     benchmark = load("tiny-chain")
     problem = next(p for p in benchmark.problems("test", 20))
-    right, wrong = f"<think>x</think><answer>{problem.answer}</answer>", f"<think></think><answer>{(int(problem.answer) + 1) % 10}</answer>"
+    right, wrong = (
+        f"<think>x</think><answer>{problem.answer}</answer>",
+        f"<think></think><answer>{(int(problem.answer) + 1) % 10}</answer>",
+    )
 
     def grade(text: str, finished: bool = True) -> tuple[bool, bool]:
         return benchmark.grades([Completion(problem, text, finished)])[0][:2]
@@ -111,7 +122,9 @@ def test_grading_asks_for_the_format_and_the_end() -> None:
     for bad in ("", problem.answer, f"<answer>{problem.answer}1</answer>", "<answer></answer>"):
         assert grade(bad) == (False, False)
     assert grade(right + wrong) == (False, False) and grade(wrong + right) == (True, True)
-    assert grade(f"<think><answer>{problem.answer}</answer>") == (True, True) and grade(f"<answer>{problem.answer}") == (False, True)
+    assert grade(f"<think><answer>{problem.answer}</answer>") == (True, True) and grade(
+        f"<answer>{problem.answer}"
+    ) == (False, True)
 
 
 def test_the_tokenizer_survives_saving_and_reloading(tmp_path: Path) -> None:
@@ -124,14 +137,21 @@ def test_the_tokenizer_survives_saving_and_reloading(tmp_path: Path) -> None:
         AutoTokenizer.from_pretrained(tiny("tiny-r1").folder),
     ):
         ids = again(TEXT)["input_ids"]
-        assert ids == built(TEXT)["input_ids"] and ids[0] == again.bos_token_id == 1 and again.eos_token_id == 2 and again.pad_token_id == 0
+        assert (
+            ids == built(TEXT)["input_ids"]
+            and ids[0] == again.bos_token_id == 1
+            and again.eos_token_id == 2
+            and again.pad_token_id == 0
+        )
         assert again.decode([*ids, 2, 0], skip_special_tokens=True) == TEXT
         chat = [{"role": "user", "content": "1+1="}, {"role": "assistant", "content": "<answer>2</answer>"}]
         assert again.apply_chat_template(chat, tokenize=False) == "<bos>1+1=<answer>2</answer><eos>"
         assert prompt(again, None, "1+1=") == built("1+1=")["input_ids"]
 
 
-@pytest.mark.parametrize(("text", "unknown"), [("two", "'t'"), ("1 + 1=", "' '"), ("1+1=é", "'é'"), ("1+1=\n", r"'\\n'"), ("1/2=", "'/'")])
+@pytest.mark.parametrize(
+    ("text", "unknown"), [("two", "'t'"), ("1 + 1=", "' '"), ("1+1=é", "'é'"), ("1+1=\n", r"'\\n'"), ("1/2=", "'/'")]
+)
 def test_unknown_characters_are_an_error_that_names_them(text: str, unknown: str) -> None:
     words = load_tokenizer(tiny("tiny-r1"))
     for ask in (lambda: encode(words, text), lambda: prompt(words, None, text)):
@@ -142,16 +162,22 @@ def test_unknown_characters_are_an_error_that_names_them(text: str, unknown: str
 def test_every_token_of_the_vocabulary_stands_for_itself() -> None:
     words = load_tokenizer(tiny("tiny-r1"))
     assert len(words) == tokenizer.SIZE == load_base(tiny("tiny-r1")).config.vocab_size
-    assert [encode(words, c)[1:] for c in tokenizer.CHARACTERS] == [[words.convert_tokens_to_ids(c)] for c in tokenizer.CHARACTERS]
+    assert [encode(words, c)[1:] for c in tokenizer.CHARACTERS] == [
+        [words.convert_tokens_to_ids(c)] for c in tokenizer.CHARACTERS
+    ]
 
 
 def test_the_committed_weights_are_small_and_load_with_transformers() -> None:
     files = [path for path in family.WEIGHTS.rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) < 8_000_000 and not [p for p in files if p.suffix in (".bin", ".pt", ".pkl")]
+    assert sum(path.stat().st_size for path in files) < 8_000_000 and not [
+        p for p in files if p.suffix in (".bin", ".pt", ".pkl")
+    ]
     for name in MODELS:
         model = AutoModelForCausalLM.from_pretrained(tiny(name).folder)
         assert model.num_parameters() < 300_000 and model.config.hidden_size // model.config.num_attention_heads == 32
-    adapted = PeftModel.from_pretrained(load_base(tiny("tiny-r1")), locate(Repo("resa-hub/tina-tiny"), "adapter").folder)
+    adapted = PeftModel.from_pretrained(
+        load_base(tiny("tiny-r1")), locate(Repo("resa-hub/tina-tiny"), "adapter").folder
+    )
     ids = torch.tensor([[1, 14, 19, 14, 20]])
     with torch.no_grad(), adapted.disable_adapter():
         plain = adapted(ids).logits
@@ -161,7 +187,12 @@ def test_the_committed_weights_are_small_and_load_with_transformers() -> None:
 
 def test_names_lead_to_folders_and_nothing_else() -> None:
     assert family.locate("resa-hub/tiny-r1") == family.WEIGHTS / "tiny-r1"
-    assert family.locate("resa-hub/nothing") is family.locate("other/tiny-r1") is family.locate("resa-hub/tiny-r1/x") is None
+    assert (
+        family.locate("resa-hub/nothing")
+        is family.locate("other/tiny-r1")
+        is family.locate("resa-hub/tiny-r1/x")
+        is None
+    )
     assert family.locate("resa-hub/..") is None and family.locate("resa-hub/") is None
 
 

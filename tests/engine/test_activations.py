@@ -1,4 +1,6 @@
-"""Activations in bounded memory, and on disk where that is asked for: the same states, whole or not at all, and gone when they are not needed."""
+"""Activations in bounded memory, and on disk where that is asked for: the same states, whole or not at all, and gone
+when they are not needed.
+"""
 
 from pathlib import Path
 
@@ -48,7 +50,9 @@ def equal(one: list[Tensor], other: list[Tensor]) -> bool:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_what_is_kept_on_disk_equals_what_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
+def test_what_is_kept_on_disk_equals_what_is_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+) -> None:
     take = Taken(monkeypatch, dtype)
     plain = take()
     assert take.computed == 18 and all(batch.dtype == torch.float32 for batch in plain)

@@ -1,4 +1,6 @@
-"""Generation: common random numbers, independence of a row from its neighbours, and greedy answers equal to transformers' own."""
+"""Generation: common random numbers, independence of a row from its neighbours, and greedy answers equal to
+transformers' own.
+"""
 
 from collections.abc import Sequence
 
@@ -12,7 +14,14 @@ from resa_hub.engine.generation.sampling import Completion, choose, generate
 from resa_hub.engine.model.loading import end_tokens, load_base, load_tokenizer
 from tests.helpers.models import random_model, tiny
 
-PROMPTS = [[1, 8], [1, 14, 19, 14, 20], [1, 9, 17, 9, 17, 9, 20], [1, 10, 18, 11, 20], [1, 12, 19, 10, 17, 8, 18, 9, 20], [1, 9]]
+PROMPTS = [
+    [1, 8],
+    [1, 14, 19, 14, 20],
+    [1, 9, 17, 9, 17, 9, 20],
+    [1, 10, 18, 11, 20],
+    [1, 12, 19, 10, 17, 8, 18, 9, 20],
+    [1, 9],
+]
 KEYS = [(f"problem-{i}", i % 2) for i in range(len(PROMPTS))]
 FAMILIES = ("tiny-r1", "llama", "gemma2", "qwen3")
 
@@ -22,10 +31,24 @@ def model_of(family: str) -> PreTrainedModel:
 
 
 def run(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], noise: Tensor, temperature: float, batch_size: int = 256, ends: set[int] | None = None
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    noise: Tensor,
+    temperature: float,
+    batch_size: int = 256,
+    ends: set[int] | None = None,
 ) -> list[Completion]:
     done = [
-        c for batch in generate(model, prompts, noise, temperature=temperature, end_tokens={2} if ends is None else ends, batch_size=batch_size) for c in batch
+        c
+        for batch in generate(
+            model,
+            prompts,
+            noise,
+            temperature=temperature,
+            end_tokens={2} if ends is None else ends,
+            batch_size=batch_size,
+        )
+        for c in batch
     ]
     assert sorted(c.index for c in done) == list(range(len(prompts)))
     return sorted(done, key=lambda c: c.index)
@@ -48,7 +71,9 @@ def test_greedy_equals_transformers_own(family: str) -> None:
     model = model_of(family)
     for prompt, completion in zip(PROMPTS, run(model, PROMPTS, torch.zeros(len(PROMPTS), 20), 0.0), strict=True):
         ids = torch.tensor([prompt])
-        out = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=20, eos_token_id=2, pad_token_id=0)  # pyright: ignore
+        out = model.generate(
+            ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=20, eos_token_id=2, pad_token_id=0
+        )  # pyright: ignore
         expected = out[0, len(prompt) :].tolist()
         assert completion.finished == (2 in expected)
         assert completion.tokens == (expected[: expected.index(2)] if 2 in expected else expected)
@@ -64,7 +89,12 @@ def test_uniforms_depend_on_seed_and_key_alone() -> None:
     alone, among = uniforms(1, [("p", 2)], 40), uniforms(1, [("q", 0), ("p", 2), ("p", 3)], 40)
     assert torch.equal(alone[0], among[1])
     assert torch.equal(uniforms(1, [("p", 2)], 9)[0], alone[0, :9])  # a longer budget goes on where the shorter ended
-    for other in (uniforms(2, [("p", 2)], 40), uniforms(1, [("p", 3)], 40), uniforms(1, [("p2", 2)], 40), uniforms(12, [("p", 2)], 40)):
+    for other in (
+        uniforms(2, [("p", 2)], 40),
+        uniforms(1, [("p", 3)], 40),
+        uniforms(1, [("p2", 2)], 40),
+        uniforms(12, [("p", 2)], 40),
+    ):
         assert not torch.equal(other, alone)
     assert float(alone.min()) >= 0 and float(alone.max()) < 1
 
@@ -103,7 +133,10 @@ def test_a_budget_that_ran_out_is_flagged_and_the_end_token_left_out() -> None:
     (whole,) = run(model, prompt, torch.zeros(1, 72), 0.0)
     assert whole.finished and 2 not in whole.tokens
     length = len(whole.tokens)
-    (exact,), (short,) = run(model, prompt, torch.zeros(1, length + 1), 0.0), run(model, prompt, torch.zeros(1, length), 0.0)
+    (exact,), (short,) = (
+        run(model, prompt, torch.zeros(1, length + 1), 0.0),
+        run(model, prompt, torch.zeros(1, length), 0.0),
+    )
     assert exact == whole and not short.finished and short.tokens == whole.tokens
     (cut,) = run(model, prompt, torch.zeros(1, 5), 0.0)
     assert not cut.finished and cut.tokens == whole.tokens[:5]

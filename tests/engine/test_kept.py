@@ -1,4 +1,6 @@
-"""What an extraction keeps on the way: the teacher's states within bounds, rollouts by content, states that cost little time."""
+"""What an extraction keeps on the way: the teacher's states within bounds, rollouts by content, states that cost little
+time.
+"""
 
 import json
 from pathlib import Path
@@ -41,7 +43,13 @@ BATCHES = [Batch(torch.full((ROWS, POSITIONS), n), torch.ones(ROWS, POSITIONS, d
 
 @pytest.mark.parametrize(
     ("memory", "on_disk", "times"),
-    [(COUNT * SIZE, False, COUNT), (2 * SIZE, True, COUNT), (0, True, COUNT), (2 * SIZE, False, 2 + 3 * (COUNT - 2)), (0, False, 3 * COUNT)],
+    [
+        (COUNT * SIZE, False, COUNT),
+        (2 * SIZE, True, COUNT),
+        (0, True, COUNT),
+        (2 * SIZE, False, 2 + 3 * (COUNT - 2)),
+        (0, False, 3 * COUNT),
+    ],
     ids=["memory", "memory and disk", "disk", "memory, then anew", "always anew"],
 )
 def test_examples_are_the_same_wherever_they_are_kept(tmp_path: Path, memory: int, on_disk: bool, times: int) -> None:
@@ -51,7 +59,9 @@ def test_examples_are_the_same_wherever_they_are_kept(tmp_path: Path, memory: in
     for _ in range(3):
         for number, batch in enumerate(BATCHES):
             found, wanted = examples[number], plain(batch)
-            assert found.batch is batch and torch.equal(found.teacher, wanted.teacher) and torch.equal(found.weight, wanted.weight)  # pyright: ignore
+            assert found.batch is batch and found.teacher is not None and wanted.teacher is not None
+            assert torch.equal(found.teacher, wanted.teacher)
+            assert found.weight is not None and wanted.weight is not None and torch.equal(found.weight, wanted.weight)
             assert found.start is not None and wanted.start is not None and torch.equal(found.start, wanted.start)
     assert len(examples) == COUNT and len(make.made) == times
     if folder:
@@ -96,7 +106,19 @@ def test_rollouts_are_read_back_and_a_cut_line_is_left_out(tmp_path: Path) -> No
     assert RolloutFile(tmp_path, {"revision": "b"}).read(2) == {}
 
 
-@pytest.mark.parametrize("line", ["[[7,[1],true]]", '[[0,["1"],true]]', "[[0,[1],1]]", "[[0,[1]]]", "{}", "null", "[[-1,[1],true]]", '[["0",[1],true]]'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[[7,[1],true]]",
+        '[[0,["1"],true]]',
+        "[[0,[1],1]]",
+        "[[0,[1]]]",
+        "{}",
+        "null",
+        "[[-1,[1],true]]",
+        '[["0",[1],true]]',
+    ],
+)
 def test_a_line_that_is_no_batch_is_left_out(tmp_path: Path, line: str) -> None:
     file = RolloutFile(tmp_path, {})
     assert file.path is not None
@@ -110,9 +132,18 @@ def test_rollouts_are_generated_once_and_a_lost_batch_alone_again(tmp_path: Path
 
     def get(folder: Path | None, seed: int = 0) -> list[Completion]:
         return rollouts(
-            model, prompts, [str(i) for i in range(300)], Rollouts(new_tokens=8), seed=seed, ends={2}, revision="r", folder=folder,
-            progress=Progress(quiet=True), name="target", generated=lambda batch: generated.append(len(batch)),
-        )  # fmt: skip
+            model,
+            prompts,
+            [str(i) for i in range(300)],
+            Rollouts(new_tokens=8),
+            seed=seed,
+            ends={2},
+            revision="r",
+            folder=folder,
+            progress=Progress(quiet=True),
+            name="target",
+            generated=lambda batch: generated.append(len(batch)),
+        )
 
     plain = get(None)
     assert get(tmp_path) == plain and get(tmp_path) == plain and generated == [256, 44] * 2
@@ -129,7 +160,11 @@ def test_costs_go_on_where_a_killed_run_stood(tmp_path: Path) -> None:
         first.save("adapter", {"step": 1})
         first.add("adapter", 50, 1e9)  # lost with the kill
         second = Ledger(tmp_path)
-    assert (second.costs["adapter"].tokens, second.costs["total"].tokens, second.costs["adapter"].operations) == (100, 100, 5e9)
+    assert (second.costs["adapter"].tokens, second.costs["total"].tokens, second.costs["adapter"].operations) == (
+        100,
+        100,
+        5e9,
+    )
     before = second.costs["adapter"].seconds
     with second.stage("adapter"):
         held = torch.ones(1 << 24)  # 64 MB

@@ -26,10 +26,14 @@ def heads(cap: float | None) -> tuple[Callable[[Tensor], Tensor], Callable[[Tens
 
 def states(*shape: int) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
-    return torch.randn(*shape, WIDTH, generator=generator).requires_grad_(True), torch.randn(*shape, WIDTH, generator=generator)
+    return torch.randn(*shape, WIDTH, generator=generator).requires_grad_(True), torch.randn(
+        *shape, WIDTH, generator=generator
+    )
 
 
-def plain(student: Tensor, teacher: Tensor, weight: Tensor, own: Callable, other: Callable, direction: Direction) -> Tensor:
+def plain(
+    student: Tensor, teacher: Tensor, weight: Tensor, own: Callable, other: Callable, direction: Direction
+) -> Tensor:
     """All logits at once, through torch's own kl_div."""
     got, wanted = own(student).log_softmax(-1), other(teacher).log_softmax(-1)
     if direction == "student-teacher":
@@ -98,8 +102,12 @@ def test_through_a_whole_model_the_gradients_of_weights_agree(family: str) -> No
     teacher = final_state(random_model(family, seed=1), ids)
     own = head(model)
     name, parameter = next((n, p) for n, p in model.named_parameters() if n.endswith("layers.1.mlp.up_proj.weight"))
-    (chunked,) = torch.autograd.grad(chunked_kl(final_state(model, ids), teacher, torch.ones(4, 16), own, own), parameter)
-    (whole,) = torch.autograd.grad(plain(final_state(model, ids), teacher, torch.ones(4, 16), own, own, "teacher-student"), parameter)
+    (chunked,) = torch.autograd.grad(
+        chunked_kl(final_state(model, ids), teacher, torch.ones(4, 16), own, own), parameter
+    )
+    (whole,) = torch.autograd.grad(
+        plain(final_state(model, ids), teacher, torch.ones(4, 16), own, own, "teacher-student"), parameter
+    )
     assert (chunked - whole).abs().max() < 1e-4 * whole.abs().max(), name
 
 
@@ -109,7 +117,11 @@ def test_bits_are_those_of_autograd_through_the_plain_kl(direction: Direction) -
     weight = torch.full((len(student),), 0.25)
     (gradient,) = torch.autograd.grad(chunked_kl(student, teacher, weight, own, other, direction), student)
     (wanted,) = torch.autograd.grad(plain(student, teacher, weight, own, other, direction), student)
-    assert torch.equal(gradient, wanted) if torch.backends.mkl.is_available() else torch.allclose(gradient, wanted, atol=1e-6)
+    assert (
+        torch.equal(gradient, wanted)
+        if torch.backends.mkl.is_available()
+        else torch.allclose(gradient, wanted, atol=1e-6)
+    )
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)

@@ -1,4 +1,6 @@
-"""The SAEs of many layers from one pass of the model: each is the one that its own extraction trains, and the model runs once."""
+"""The SAEs of many layers from one pass of the model: each is the one that its own extraction trains, and the model
+runs once.
+"""
 
 from pathlib import Path
 
@@ -33,7 +35,9 @@ def test_several_states_of_one_pass_are_those_of_each(family: str) -> None:
 
 
 @pytest.mark.parametrize("buffer", [1 << 30, 3_000], ids=["one buffer", "many buffers"])
-def test_saes_trained_in_step_are_those_trained_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, buffer: int) -> None:
+def test_saes_trained_in_step_are_those_trained_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, buffer: int
+) -> None:
     monkeypatch.setattr(activations, "BUFFER_BYTES", buffer)
     model, settings = random_model("llama"), SaeSettings(**SETTINGS)  # pyright: ignore[reportArgumentType]
     sources, judge = [(model, batches(3))], [(model, batches(1))]
@@ -46,9 +50,17 @@ def test_saes_trained_in_step_are_those_trained_alone(tmp_path: Path, monkeypatc
     assert not read._held
     dying = [Dying(folder, 7 + number) for number, folder in enumerate(kept)]  # each dies at another step
     with pytest.raises(Killed):
-        in_step([training(sources, judge, settings, at, None, 5, QUIET, c, read=OnePass(HOOKPOINTS)) for at, c in zip(HOOKPOINTS, dying, strict=True)])
+        in_step(
+            [
+                training(sources, judge, settings, at, None, 5, QUIET, c, read=OnePass(HOOKPOINTS))
+                for at, c in zip(HOOKPOINTS, dying, strict=True)
+            ]
+        )
     read = OnePass(HOOKPOINTS)
-    again = [training(sources, judge, settings, at, None, 5, QUIET, Checkpoint(folder), read=read) for at, folder in zip(HOOKPOINTS, kept, strict=True)]
+    again = [
+        training(sources, judge, settings, at, None, 5, QUIET, Checkpoint(folder), read=read)
+        for at, folder in zip(HOOKPOINTS, kept, strict=True)
+    ]
     assert all(equal(made.sae.state_dict(), wanted) for made, wanted in zip(in_step(again), alone, strict=True))
 
 
@@ -59,13 +71,20 @@ def test_groups_are_as_few_and_as_equal_as_memory_lets_them() -> None:
     assert [len(g) for g in groups(layers, 10, 1)] == [1] * 26
     assert [at for group in groups(layers, 10, 70) for at in group] == layers
     settings = SaeSettings(latents=65_536, batch_tokens=2_048)
-    assert training_bytes(settings, 10**9, 1536) == activations.BUFFER_BYTES + 16 * 2 * 1536 * 65_536 + 4 * 2_048 * 65_536
+    assert (
+        training_bytes(settings, 10**9, 1536) == activations.BUFFER_BYTES + 16 * 2 * 1536 * 65_536 + 4 * 2_048 * 65_536
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["sae-tuning", "feature-diff"])
-def test_an_extraction_takes_over_the_sae_that_was_prepared(tmp_path: Path, method: str, capsys: pytest.CaptureFixture[str]) -> None:
-    plans = [plan("tina-tiny", method=method, layer=layer, settings=[*QUICK, "rollouts.count=64"], registry=Registry()) for layer in (0, 2)]
+def test_an_extraction_takes_over_the_sae_that_was_prepared(
+    tmp_path: Path, method: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plans = [
+        plan("tina-tiny", method=method, layer=layer, settings=[*QUICK, "rollouts.count=64"], registry=Registry())
+        for layer in (0, 2)
+    ]
     assert prepare(plans, workspace=tmp_path / "swept", progress=Progress()) == 2
     assert "train SAEs: 40 steps" in capsys.readouterr().err
     assert prepare(plans, workspace=tmp_path / "swept", progress=QUIET) == 0
@@ -74,9 +93,14 @@ def test_an_extraction_takes_over_the_sae_that_was_prepared(tmp_path: Path, meth
         taken, new = extract(made=made, workspace=tmp_path / "swept", progress=Progress())
         assert "the SAE is finished from before" in capsys.readouterr().err and new
         assert taken.manifest.content_hash == alone.manifest.content_hash
-        assert taken.manifest.run.costs["sae"].tokens == alone.manifest.run.costs["sae"].tokens and taken.manifest.run.costs["sae"].seconds > 0
+        assert (
+            taken.manifest.run.costs["sae"].tokens == alone.manifest.run.costs["sae"].tokens
+            and taken.manifest.run.costs["sae"].seconds > 0
+        )
     assert prepare(plans, workspace=tmp_path / "swept", progress=QUIET) == 0
-    assert len(Store(tmp_path / "swept/adapters").all()) == 2 and not list((tmp_path / "swept/.resa-hub/work").glob("*/"))
+    assert len(Store(tmp_path / "swept/adapters").all()) == 2 and not list(
+        (tmp_path / "swept/.resa-hub/work").glob("*/")
+    )
 
 
 def test_a_method_without_an_sae_prepares_nothing(tmp_path: Path) -> None:

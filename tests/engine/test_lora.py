@@ -56,7 +56,9 @@ def test_the_folder_has_the_same_bytes_under_other_hash_seeds(tmp_path: Path) ->
     digests = []
     for seed in ("0", "12345"):
         out = tmp_path / seed
-        subprocess.run([sys.executable, "-c", WRITE, str(out)], check=True, env=os.environ | {"PYTHONHASHSEED": seed}, timeout=120)
+        subprocess.run(
+            [sys.executable, "-c", WRITE, str(out)], check=True, env=os.environ | {"PYTHONHASHSEED": seed}, timeout=120
+        )
         digests.append([hashlib.sha256((out / name).read_bytes()).hexdigest() for name in (CONFIG, WEIGHTS)])
     assert digests[0] == digests[1]
 
@@ -97,7 +99,10 @@ def renamed(folder: Path) -> None:
 
 
 def one_renamed(folder: Path) -> None:
-    edit_tensors(folder, lambda state: {name.replace("layers.3.mlp.up_proj", "layers.3.mlp.upp_proj"): t for name, t in state.items()})
+    edit_tensors(
+        folder,
+        lambda state: {name.replace("layers.3.mlp.up_proj", "layers.3.mlp.upp_proj"): t for name, t in state.items()},
+    )
 
 
 def a_pair_missing(folder: Path) -> None:
@@ -105,7 +110,9 @@ def a_pair_missing(folder: Path) -> None:
 
 
 def a_b_missing(folder: Path) -> None:
-    edit_tensors(folder, lambda state: {name: t for name, t in state.items() if "layers.1.mlp.up_proj.lora_B" not in name})
+    edit_tensors(
+        folder, lambda state: {name: t for name, t in state.items() if "layers.1.mlp.up_proj.lora_B" not in name}
+    )
 
 
 def layer_beyond(folder: Path) -> None:
@@ -120,7 +127,9 @@ def unknown_modules(folder: Path) -> None:
     edit_config(folder, target_modules=["c_attn"])
 
 
-@pytest.mark.parametrize("damage", [renamed, one_renamed, a_pair_missing, a_b_missing, layer_beyond, other_layers_in_config, unknown_modules])
+@pytest.mark.parametrize(
+    "damage", [renamed, one_renamed, a_pair_missing, a_b_missing, layer_beyond, other_layers_in_config, unknown_modules]
+)
 def test_loading_refuses_unless_every_tensor_reaches_the_model(folder: Path, damage: Callable[[Path], None]) -> None:
     damage(folder)
     with pytest.raises(NoEffect) as caught:
@@ -129,18 +138,24 @@ def test_loading_refuses_unless_every_tensor_reaches_the_model(folder: Path, dam
 
 
 def zero_b(folder: Path) -> None:
-    edit_tensors(folder, lambda state: {name: torch.zeros_like(t) if ".lora_B." in name else t for name, t in state.items()})
+    edit_tensors(
+        folder, lambda state: {name: torch.zeros_like(t) if ".lora_B." in name else t for name, t in state.items()}
+    )
 
 
 def zero_a(folder: Path) -> None:
-    edit_tensors(folder, lambda state: {name: torch.zeros_like(t) if ".lora_A." in name else t for name, t in state.items()})
+    edit_tensors(
+        folder, lambda state: {name: torch.zeros_like(t) if ".lora_A." in name else t for name, t in state.items()}
+    )
 
 
 def halves_zero(folder: Path) -> None:
     """In each pair one of the two is zero, though neither every A nor every B is."""
 
     def change(state: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {name: torch.zeros_like(t) if (".lora_A." in name) == ("mlp" in name) else t for name, t in state.items()}
+        return {
+            name: torch.zeros_like(t) if (".lora_A." in name) == ("mlp" in name) else t for name, t in state.items()
+        }
 
     edit_tensors(folder, change)
 
@@ -159,7 +174,9 @@ def no_tensors(folder: Path) -> None:
 
 def underflow(folder: Path) -> None:
     """B so small that the product is 0 in float32."""
-    edit_tensors(folder, lambda state: {name: t * 1e-44 if ".lora_B." in name else t * 1e-10 for name, t in state.items()})
+    edit_tensors(
+        folder, lambda state: {name: t * 1e-44 if ".lora_B." in name else t * 1e-10 for name, t in state.items()}
+    )
 
 
 @pytest.mark.parametrize("damage", [zero_b, zero_a, halves_zero, alpha_zero, other_key_scheme, no_tensors])
@@ -194,7 +211,15 @@ def test_numbers_that_are_not_finite_are_refused(folder: Path, value: float, par
 
 @pytest.mark.parametrize(
     "values",
-    [{"r": 0}, {"r": "4"}, {"r": True}, {"lora_alpha": "8"}, {"peft_type": "IA3"}, {"auto_mapping": {"base_model_class": "x"}}, {"r": 8}],
+    [
+        {"r": 0},
+        {"r": "4"},
+        {"r": True},
+        {"lora_alpha": "8"},
+        {"peft_type": "IA3"},
+        {"auto_mapping": {"base_model_class": "x"}},
+        {"r": 8},
+    ],
     ids=lambda v: next(iter(v)) + "=" + str(next(iter(v.values())))[:5],
 )
 def test_a_config_that_contradicts_the_tensors_is_refused(folder: Path, values: dict[str, object]) -> None:
@@ -247,7 +272,12 @@ def test_a_control_that_exists_is_kept(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_module_whose_pair_is_zero_stays_zero_in_the_control(folder: Path, tmp_path: Path) -> None:
-    edit_tensors(folder, lambda state: {name: torch.zeros_like(t) if "layers.0.mlp.up_proj.lora_B" in name else t for name, t in state.items()})
+    edit_tensors(
+        folder,
+        lambda state: {
+            name: torch.zeros_like(t) if "layers.0.mlp.up_proj.lora_B" in name else t for name, t in state.items()
+        },
+    )
     random_like(folder, 1, tmp_path / "control")
     control = load_file(tmp_path / "control" / WEIGHTS)
     name = "base_model.model.model.layers.0.mlp.up_proj.lora_B.weight"

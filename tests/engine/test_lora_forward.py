@@ -1,4 +1,6 @@
-"""The short way of a LoRA's branch: PEFT's own outputs and gradients, bit for bit, and PEFT's own forward wherever it does not apply."""
+"""The short way of a LoRA's branch: PEFT's own outputs and gradients, bit for bit, and PEFT's own forward wherever it
+does not apply.
+"""
 
 import copy
 
@@ -15,7 +17,9 @@ from resa_hub.engine.model.lora_forward import quicken
 from tests.helpers.models import random_ids, random_model
 
 
-def student(rank: int = 16, alpha: int = 64, dropout: float = 0.0, family: str = "qwen2", dtype: torch.dtype = torch.float32) -> PeftModel:
+def student(
+    rank: int = 16, alpha: int = 64, dropout: float = 0.0, family: str = "qwen2", dtype: torch.dtype = torch.float32
+) -> PeftModel:
     """A random model with a LoRA whose B is not zero."""
     base = random_model(family).to(dtype)  # pyright: ignore
     made = new_lora(base, LoraSettings(rank=rank, alpha=alpha, dropout=dropout), None, 0)
@@ -56,13 +60,22 @@ def test_bits_are_those_of_peft(taken: list[int], rank: int, alpha: int, family:
     wanted, made = found(plain), found(short)
     assert taken and len(taken) == sum(isinstance(module, Linear) for module in short.modules())
     assert len(wanted) > 10 and all(grad.abs().max() > 0 for name, grad in wanted.items() if ".lora_" in name)
-    assert same(made, wanted) if torch.backends.mkl.is_available() else all(torch.allclose(made[name], wanted[name], atol=1e-5) for name in wanted)
+    assert (
+        same(made, wanted)
+        if torch.backends.mkl.is_available()
+        else all(torch.allclose(made[name], wanted[name], atol=1e-5) for name in wanted)
+    )
 
 
 def test_the_gradient_is_the_slope() -> None:
     generator = torch.Generator().manual_seed(0)
-    base, x, a, b = (torch.randn(shape, generator=generator, dtype=torch.double, requires_grad=True) for shape in ((2, 5, 4), (2, 5, 3), (2, 3), (4, 2)))
-    assert torch.autograd.gradcheck(lambda base, x, a, b: branch._Added.apply(base.clone(), x, a, b, 4.0), (base, x, a, b))
+    base, x, a, b = (
+        torch.randn(shape, generator=generator, dtype=torch.double, requires_grad=True)
+        for shape in ((2, 5, 4), (2, 5, 3), (2, 3), (4, 2))
+    )
+    assert torch.autograd.gradcheck(
+        lambda base, x, a, b: branch._Added.apply(base.clone(), x, a, b, 4.0), (base, x, a, b)
+    )
 
 
 @pytest.mark.parametrize("case", ["scaling", "bf16", "eval", "disabled", "merged", "two adapters"])

@@ -26,7 +26,9 @@ def test_the_whole_difference_at_the_last_layer_makes_the_source(monkeypatch: py
     one = session()
     batch = one.own()[0]
     taught, source = final(one, batch, {"layers.3": whole}), final_state(one.source, batch.ids)
-    assert torch.allclose(taught[:, 1:], source[:, 1:], atol=1e-4) and not torch.allclose(final_state(one.target, batch.ids), source, atol=1e-2)
+    assert torch.allclose(taught[:, 1:], source[:, 1:], atol=1e-4) and not torch.allclose(
+        final_state(one.target, batch.ids), source, atol=1e-2
+    )
     assert torch.equal(taught[:, 0], final_state(one.target, batch.ids)[:, 0])  # the first position is never patched
 
 
@@ -53,7 +55,10 @@ def test_several_hookpoints_make_one_adapter_with_an_sae_each(tmp_path: Path) ->
     assert verify(adapter.folder).hookpoint == "layers.1" and adapter.manifest.name == "tina-tiny-feature-diff-l1-l2"
     assert sorted(p.name for p in (adapter.folder / "sae").iterdir()) == ["layers.1", "layers.2"]
     found = adapter.manifest.run.findings
-    assert set(found["saes"]) == {"layers.1", "layers.2"} and len(found["features"]) == len(found["further"][0]["features"]) == 8
+    assert (
+        set(found["saes"]) == {"layers.1", "layers.2"}
+        and len(found["features"]) == len(found["further"][0]["features"]) == 8
+    )
 
 
 def test_siblings_write_an_equal_part_and_are_moved_by_what_moves_the_target() -> None:
@@ -75,10 +80,14 @@ def test_siblings_write_an_equal_part_and_are_moved_by_what_moves_the_target() -
 def test_the_source_writes_its_share_and_the_target_is_moved_along_it() -> None:
     one = session("rollouts.source_share=0.5", "rollouts.siblings=[tiny-r1b]")
     assert {name: len(asked) for name, asked in one.writers.items()} == {"source": 24, "target": 12, "tiny-r1b": 12}
-    written = {bytes(row.numpy().tobytes()) for batch in one.rollouts("source", one.writers["source"]) for row in batch.ids}
+    written = {
+        bytes(row.numpy().tobytes()) for batch in one.rollouts("source", one.writers["source"]) for row in batch.ids
+    }
     batch = next(b for b in one.own() if bytes(b.ids[0].numpy().tobytes()) in written)
     assert one.writer(batch) is one.target
-    assert torch.equal(final(one, batch, {"layers.2": lambda other, own: 0 * own})[:, 1:], final_state(one.target, batch.ids)[:, 1:])
+    assert torch.equal(
+        final(one, batch, {"layers.2": lambda other, own: 0 * own})[:, 1:], final_state(one.target, batch.ids)[:, 1:]
+    )
     assert list(session("rollouts.source_share=1.0").writers) == ["source"] and list(session().writers) == ["target"]
 
 
@@ -91,15 +100,24 @@ def test_one_lora_learns_on_the_target_and_on_a_sibling_at_once(tmp_path: Path) 
     final_state(other.get_base_model(), batch.ids).square().sum().backward()  # pyright: ignore[reportArgumentType]
     taught = [p for n, p in student.named_parameters() if ".lora_B." in n]
     assert taught and all(p.grad is not None and bool(p.grad.any()) for p in taught)
-    alone, together = (quick(tmp_path, "rollouts.siblings=[tiny-r1b]", f"rollouts.student={which}") for which in ("target", "writer"))
-    assert alone.manifest.content_hash != together.manifest.content_hash and together.manifest.probe and together.manifest.probe.kl > 0
+    alone, together = (
+        quick(tmp_path, "rollouts.siblings=[tiny-r1b]", f"rollouts.student={which}") for which in ("target", "writer")
+    )
+    assert (
+        alone.manifest.content_hash != together.manifest.content_hash
+        and together.manifest.probe
+        and together.manifest.probe.kl > 0
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["feature-diff", "pca-diff", "logit-distill"])
 def test_an_adapter_taught_by_siblings_is_another_recipe(tmp_path: Path, method: str) -> None:
     plain, with_sibling = quick(tmp_path, method=method), quick(tmp_path, "rollouts.siblings=[tiny-r1b]", method=method)
-    assert plain.manifest.recipe_digest != with_sibling.manifest.recipe_digest and plain.manifest.content_hash != with_sibling.manifest.content_hash
+    assert (
+        plain.manifest.recipe_digest != with_sibling.manifest.recipe_digest
+        and plain.manifest.content_hash != with_sibling.manifest.content_hash
+    )
 
 
 def test_a_sibling_must_exist_and_be_kin(tmp_path: Path) -> None:
@@ -126,7 +144,9 @@ def test_selections_agree_on_little_and_each_lowers_the_kl(prepared: tuple[Sessi
         one.settle(selection=name)
         orders[name] = selection.rank(one, sae, made.batches, "layers.2", {}).order
     assert all(sorted(order.tolist()) == list(range(256)) for order in orders.values())
-    closed = {name: judged.closed({"layers.2": selection.FeaturePatch(sae, order[:16])}) for name, order in orders.items()}
+    closed = {
+        name: judged.closed({"layers.2": selection.FeaturePatch(sae, order[:16])}) for name, order in orders.items()
+    }
     last = judged.closed({"layers.2": selection.FeaturePatch(sae, orders["attribution"][-16:])})
     assert min(closed.values()) > 0.1 and last < min(closed.values())
     assert len({tuple(order[:16].tolist()) for order in orders.values()}) == 3
@@ -148,7 +168,9 @@ def test_attribution_is_the_slope_of_the_kl(prepared: tuple[Session, Any]) -> No
             mask = batches[0].completion
             taught = final(one, batches[0], {"layers.2": lambda other, own, step=step: step * patch(other, own)})
             wanted = final_state(one.source, batches[0].ids)
-            sums.append(kl(head(one.source)(wanted[mask]), head(one.target)(taught[mask]), "teacher-student").double().sum())
+            sums.append(
+                kl(head(one.source)(wanted[mask]), head(one.target)(taught[mask]), "teacher-student").double().sum()
+            )
     assert float(sums[0] - sums[1]) / (2 * small) == pytest.approx(float(score[latent]), rel=0.05)
 
 
@@ -177,7 +199,9 @@ def test_random_has_the_norm_of_the_source_module_by_module(tmp_path: Path) -> N
     adapter = quick(tmp_path, method="random")
     mine, source = norms(adapter.folder, 4.0), norms(tiny("tina-tiny").folder, 4.0)
     assert mine.keys() == source.keys() and all(mine[name] == pytest.approx(source[name], rel=1e-3) for name in mine)
-    assert adapter.manifest.sae is None and adapter.manifest.run.findings["norm"] == pytest.approx(sum(v**2 for v in source.values()) ** 0.5, rel=1e-3)
+    assert adapter.manifest.sae is None and adapter.manifest.run.findings["norm"] == pytest.approx(
+        sum(v**2 for v in source.values()) ** 0.5, rel=1e-3
+    )
     other = quick(tmp_path, method="random", seed=1)
     assert other.manifest.content_hash != adapter.manifest.content_hash
 
@@ -201,7 +225,9 @@ def test_gaussian_noise_is_as_long_as_the_error_of_the_sae(prepared: tuple[Sessi
     state = prefix(one.target, batch.ids, "layers.2")
     noise, error = noisy(sae, state, batch, 0) - state, reconstruct(sae, state) - state
     assert torch.allclose(noise[:, 1:].norm(dim=-1), error[:, 1:].norm(dim=-1), rtol=1e-3) and not noise[:, 0].any()
-    assert torch.equal(noisy(sae, state, batch, 0) - state, noise) and not torch.equal(noisy(sae, state, batch, 1) - state, noise)
+    assert torch.equal(noisy(sae, state, batch, 0) - state, noise) and not torch.equal(
+        noisy(sae, state, batch, 1) - state, noise
+    )
     assert torch.nn.functional.cosine_similarity(noise[:, 1:], error[:, 1:], dim=-1).mean().abs() < 0.05
 
 
@@ -214,12 +240,21 @@ def test_gaussian_is_sae_tuning_with_other_bytes(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_interrupted_anywhere_all_of_it_ends_in_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two hookpoints, a sibling and two rounds: stopped in the second SAE and in the second round, no step is made twice or left out."""
+    """Two hookpoints, a sibling and two rounds: stopped in the second SAE and in the second round, no step is made
+    twice or left out.
+    """
     from resa_hub.engine.methods import trainer
     from resa_hub.engine.sae import fit
 
     monkeypatch.setenv("RESA_HUB_STATE_SECONDS", "0")
-    options = ("hookpoints=[layers.1,layers.2]", "features=8", "rounds=2", "rollouts.siblings=[tiny-r1b]", "rollouts.count=24", "sae.steps=6")
+    options = (
+        "hookpoints=[layers.1,layers.2]",
+        "features=8",
+        "rounds=2",
+        "rollouts.siblings=[tiny-r1b]",
+        "rollouts.count=24",
+        "sae.steps=6",
+    )
     calls, stops = 0, set()
 
     def stopping(plain: Any) -> Any:

@@ -38,7 +38,9 @@ def kept(workspace: Path) -> list[str]:
 @pytest.mark.parametrize("method", ["feature-diff", "sae-tuning"])
 def test_killed_at_many_moments_the_adapter_is_the_undisturbed_one(tmp_path: Path, method: str) -> None:
     whole, log, chance = tmp_path / "whole.log", tmp_path / "killed.log", random.Random(7)
-    finish(start(tmp_path / "warm", tmp_path / "warm.log", LONGER, method="telepathy"))  # the fork server loads the libraries
+    finish(
+        start(tmp_path / "warm", tmp_path / "warm.log", LONGER, method="telepathy")
+    )  # the fork server loads the libraries
     began = time.monotonic()
     assert finish(start(tmp_path / "whole", whole, LONGER, method=method)) == 0, whole.read_text()
     duration, kills, home = time.monotonic() - began, 0, 0
@@ -51,7 +53,9 @@ def test_killed_at_many_moments_the_adapter_is_the_undisturbed_one(tmp_path: Pat
         assert code in (-9, 0), log.read_text()
         home += code == 0  # finished between two kills: on with an empty workspace
     assert finish(start(tmp_path / str(home), log, LONGER, method=method)) == 0, log.read_text()
-    said = [line.split()[1] for path in (whole, log) for line in path.read_text().splitlines() if line.startswith("made")]
+    said = [
+        line.split()[1] for path in (whole, log) for line in path.read_text().splitlines() if line.startswith("made")
+    ]
     assert len(said) == home + 2 and len(set(said)) == 1, log.read_text()
     assert "train adapter: continuing at step" in log.read_text()
     for workspace in (tmp_path / str(number) for number in range(home + 1)):
@@ -60,7 +64,9 @@ def test_killed_at_many_moments_the_adapter_is_the_undisturbed_one(tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_interrupted_in_stage_two_it_goes_on_at_that_step(made: Adapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_interrupted_in_stage_two_it_goes_on_at_that_step(
+    made: Adapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
     from resa_hub.engine.methods import trainer
 
     monkeypatch.setenv("RESA_HUB_STATE_SECONDS", "0")
@@ -85,7 +91,9 @@ def test_interrupted_in_stage_two_it_goes_on_at_that_step(made: Adapter, tmp_pat
 
 
 @pytest.mark.slow
-def test_again_begins_afresh_unless_it_is_told_to_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_again_begins_afresh_unless_it_is_told_to_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
     monkeypatch.setenv("RESA_HUB_STATE_SECONDS", "0")
 
     def fails(*_: Any, **__: Any) -> None:
@@ -159,7 +167,9 @@ def test_states_are_half_a_minute_apart_unless_told(monkeypatch: pytest.MonkeyPa
     ],
     ids=["no room for a state", "no room for rollouts", "no memory", "NaN"],
 )
-def test_what_the_machine_refuses_is_one_clear_error_and_the_store_is_clean(tmp_path: Path, limits: dict[int, int], settings: list[str], said: str) -> None:
+def test_what_the_machine_refuses_is_one_clear_error_and_the_store_is_clean(
+    tmp_path: Path, limits: dict[int, int], settings: list[str], said: str
+) -> None:
     log = tmp_path / "log"
     assert finish(start(tmp_path / "home", log, QUICK + settings, limits, method="feature-diff")) == 1, log.read_text()
     errors = [line for line in log.read_text().splitlines() if line.startswith("error")]
@@ -184,16 +194,31 @@ def test_failures_of_the_machine_are_known_behind_other_errors() -> None:
     wrapped = ValueError("could not write")
     wrapped.__cause__ = OSError(errno.EDQUOT, "Disk quota exceeded", "/some/file")
     assert "quota" in explain(wrapped).message and "/some/file" in explain(wrapped).message  # pyright: ignore[reportOptionalMemberAccess]
-    for error in (torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")):
+    for error in (
+        torch.OutOfMemoryError("CUDA out of memory"),
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ):
         assert "memory" in explain(error).message  # pyright: ignore[reportOptionalMemberAccess]
-    assert explain(ValueError("something else")) is None and explain(FileNotFoundError(errno.ENOENT, "no such file")) is None
+    assert (
+        explain(ValueError("something else")) is None
+        and explain(FileNotFoundError(errno.ENOENT, "no such file")) is None
+    )
 
 
 @pytest.mark.slow
 def test_a_lost_remote_is_a_network_error_and_nothing_is_begun(tmp_path: Path) -> None:
     from tests.helpers.commands import resa_hub
 
-    done = resa_hub("extract", "--source", "tina-still", "--workspace", str(tmp_path), HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(tmp_path / "hf"))
+    done = resa_hub(
+        "extract",
+        "--source",
+        "tina-still",
+        "--workspace",
+        str(tmp_path),
+        HF_ENDPOINT="http://127.0.0.1:9",
+        HF_HOME=str(tmp_path / "hf"),
+    )
     assert done.returncode == 7 and "cannot be reached" in done.stderr and not (tmp_path / "adapters").exists()
 
 
@@ -204,12 +229,20 @@ def test_the_price_names_the_source(made: Adapter) -> None:
 
     costs = made.manifest.run.costs
     assert list(costs) == ["adapter", "rollouts", "sae", "total"]
-    assert all(cost.seconds > 0 and cost.tokens > 0 and cost.operations > 1e6 and cost.memory > 1 << 26 for cost in costs.values())
+    assert all(
+        cost.seconds > 0 and cost.tokens > 0 and cost.operations > 1e6 and cost.memory > 1 << 26
+        for cost in costs.values()
+    )
     assert costs["total"].tokens == sum(cost.tokens for name, cost in costs.items() if name != "total")
     assert costs["total"].seconds >= max(cost.seconds for cost in costs.values())
     priced = msgspec.structs.replace(made.manifest.run, usd=0.021, source_usd=60.0)
     note = made.manifest.run.source_note
-    assert "GRPO" in note and lines(priced)[-1] == f"price     this extraction $0.02; its source cost $60 to train ({note})"
+    assert (
+        "GRPO" in note
+        and lines(priced)[-1] == f"price     this extraction $0.02; its source cost $60 to train ({note})"
+    )
     assert lines(made.manifest.run)[-1] == f"price     training its source is not in it ({note})"
-    assert not any(line.startswith("price") for line in lines(msgspec.structs.replace(made.manifest.run, source_note="")))
+    assert not any(
+        line.startswith("price") for line in lines(msgspec.structs.replace(made.manifest.run, source_note=""))
+    )
     assert Means(rate=1.0) != Means()

@@ -58,13 +58,18 @@ def test_the_sparse_step_equals_saelens_after_twenty_adam_steps(k: int, applied:
 
 
 def test_our_trainer_gives_saelens_own_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Twenty steps of its trainer beside ours, the decoder left as Adam leaves it: fused Adam, the search in groups and sampled products change nothing."""
+    """Twenty steps of its trainer beside ours, the decoder left as Adam leaves it: fused Adam, the search in groups and
+    sampled products change nothing.
+    """
     monkeypatch.setattr(fit, "normalise", lambda sae: None)
     settings = SaeSettings(latents=1_024, k=3, learning_rate=1e-3, batch_tokens=300)
     sparse = new(24, settings, "layers.1", 0)
     dense = TopKTrainingSAE(sparse.cfg)
     dense.load_state_dict(sparse.state_dict())
-    ours, theirs = fit.AdamTrainer(sparse, settings, 100), fit.AdamTrainer(new(24, settings, "layers.1", 0), settings, 100).trainer
+    ours, theirs = (
+        fit.AdamTrainer(sparse, settings, 100),
+        fit.AdamTrainer(new(24, settings, "layers.1", 0), settings, 100).trainer,
+    )
     theirs = SAETrainer(theirs.cfg, dense, iter(()))
     for number in range(20):
         x = torch.randn(300, 24, generator=torch.Generator().manual_seed(number))
@@ -79,7 +84,11 @@ def test_our_trainer_gives_saelens_own_parameters(monkeypatch: pytest.MonkeyPatc
 def test_sums_by_latent_lie_in_the_room_of_the_training(latents: int) -> None:
     """In pieces or whole they are the same, latents that never fire included, and the gradient is that very memory."""
     generator = torch.Generator().manual_seed(0)
-    indices, values, x = torch.randint(0, latents - 7, (50, 4), generator=generator), torch.randn(50, 4, generator=generator), torch.randn(50, 6)
+    indices, values, x = (
+        torch.randint(0, latents - 7, (50, 4), generator=generator),
+        torch.randn(50, 4, generator=generator),
+        torch.randn(50, 6),
+    )
     wanted = torch.zeros(latents, 6, dtype=torch.double)
     for row in range(50):
         for latent, value in zip(indices[row].tolist(), values[row].tolist(), strict=True):
@@ -119,7 +128,15 @@ def test_dead_latents_get_saelens_own_auxiliary_loss() -> None:
 
 
 def test_what_is_saved_loads_in_saelens_and_computes_the_same(tmp_path: Path) -> None:
-    sae = train([(random_model("llama"), [batch_of()])], [(random_model("llama"), [batch_of(seed=1)])], SETTINGS, "layers.1", None, 3, QUIET).sae
+    sae = train(
+        [(random_model("llama"), [batch_of()])],
+        [(random_model("llama"), [batch_of(seed=1)])],
+        SETTINGS,
+        "layers.1",
+        None,
+        3,
+        QUIET,
+    ).sae
     save(sae, tmp_path / "sae", "some/model")
     plain, x = SAE.load_from_disk(tmp_path / "sae"), torch.randn(40, 32)
     values, indices = encode(sae, x)
@@ -133,9 +150,14 @@ def test_what_is_saved_loads_in_saelens_and_computes_the_same(tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("hookpoint", "name", "hf_name"),
-    [("layers.2", "blocks.2.hook_resid_post", "model.layers.2"), ("layers.0.mlp", "blocks.0.hook_mlp_out", "model.layers.0.mlp")],
+    [
+        ("layers.2", "blocks.2.hook_resid_post", "model.layers.2"),
+        ("layers.0.mlp", "blocks.0.hook_mlp_out", "model.layers.0.mlp"),
+    ],
 )
-def test_the_metadata_names_the_hook_for_both_libraries(tmp_path: Path, hookpoint: str, name: str, hf_name: str) -> None:
+def test_the_metadata_names_the_hook_for_both_libraries(
+    tmp_path: Path, hookpoint: str, name: str, hf_name: str
+) -> None:
     save(new(32, SETTINGS, hookpoint, 0), tmp_path, "some/model")
     text = (tmp_path / "cfg.json").read_text()
     content = json.loads(text)
@@ -179,7 +201,11 @@ def test_the_splice_keeps_the_first_position() -> None:
 
 
 def test_training_is_a_function_of_the_seed_and_lowers_the_error() -> None:
-    first, again, other = trained(random_model("llama"), seed=1), trained(random_model("llama"), seed=1), trained(random_model("llama"), seed=2)
+    first, again, other = (
+        trained(random_model("llama"), seed=1),
+        trained(random_model("llama"), seed=1),
+        trained(random_model("llama"), seed=2),
+    )
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["W_enc"], other["W_enc"])
     model = random_model("llama")
@@ -223,8 +249,18 @@ def test_finetuning_starts_from_the_given_sae_and_pretrained_keeps_it(tmp_path: 
     save(new(32, SETTINGS, "layers.1", 7), tmp_path, "some/model")
     start, given = load(tmp_path, 32, "layers.1").state_dict(), SaeFiles("x", tmp_path, "saelens", "layers.1")
     sources = [(model, [batch_of()])]
-    kept = train(sources, sources, SaeSettings(mode="pretrained", latents=96, k=8), "layers.1", given, 0, QUIET).sae.state_dict()
-    tuned = train(sources, sources, SaeSettings(mode="finetuned", learning_rate=1e-5, batch_tokens=64, steps=3), "layers.1", given, 0, QUIET).sae.state_dict()
+    kept = train(
+        sources, sources, SaeSettings(mode="pretrained", latents=96, k=8), "layers.1", given, 0, QUIET
+    ).sae.state_dict()
+    tuned = train(
+        sources,
+        sources,
+        SaeSettings(mode="finetuned", learning_rate=1e-5, batch_tokens=64, steps=3),
+        "layers.1",
+        given,
+        0,
+        QUIET,
+    ).sae.state_dict()
     assert all(torch.equal(start[name], kept[name]) for name in start)
     assert 0 < (tuned["W_enc"] - start["W_enc"]).abs().max() < 1e-3
 
@@ -248,7 +284,9 @@ def test_the_stream_gives_each_state_once_a_pass_and_repeats_small_data(monkeypa
     assert not torch.equal(first, second) and torch.allclose(first.sum(0), second.sum(0), atol=1e-4)
     large = next(activations.stream([(model, [batch])], "layers.1", 32, 100, 0))
     assert large.shape == (100, 32) and len(large.unique(dim=0)) <= 32
-    monkeypatch.setattr(activations, "BUFFER_BYTES", 1)  # every buffer is given out at once: two models, two buffers a pass
+    monkeypatch.setattr(
+        activations, "BUFFER_BYTES", 1
+    )  # every buffer is given out at once: two models, two buffers a pass
     small = activations.stream([(model, [batch]), (model, [batch])], "layers.1", 32, 8, 0)
     assert torch.allclose(torch.cat([next(small) for _ in range(4)]).sum(0), first.sum(0), atol=1e-4)
 
@@ -266,6 +304,8 @@ def test_random_features_come_from_outside_the_strongest_and_are_active() -> Non
     share = torch.tensor([0.3, 0.2, 0.1, 0.1, 0.1, 0.1, 0.05, 0.05, 0.0, 0.0])
     ranking = Ranking(torch.arange(10), share)
     assert set(random_outside(ranking, 2, 0).tolist()) <= {4, 5, 6, 7}
-    assert {tuple(random_outside(ranking, 2, seed).tolist()) for seed in range(20)} > {tuple(random_outside(ranking, 2, 0).tolist())}
+    assert {tuple(random_outside(ranking, 2, seed).tolist()) for seed in range(20)} > {
+        tuple(random_outside(ranking, 2, 0).tolist())
+    }
     with pytest.raises(Usage, match="only 2 active features"):
         random_outside(ranking, 3, 0)

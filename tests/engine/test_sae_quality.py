@@ -27,7 +27,8 @@ def test_quality_by_hand() -> None:
             parameter.zero_()
         sae.W_enc[0, 2] = sae.W_dec[2, 0] = 1.0
     found = quality(sae, [(model, [batch])], "layers.1")
-    # Error: (+-1)^2 at four positions a row. Variance: 5 values (9,1,2,3,4) about 3.8 -> 38.8, and (0,1,-1,1,-1) about 0 -> 4.
+    # Error: (+-1)^2 at four positions a row. Variance: 5 values (9,1,2,3,4) about 3.8 -> 38.8, and (0,1,-1,1,-1) about
+    # 0 -> 4.
     assert found["fvu"] == pytest.approx(4 / 42.8)
     assert found["fvu_without_first"] == pytest.approx(4 / (5 + 4))
     assert found["l0"] == 1.0 and found["dead"] == 0.75
@@ -61,18 +62,39 @@ def test_the_splice_is_judged_as_plain_hooks_judge_it(hookpoint: str) -> None:
         return float((plain.exp() * (plain - logits)).sum(-1).mean())
 
     mean = states[:, 1:].flatten(0, 1).mean(0)
-    plain, spliced, whole = logits(None), logits(lambda s: reconstruct(sae, s)), logits(lambda s: reconstruct(sae, s), first=True)
+    plain, spliced, whole = (
+        logits(None),
+        logits(lambda s: reconstruct(sae, s)),
+        logits(lambda s: reconstruct(sae, s), first=True),
+    )
     zero, middle = logits(torch.zeros_like), logits(lambda s: mean.expand_as(s))
-    wanted = {"ce": entropy(plain), "ce_spliced": entropy(spliced), "ce_zero": entropy(zero), "ce_mean": entropy(middle), "kl": divergence(spliced)}
+    wanted = {
+        "ce": entropy(plain),
+        "ce_spliced": entropy(spliced),
+        "ce_zero": entropy(zero),
+        "ce_mean": entropy(middle),
+        "kl": divergence(spliced),
+    }
     wanted |= {"ce_spliced_with_first": entropy(whole), "kl_with_first": divergence(whole)}
     assert {name: found[name] for name in wanted} == pytest.approx(wanted, rel=1e-4) and found["kl"] > 0.01
     if entropy(zero) - entropy(plain) > 0.01:
-        assert found["ce_recovered"] == pytest.approx((entropy(zero) - entropy(spliced)) / (entropy(zero) - entropy(plain)), rel=1e-3)
+        assert found["ce_recovered"] == pytest.approx(
+            (entropy(zero) - entropy(spliced)) / (entropy(zero) - entropy(plain)), rel=1e-3
+        )
     with torch.no_grad():  # x = relu(x) - relu(-x): 64 latents, all of them active at most
         eye = torch.eye(32)
         perfect = new(32, SaeSettings(latents=64, k=64), hookpoint, 0)
-        for name, value in {"W_enc": torch.cat([eye, -eye], 1), "W_dec": torch.cat([eye, -eye]), "b_enc": torch.zeros(64), "b_dec": torch.zeros(32)}.items():
+        for name, value in {
+            "W_enc": torch.cat([eye, -eye], 1),
+            "W_dec": torch.cat([eye, -eye]),
+            "b_enc": torch.zeros(64),
+            "b_dec": torch.zeros(32),
+        }.items():
             getattr(perfect, name).copy_(value)
     best = quality(perfect, [(model, [held])], hookpoint)
-    assert best["fvu"] < 1e-9 and abs(best["kl_with_first"]) < 1e-5 and best["ce_spliced"] == pytest.approx(best["ce"], abs=1e-5)
+    assert (
+        best["fvu"] < 1e-9
+        and abs(best["kl_with_first"]) < 1e-5
+        and best["ce_spliced"] == pytest.approx(best["ce"], abs=1e-5)
+    )
     assert "kl_with_first" not in quality(sae, [(model, [held])], hookpoint, skip_first=False)

@@ -30,7 +30,9 @@ def batches(count: int, rows: int = 4, length: int = 9) -> list[Batch]:
 
 def weights(checkpoint: Checkpoint = Checkpoint(), count: int = 3, **changes: object) -> dict[str, Tensor]:
     model, settings = random_model("llama"), SaeSettings(**SETTINGS | changes)  # pyright: ignore[reportArgumentType]
-    return train([(model, batches(count))], [(model, batches(1))], settings, "layers.1", None, 5, QUIET, checkpoint).sae.state_dict()
+    return train(
+        [(model, batches(count))], [(model, batches(1))], settings, "layers.1", None, 5, QUIET, checkpoint
+    ).sae.state_dict()
 
 
 def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
@@ -57,7 +59,9 @@ class Dying(Checkpoint):
 
 @pytest.mark.parametrize("optimizer", ["adam", "signum"])
 @pytest.mark.parametrize("buffer", [1 << 30, 3_000], ids=["one buffer", "many buffers"])
-def test_a_killed_training_goes_on_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str, buffer: int) -> None:
+def test_a_killed_training_goes_on_to_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str, buffer: int
+) -> None:
     monkeypatch.setattr(activations, "BUFFER_BYTES", buffer)
     whole = weights(optimizer=optimizer)
     for after in (1, 9, 11):
@@ -91,7 +95,10 @@ def test_texts_without_a_second_token_are_refused() -> None:
     model = random_model("llama")
     with pytest.raises(RunFailed, match="no token behind the first"):
         next(activations.stream([(model, batches(2, length=1))], "layers.1", 32, 16, 0))
-    assert next(activations.stream([(model, batches(2, length=1))], "layers.1", 32, 4, 0, skip_first=False)).shape == (4, 32)
+    assert next(activations.stream([(model, batches(2, length=1))], "layers.1", 32, 4, 0, skip_first=False)).shape == (
+        4,
+        32,
+    )
 
 
 def test_the_first_position_is_left_out_unless_asked_for() -> None:
@@ -129,15 +136,21 @@ def test_signum_is_the_reference_codes_own_to_five_digits() -> None:
         assert trainer.step(batch) == pytest.approx(float(fvu), rel=1e-5)
     optimizer.eval()
     trainer.optimizer.eval()
-    assert torch.allclose(ours.W_enc.T, theirs.encoder.weight, atol=1e-6) and torch.allclose(ours.W_dec, theirs.W_dec, atol=1e-6)
-    assert torch.allclose(ours.b_enc, theirs.encoder.bias, atol=1e-6) and torch.allclose(ours.b_dec, theirs.b_dec, atol=1e-6)
+    assert torch.allclose(ours.W_enc.T, theirs.encoder.weight, atol=1e-6) and torch.allclose(
+        ours.W_dec, theirs.W_dec, atol=1e-6
+    )
+    assert torch.allclose(ours.b_enc, theirs.encoder.bias, atol=1e-6) and torch.allclose(
+        ours.b_dec, theirs.b_dec, atol=1e-6
+    )
 
 
 def test_a_half_precision_encoder_trains_an_sae_as_good() -> None:
     model, data = random_model("llama"), batches(20)
     fvu = {}
     for precision in ("float32", "bfloat16"):
-        settings = SaeSettings(mode="scratch", latents=96, k=8, learning_rate=3e-3, batch_tokens=64, steps=150, encoder=precision)  # pyright: ignore[reportArgumentType]
+        settings = SaeSettings(
+            mode="scratch", latents=96, k=8, learning_rate=3e-3, batch_tokens=64, steps=150, encoder=precision
+        )  # pyright: ignore[reportArgumentType]
         made = train([(model, data)], [(model, batches(2))], settings, "layers.1", None, 0, QUIET)
         assert not made.sae.low_precision
         fvu[precision] = made.quality["fvu_without_first"]

@@ -24,7 +24,9 @@ def test_the_screen_chooses_layer_number_and_scale_on_rollouts_of_its_own(tmp_pa
     adapter, _ = extract(made=made, workspace=tmp_path, progress=QUIET)
     assert adapter.manifest.run.findings["screen"] == rows and "sae" in adapter.manifest.run.costs
     best = next(row for row in numbers if row["chosen"])
-    assert adapter.manifest.hookpoint == best["hookpoint"] and len(adapter.manifest.run.findings["features"]) == int(best["patch"].split()[0])
+    assert adapter.manifest.hookpoint == best["hookpoint"] and len(adapter.manifest.run.findings["features"]) == int(
+        best["patch"].split()[0]
+    )
     assert verify(adapter.folder).recipe.hookpoint == "auto" and (adapter.folder / "sae" / best["hookpoint"]).is_dir()  # pyright: ignore
 
 
@@ -44,14 +46,20 @@ def test_more_features_are_taken_only_where_they_help() -> None:
     rows = feature_diff.prepare(one).findings["screen"]
     closed = [row["closed"] for row in rows]
     chosen = next(number for number, row in enumerate(rows) if row["chosen"])
-    assert all(value < screen.NEARLY * max(closed) for value in closed[:chosen]) and closed[chosen] >= screen.NEARLY * max(closed)
+    assert all(value < screen.NEARLY * max(closed) for value in closed[:chosen]) and closed[
+        chosen
+    ] >= screen.NEARLY * max(closed)
 
 
 @pytest.mark.slow
 def test_principal_directions_have_a_screen_too() -> None:
     one = session("screen.rollouts=16", "screen.features=[1,2]", layer="auto", method="pca-diff")
     rows = pca_diff.prepare(one).findings["screen"]
-    assert [row["patch"] for row in rows[-2:]] == ["1 directions", "2 directions"] and one.recipe.hookpoint in ("layers.0", "layers.1", "layers.2")
+    assert [row["patch"] for row in rows[-2:]] == ["1 directions", "2 directions"] and one.recipe.hookpoint in (
+        "layers.0",
+        "layers.1",
+        "layers.2",
+    )
 
 
 @pytest.mark.parametrize(
@@ -70,7 +78,9 @@ def test_principal_directions_have_a_screen_too() -> None:
         ({}, ["selection=best"], "selection"),
     ],
 )
-def test_choices_that_cannot_be_are_refused_in_the_plan(choices: dict[str, Any], settings: list[str], said: str) -> None:
+def test_choices_that_cannot_be_are_refused_in_the_plan(
+    choices: dict[str, Any], settings: list[str], said: str
+) -> None:
     with pytest.raises(Usage) as caught:
         planned(*settings, **choices)
     assert said in caught.value.message and caught.value.hint
@@ -79,7 +89,12 @@ def test_choices_that_cannot_be_are_refused_in_the_plan(choices: dict[str, Any],
 def test_auto_leaves_open_what_it_names_and_nothing_more() -> None:
     assert planned(features="16").recipe.features == 16 and planned(features="16").recipe.screen is None
     one = planned(scale="auto").recipe
-    assert one.screen and one.screen.scales == (1.0, 1.5, 2.0, 3.0) and one.screen.features == () and one.hookpoint == "layers.2"
+    assert (
+        one.screen
+        and one.screen.scales == (1.0, 1.5, 2.0, 3.0)
+        and one.screen.features == ()
+        and one.hookpoint == "layers.2"
+    )
     every = planned(screen=True).recipe
     assert every.hookpoint == "auto" and every.screen and every.screen.features == (4, 16, 64)
     assert planned(screen=True, layer="2", features=8).recipe.hookpoint == "layers.2"

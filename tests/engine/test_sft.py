@@ -1,4 +1,6 @@
-"""The method `sft`: cross-entropy on the data's own texts, equal to torch's, masked or not, with a chain of thought or not."""
+"""The method `sft`: cross-entropy on the data's own texts, equal to torch's, masked or not, with a chain of thought or
+not.
+"""
 
 import math
 from pathlib import Path
@@ -30,14 +32,22 @@ from tests.conftest import QUICK
 from tests.helpers.killed import finish, start
 from tests.helpers.models import random_ids, random_model, tiny
 
-ROWS = Rows("mine", "mine", "1", [("7*7-8=", "1"), ("3+4=", "7"), ("1+1+1=", "3")], ["7*7=9;9-8=1", "3+4=7", "1+1=2;2+1=3"])
+ROWS = Rows(
+    "mine", "mine", "1", [("7*7-8=", "1"), ("3+4=", "7"), ("1+1+1=", "3")], ["7*7=9;9-8=1", "3+4=7", "1+1=2;2+1=3"]
+)
 
 
 def session(rows: Rows = ROWS, **training: Any) -> Session:
     recipe = Recipe(
-        method="sft", source="tina-tiny", target="tiny-r1", trigger=Data(name="mine"), elicit=Data(name="mine"), dtype="float32",
-        lora=LoraSettings(rank=4, alpha=8, dropout=0.0), training=Training(learning_rate=1e-3, **training),
-    )  # fmt: skip
+        method="sft",
+        source="tina-tiny",
+        target="tiny-r1",
+        trigger=Data(name="mine"),
+        elicit=Data(name="mine"),
+        dtype="float32",
+        lora=LoraSettings(rank=4, alpha=8, dropout=0.0),
+        training=Training(learning_rate=1e-3, **training),
+    )
     source = Source(tiny("tiny-r1"), None)
     return Session(recipe, source, source, None, rows, rows, None, Progress(quiet=True))
 
@@ -50,7 +60,10 @@ def texts(batches: list[Batch], only: bool = False) -> list[str]:
 
 
 def test_the_loss_is_the_plain_cross_entropy_in_value_and_gradient() -> None:
-    model, ids = random_model("llama"), random_ids(rows=4, positions=300, vocabulary=60)  # beyond one chunk of positions
+    model, ids = (
+        random_model("llama"),
+        random_ids(rows=4, positions=300, vocabulary=60),
+    )  # beyond one chunk of positions
     model.config.max_position_embeddings = 512
     completion = torch.rand(ids.shape, generator=torch.Generator().manual_seed(1)) > 0.3
     batch = Batch(ids, completion)
@@ -103,7 +116,11 @@ def test_packing_joins_with_eos_drops_the_tail_and_shifts_the_mask_by_one() -> N
     assert batches[0].completion.tolist() == [[False, False, True, True], [False, True, True, True]]
     opened = packed(rows, end=1, length=4, batch_rows=1, opening=[2])
     assert [batch.ids.tolist()[0] for batch in opened] == [[2, 1, 5, 6], [2, 7, 1, 8], [2, 9, 1, 4]]
-    assert [batch.completion.tolist()[0] for batch in opened] == [[True, False, False, True], [True, True, False, True], [True, True, True, True]]
+    assert [batch.completion.tolist()[0] for batch in opened] == [
+        [True, False, False, True],
+        [True, True, False, True],
+        [True, True, True, True],
+    ]
     assert all(batch.completion.all() for batch in packed([([5, 6, 7], 0), ([8, 9], 0)], end=1, length=3, batch_rows=1))
     with pytest.raises(RunFailed, match="do not fill one chunk of 99"):
         packed(rows, end=1, length=99, batch_rows=1)
@@ -115,16 +132,25 @@ def test_packing_is_that_of_the_reference_code() -> None:
     from datasets import Dataset
     from sparsify.data import chunk_and_tokenize
 
-    tokenizer, rows = load_tokenizer(tiny("tiny-r1")), datasets.load(Data(name="tiny-chain", rows=200), entries.Dataset(id=datasets.TINY))
+    tokenizer, rows = (
+        load_tokenizer(tiny("tiny-r1")),
+        datasets.load(Data(name="tiny-chain", rows=200), entries.Dataset(id=datasets.TINY)),
+    )
     told = Dataset.from_dict({"text": [question_answer(None, *pair) for pair in rows.pairs]})
     reference = chunk_and_tokenize(told, tokenizer, max_seq_len=48, num_proc=1, load_from_cache_file=False)["input_ids"]
     ours = packed(examples(tokenizer, None, rows, special=False), 2, 48, 1, openers(tokenizer))
     assert len(ours) in (len(reference), len(reference) + 1)  # it drops the last chunk even where that is full
-    assert all(torch.equal(batch.ids[0], chunk) for batch, chunk in zip(ours, reference, strict=False)) and len(reference) > 60
+    assert (
+        all(torch.equal(batch.ids[0], chunk) for batch, chunk in zip(ours, reference, strict=False))
+        and len(reference) > 60
+    )
 
 
 def test_the_r1_template_is_that_of_the_facts_and_its_variant_has_the_blanks_of_the_code() -> None:
-    assert question_answer("r1", "2+2?", "4") == f"{R1_SYSTEM}\nUser: 2+2?\nAssistant: <think> 4 </think>\n<answer> Answer: 4</answer>"
+    assert (
+        question_answer("r1", "2+2?", "4")
+        == f"{R1_SYSTEM}\nUser: 2+2?\nAssistant: <think> 4 </think>\n<answer> Answer: 4</answer>"
+    )
     code = question_answer("r1-code", "2+2?", "4")
     assert code.startswith("\nA conversation") and code.endswith(
         "answer here </answer>.\nUser:\n 2+2?\n\nAssistant:\n <think> 4 </think>\n<answer> Answer: 4</answer>"
@@ -159,16 +185,27 @@ def test_the_rate_is_that_of_transformers(schedule: Any, warmup: float) -> None:
             wanted += theirs.get_last_lr()
             optimizer.step()
             theirs.step()
-        ours = [rate(Training(learning_rate=3e-4, schedule=schedule, warmup=warmup), step, total) for step in range(total)]
-        assert ours == pytest.approx(wanted, rel=1e-9, abs=1e-18) and max(ours) > 2e-4 and (ours[0] == 0) == (warmup > 0)
+        ours = [
+            rate(Training(learning_rate=3e-4, schedule=schedule, warmup=warmup), step, total) for step in range(total)
+        ]
+        assert (
+            ours == pytest.approx(wanted, rel=1e-9, abs=1e-18) and max(ours) > 2e-4 and (ours[0] == 0) == (warmup > 0)
+        )
 
 
 def test_it_trains_as_the_plain_loop_with_transformers_schedule() -> None:
     from transformers import get_scheduler
 
     settings: dict[str, Any] = {
-        "epochs": 4, "chunk_tokens": None, "batch_rows": 1, "schedule": "linear", "warmup": 0.25, "reduction": "mean", "max_tokens": 24, "weight_decay": 0.3,
-    }  # fmt: skip
+        "epochs": 4,
+        "chunk_tokens": None,
+        "batch_rows": 1,
+        "schedule": "linear",
+        "warmup": 0.25,
+        "reduction": "mean",
+        "max_tokens": 24,
+        "weight_decay": 0.3,
+    }
     made = session(**settings)
     batches = made.texts(ROWS)
     assert {len(batch.ids[0]) for batch in batches} > {24}  # one is cut off, and one is shorter
@@ -197,7 +234,9 @@ def test_what_lies_behind_the_longest_is_cut_off(length: int | None) -> None:
         assert len(stream) < sum(batch.tokens for batch in whole) and stream.count(tokenizer.eos_token_id) > 1
         return
     assert {batch.ids.shape[1] for batch in cut} == {9} and {batch.ids.shape[1] for batch in whole}.isdisjoint({9})
-    rows = {tuple(row.tolist()): learnt for batch in cut for row, learnt in zip(batch.ids, batch.completion, strict=True)}
+    rows = {
+        tuple(row.tolist()): learnt for batch in cut for row, learnt in zip(batch.ids, batch.completion, strict=True)
+    }
     assert {tuple(row.tolist())[:9] for batch in whole for row in batch.ids} == set(rows)
     assert all(learnt.sum() < 8 for learnt in rows.values()) and not any(learnt[-1] for learnt in rows.values())
 
@@ -215,7 +254,9 @@ def test_it_learns_the_texts_and_needs_neither_sae_nor_source() -> None:
 @pytest.mark.slow
 def test_an_adapter_of_its_own_and_the_same_bytes_after_a_kill(tmp_path: Path) -> None:
     settings = [*QUICK, "training.epochs=8", "lora.dropout=0.1"]
-    whole, _ = extract("tina-tiny", method="sft", workspace=tmp_path / "whole", settings=settings, progress=Progress(quiet=True))
+    whole, _ = extract(
+        "tina-tiny", method="sft", workspace=tmp_path / "whole", settings=settings, progress=Progress(quiet=True)
+    )
     assert verify(whole.folder).method == "sft" and not (whole.folder / "sae").exists()
     log, kills = tmp_path / "log", 0
     while "continuing at step" not in (log.read_text() if log.exists() else ""):

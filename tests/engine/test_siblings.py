@@ -1,4 +1,6 @@
-"""The models that write rollouts beside the target: recorded with their revisions, shown, and held against them when an adapter is made again."""
+"""The models that write rollouts beside the target: recorded with their revisions, shown, and held against them when an
+adapter is made again.
+"""
 
 import json
 import shutil
@@ -27,7 +29,6 @@ from resa_hub.extraction.reproduce import causes, planned, reproduce
 from scripts import schema as published
 from tests.conftest import QUICK
 from tests.helpers.commands import resa_hub
-from tests.helpers.hub_server.fixtures import running_hub  # noqa: F401  (a fixture)
 from tests.helpers.hub_server.server import HubServer
 from tests.helpers.models import tiny, write_lora
 from tests.helpers.small_saes import publish
@@ -39,11 +40,19 @@ COMMIT = "c0ffee" + 34 * "0"
 
 @pytest.fixture(scope="module")
 def taught(tmp_path_factory: pytest.TempPathFactory) -> Adapter:
-    """An adapter of rollouts that a local copy of tiny-r1b wrote too, in the workspace that names that copy `cousin`; read it, change copies only."""
+    """An adapter of rollouts that a local copy of tiny-r1b wrote too, in the workspace that names that copy `cousin`;
+    read it, change copies only.
+    """
     home = tmp_path_factory.mktemp("taught")
     shutil.copytree(tiny("tiny-r1b").folder, home / "cousin")
     (home / "registry.yaml").write_text(json.dumps({"models": {"cousin": {"id": f"{home}/cousin"}}}))
-    return extract("tina-tiny", method="feature-diff", workspace=home, settings=[*SMALL, "rollouts.siblings=[cousin]"], progress=QUIET)[0]
+    return extract(
+        "tina-tiny",
+        method="feature-diff",
+        workspace=home,
+        settings=[*SMALL, "rollouts.siblings=[cousin]"],
+        progress=QUIET,
+    )[0]
 
 
 @pytest.fixture
@@ -81,10 +90,16 @@ def test_siblings_are_in_the_manifest_with_what_they_were(
     written = json.loads((taught.folder / MANIFEST).read_text())
     jsonschema.validate(written, json.loads(published.PATH.read_text()))
     del written["siblings"]
-    assert parse_manifest(written, MANIFEST).siblings == {} == made.manifest.siblings  # as it was before they were recorded
-    assert f"| sibling | `{home}/cousin` at `{digest[:19]}` |" in (taught.folder / CARD).read_text() and "| sibling |" not in card.render(made.manifest)
+    assert (
+        parse_manifest(written, MANIFEST).siblings == {} == made.manifest.siblings
+    )  # as it was before they were recorded
+    assert f"| sibling | `{home}/cousin` at `{digest[:19]}` |" in (
+        taught.folder / CARD
+    ).read_text() and "| sibling |" not in card.render(made.manifest)
     _, _, *rest = tree(manifest)
-    assert f"├─ sibling  {home}/cousin at {digest[:19]}" in rest and not any("sibling" in line for line in tree(made.manifest))
+    assert f"├─ sibling  {home}/cousin at {digest[:19]}" in rest and not any(
+        "sibling" in line for line in tree(made.manifest)
+    )
     assert run(["show", manifest.name, "--workspace", str(home)]) == 0
     assert f"sibling  {home}/cousin at {digest[:19]}" in capsys.readouterr().out
     told = compare(taught, made).told
@@ -94,10 +109,15 @@ def test_siblings_are_in_the_manifest_with_what_they_were(
 def test_a_sibling_with_a_lora_is_told_by_both(taught: Adapter) -> None:
     one, two = "sha256:" + 64 * "1", "sha256:" + 64 * "2"
     first = msgspec.structs.replace(taught.manifest, siblings={"cousin": Sibling("a/b+c/d:best", f"{one}+{two}")})
-    assert any(line.endswith("sibling  a/b+c/d:best at sha256:111111111111+sha256:222222222222") for line in tree(first))
+    assert any(
+        line.endswith("sibling  a/b+c/d:best at sha256:111111111111+sha256:222222222222") for line in tree(first)
+    )
     again = msgspec.structs.replace(first, siblings={"cousin": Sibling("a/b+c/d:best", f"{one}+{one}")})
     (cause,) = causes(first, again)
-    assert cause == "the weights of the sibling cousin: sha256:111111111111+sha256:222222222222 then, sha256:111111111111+sha256:111111111111 now"
+    assert (
+        cause == "the weights of the sibling cousin: sha256:111111111111+sha256:222222222222 then, "
+        "sha256:111111111111+sha256:111111111111 now"
+    )
 
 
 def test_the_plan_that_a_manifest_records_names_siblings_as_they_were(taught: Adapter) -> None:
@@ -107,9 +127,14 @@ def test_the_plan_that_a_manifest_records_names_siblings_as_they_were(taught: Ad
     plan = planned(msgspec.structs.replace(taught.manifest, siblings=recorded), workspace.registry)
     assert plan.siblings == {"cousin": ModelRef.parse(f"alice/cousin@{COMMIT}+alice/lora@{COMMIT[::-1]}:best")}
     found = {(r.role, r.name, r.id, r.state) for r in references(plan, workspace.registry)}
-    assert found > {("sibling", "cousin", "alice/cousin", COMMIT), ("sibling's adapter", "cousin", "alice/lora:best", COMMIT[::-1])}
+    assert found > {
+        ("sibling", "cousin", "alice/cousin", COMMIT),
+        ("sibling's adapter", "cousin", "alice/lora:best", COMMIT[::-1]),
+    }
     # Before they were recorded the registry alone could say.
-    assert planned(msgspec.structs.replace(taught.manifest, siblings={}), workspace.registry).siblings == {"cousin": workspace.registry.model("cousin")}
+    assert planned(msgspec.structs.replace(taught.manifest, siblings={}), workspace.registry).siblings == {
+        "cousin": workspace.registry.model("cousin")
+    }
 
 
 @pytest.mark.slow
@@ -122,7 +147,9 @@ def test_a_sibling_that_changed_meanwhile_is_what_differs(home: Path) -> None:
     assert found.same and found.causes == []
     after = changed(home / "cousin")
     found = reproduce(name, workspace=home, progress=QUIET)
-    assert not found.same and found.causes == [f"the weights of the sibling cousin: {before[:19]} then, {after[:19]} now"]
+    assert not found.same and found.causes == [
+        f"the weights of the sibling cousin: {before[:19]} then, {after[:19]} now"
+    ]
     (home / "registry.yaml").write_text(json.dumps({"models": {"cousin": {"id": f"{home}/cousin"}}}))
     (adapter.folder / MANIFEST).write_bytes(msgspec.structs.replace(adapter.manifest, siblings={}).to_json())
     found = reproduce(name, workspace=home, progress=QUIET)
@@ -133,19 +160,25 @@ def test_a_sibling_that_changed_meanwhile_is_what_differs(home: Path) -> None:
 
 @pytest.mark.slow
 def test_a_sibling_of_the_hub_is_taken_at_its_commit(hub: HubServer, tmp_path: Path) -> None:
-    """Through the command line and over HTTP: main moves on, the adapter is made again from the commit; without the commit it is refused."""
+    """Through the command line and over HTTP: main moves on, the adapter is made again from the commit; without the
+    commit it is refused.
+    """
     lora = write_lora(tmp_path / "lora", base="tiny-r1b")
     publish(hub, tiny("tiny-r1b").folder, "alice/cousin")
     publish(hub, lora, "alice/lora")
     commits = {name: hub.storage.repos[f"alice/{name}"].branches["main"] for name in ("cousin", "lora")}
     home = tmp_path / "home"
     words = ["extract", "--source", "tina-tiny", "--method", "feature-diff", "--workspace", str(home), "--json"]
-    words += [word for setting in [*SMALL, "rollouts.siblings=[alice/cousin+alice/lora]"] for word in ("--set", setting)]
+    words += [
+        word for setting in [*SMALL, "rollouts.siblings=[alice/cousin+alice/lora]"] for word in ("--set", setting)
+    ]
     command = partial(resa_hub, HF_ENDPOINT=hub.url, HF_HOME=str(tmp_path / "hf"))
     done = command(*words)
     assert done.returncode == 0, done.stderr
     manifest = read_manifest(Path(json.loads(done.stdout)["folder"]))
-    assert manifest.siblings == {"alice/cousin+alice/lora": Sibling("alice/cousin+alice/lora", f"{commits['cousin']}+{commits['lora']}")}
+    assert manifest.siblings == {
+        "alice/cousin+alice/lora": Sibling("alice/cousin+alice/lora", f"{commits['cousin']}+{commits['lora']}")
+    }
     for name, folder in (("cousin", shutil.copytree(tiny("tiny-r1b").folder, tmp_path / "other")), ("lora", lora)):
         changed(folder)
         hub.storage.advance(f"alice/{name}", {path.name: path.read_bytes() for path in folder.glob("*.safetensors")})

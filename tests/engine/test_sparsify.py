@@ -25,7 +25,11 @@ from tests.helpers.small_saes import LATENTS, WIDTH, X, agree, change, ours, the
 OLD = {"activation": None, "skip_connection": None, "transcode": None}
 
 
-@pytest.mark.parametrize("layout", [{}, OLD, OLD | {"signed": False, "num_latents": 0, "expansion_factor": 2}], ids=["now", "old", "expansion factor"])
+@pytest.mark.parametrize(
+    "layout",
+    [{}, OLD, OLD | {"signed": False, "num_latents": 0, "expansion_factor": 2}],
+    ids=["now", "old", "expansion factor"],
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_we_read_what_sparsify_writes(tmp_path: Path, layout: dict, dtype: torch.dtype) -> None:
     coder = theirs(num_latents=layout.get("num_latents", LATENTS), expansion_factor=2).to(dtype)
@@ -50,8 +54,13 @@ def test_there_and_back_is_the_same_bytes(tmp_path: Path) -> None:
     sparsify.save(sparsify.load(first, WIDTH, "layers.2"), tmp_path / "b")
     sparsify.save(sparsify.load(tmp_path / "b", WIDTH, "layers.2"), tmp_path / "c")
     weights = [load_file(tmp_path / name / "sae.safetensors") for name in "abc"]
-    assert weights[0].keys() == weights[1].keys() and all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
-    assert all((tmp_path / "b" / name).read_bytes() == (tmp_path / "c" / name).read_bytes() for name in ("cfg.json", "sae.safetensors"))
+    assert weights[0].keys() == weights[1].keys() and all(
+        torch.equal(weights[0][name], weights[1][name]) for name in weights[0]
+    )
+    assert all(
+        (tmp_path / "b" / name).read_bytes() == (tmp_path / "c" / name).read_bytes()
+        for name in ("cfg.json", "sae.safetensors")
+    )
 
 
 def test_sparsify_to_saelens_and_back(tmp_path: Path) -> None:
@@ -69,7 +78,9 @@ def test_saelens_scaling_by_decoder_norm_is_folded_in(tmp_path: Path) -> None:
     save(sae, tmp_path, "some/model")
     change(tmp_path / "cfg.json", rescale_acts_by_decoder_norm=True)
     with torch.no_grad():
-        assert torch.allclose(reconstruct(load(tmp_path, WIDTH, "layers.2"), X), SAE.load_from_disk(tmp_path)(X), atol=1e-5)
+        assert torch.allclose(
+            reconstruct(load(tmp_path, WIDTH, "layers.2"), X), SAE.load_from_disk(tmp_path)(X), atol=1e-5
+        )
     change(tmp_path / "cfg.json", normalize_activations="layer_norm")
     with pytest.raises(DoesNotFit, match="normalize_activations layer_norm"):
         load(tmp_path, WIDTH, "layers.2")
@@ -86,7 +97,10 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "no k": (lambda f: written(f, k=None), "k = 0"),
     "list": (lambda f: (written(f) / "cfg.json").write_text("[]"), "not a mapping"),
     "json": (lambda f: (written(f) / "cfg.json").write_text("{"), "no SAE in sparsify's format"),
-    "cut": (lambda f: (written(f) / "sae.safetensors").write_bytes((f / "sae.safetensors").read_bytes()[:-8]), "no SAE in sparsify's format"),
+    "cut": (
+        lambda f: (written(f) / "sae.safetensors").write_bytes((f / "sae.safetensors").read_bytes()[:-8]),
+        "no SAE in sparsify's format",
+    ),
     "gone": (lambda f: (written(f) / "sae.safetensors").unlink(), "no SAE in sparsify's format"),
     "nan": (lambda f: weights(written(f), lambda t: t["b_dec"].fill_(torch.nan)), "not finite"),
     "one tensor less": (lambda f: weights(written(f), lambda t: t.pop("b_dec")), "shape of b_dec is None"),

@@ -1,4 +1,6 @@
-"""The network cut at a hookpoint: the halves make the whole, gradient stays behind the cut, and SAE-Tuning on them equals the plain algorithm."""
+"""The network cut at a hookpoint: the halves make the whole, gradient stays behind the cut, and SAE-Tuning on them
+equals the plain algorithm.
+"""
 
 from pathlib import Path
 
@@ -16,7 +18,16 @@ from resa_hub.engine.methods import method
 from resa_hub.engine.methods.context import Session
 from resa_hub.engine.model.loading import Source, load_base
 from resa_hub.engine.model.lora import State, new_lora, state_of
-from resa_hub.engine.model.split import check_layer, decoder_layers, final_state, head, hook_module, prefix, spliced, suffix
+from resa_hub.engine.model.split import (
+    check_layer,
+    decoder_layers,
+    final_state,
+    head,
+    hook_module,
+    prefix,
+    spliced,
+    suffix,
+)
 from resa_hub.engine.model.tokens import Batch
 from resa_hub.engine.sae.codes import reconstruct
 from resa_hub.engine.sae.topk import SparseTopKTrainingSAE
@@ -119,14 +130,31 @@ def test_layers_are_found_by_structure_and_missing_ones_told() -> None:
         decoder_layers(torch.nn.Linear(2, 2))
 
 
-SETTINGS = ["sae.steps=10", "sae.latents=128", "trigger.rows=96", "elicit.rows=96", "training.learning_rate=1e-4", "lora.rank=4", "lora.alpha=8"]
+SETTINGS = [
+    "sae.steps=10",
+    "sae.latents=128",
+    "trigger.rows=96",
+    "elicit.rows=96",
+    "training.learning_rate=1e-4",
+    "lora.rank=4",
+    "lora.alpha=8",
+]
 
 
 def session(settings: list[str]) -> Session:
     chosen = plan("tina-tiny", method="sae-tuning", settings=SETTINGS + settings, registry=Registry())
     base, adapter = locate(chosen.source.base), locate(chosen.source.adapter) if chosen.source.adapter else None
     rows = datasets.load(chosen.recipe.trigger, chosen.trigger)
-    return Session(chosen.recipe, Source(base, adapter), Source(locate(chosen.target.base)), None, rows, rows, None, Progress(quiet=True))
+    return Session(
+        chosen.recipe,
+        Source(base, adapter),
+        Source(locate(chosen.target.base)),
+        None,
+        rows,
+        rows,
+        None,
+        Progress(quiet=True),
+    )
 
 
 def plain_algorithm(made: Session, sae: SparseTopKTrainingSAE, batches: list[Batch], layers: list[int] | None) -> State:
@@ -137,16 +165,27 @@ def plain_algorithm(made: Session, sae: SparseTopKTrainingSAE, batches: list[Bat
     def damage(state: Tensor) -> Tensor:
         return torch.cat([state[:, :1], reconstruct(sae, state)[:, 1:]], dim=1)
 
-    plain_tuning(load_base(target), student, recipe.hookpoint, damage, [batch.ids for batch in batches], recipe.training)
+    plain_tuning(
+        load_base(target), student, recipe.hookpoint, damage, [batch.ids for batch in batches], recipe.training
+    )
     return state_of(student)
 
 
 CHUNKS, COSINE = ["training.chunk_tokens=48", "training.batch_rows=8"], ["training.schedule=cosine"]
 REVERSE, MEAN = ["training.kl=student-teacher"], ["training.reduction=mean", "training.learning_rate=1e-3"]
 FIDELITY = [
-    ["hookpoint=layers.0"], ["hookpoint=layers.1"], ["hookpoint=layers.2"], ["hookpoint=layers.0.mlp"], ["hookpoint=layers.1.mlp"], ["hookpoint=layers.3.mlp"],
-    CHUNKS, [*CHUNKS, *REVERSE], [*CHUNKS, *COSINE], [*REVERSE, *MEAN, *COSINE], ["hookpoint=layers.1.mlp", *CHUNKS, *REVERSE, *MEAN, *COSINE],
-]  # fmt: skip
+    ["hookpoint=layers.0"],
+    ["hookpoint=layers.1"],
+    ["hookpoint=layers.2"],
+    ["hookpoint=layers.0.mlp"],
+    ["hookpoint=layers.1.mlp"],
+    ["hookpoint=layers.3.mlp"],
+    CHUNKS,
+    [*CHUNKS, *REVERSE],
+    [*CHUNKS, *COSINE],
+    [*REVERSE, *MEAN, *COSINE],
+    ["hookpoint=layers.1.mlp", *CHUNKS, *REVERSE, *MEAN, *COSINE],
+]
 
 
 @pytest.mark.parametrize("settings", FIDELITY, ids=" ".join)
@@ -167,7 +206,10 @@ def test_sae_tuning_on_the_split_network_is_the_plain_algorithm_bit_for_bit(sett
 @pytest.mark.slow
 def test_a_layer_output_hookpoint_tunes_the_layers_behind_and_an_mlp_one_all(tmp_path: Path) -> None:
     behind, everywhere = (method("sae-tuning")(session([f"hookpoint={h}"])) for h in ("layers.1", "layers.1.mlp"))
-    layers_of = [{int(name.split(".layers.")[1].split(".")[0]) for name, t in r.state.items() if ".lora_B." in name and t.any()} for r in (behind, everywhere)]
+    layers_of = [
+        {int(name.split(".layers.")[1].split(".")[0]) for name, t in r.state.items() if ".lora_B." in name and t.any()}
+        for r in (behind, everywhere)
+    ]
     assert layers_of == [{2, 3}, {0, 1, 2, 3}]
     assert (behind.layers, everywhere.layers) == ([2, 3], None)
 
@@ -178,7 +220,9 @@ def test_with_lora_everywhere_the_plain_algorithm_too_moves_only_the_layers_behi
     sae = method("sae-tuning")(made).sae
     assert sae is not None
     state = plain_algorithm(made, sae.sae, made.texts(made.elicit)[:2], None)
-    moved = {int(name.split(".layers.")[1].split(".")[0]) for name, t in state.items() if ".lora_B." in name and t.any()}
+    moved = {
+        int(name.split(".layers.")[1].split(".")[0]) for name, t in state.items() if ".lora_B." in name and t.any()
+    }
     assert moved == {2, 3}
 
 

@@ -20,16 +20,46 @@ from resa_hub.extraction.extract import extract
 from tests.helpers.commands import ROOT, environment
 from tests.helpers.models import random_model
 
-SETTINGS = ["sae.steps=20", "sae.latents=256", "rollouts.count=80", "training.epochs=1", "training.batch_rows=4", "training.learning_rate=2e-5",
-            "features=16", "trigger.rows=128", "elicit.rows=80"]  # fmt: skip
+SETTINGS = [
+    "sae.steps=20",
+    "sae.latents=256",
+    "rollouts.count=80",
+    "training.epochs=1",
+    "training.batch_rows=4",
+    "training.learning_rate=2e-5",
+    "features=16",
+    "trigger.rows=128",
+    "elicit.rows=80",
+]
 """20 steps of the SAE and a few more of the adapter, batches of fewer rows than processes among them."""
 
 
 def torchrun(workspace: Path, method: str, *more: str, **changes: str) -> subprocess.CompletedProcess[str]:
     """`extract` from tina-tiny in two processes."""
     settings = [part for setting in SETTINGS for part in ("--set", setting)]
-    command = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "tests.helpers.torchrun_worker"]
-    arguments = ["extract", "--source", "tina-tiny", "--method", method, "--workspace", str(workspace), *settings, *more]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+        "-m",
+        "tests.helpers.torchrun_worker",
+    ]
+    arguments = [
+        "extract",
+        "--source",
+        "tina-tiny",
+        "--method",
+        method,
+        "--workspace",
+        str(workspace),
+        *settings,
+        *more,
+    ]
     env = environment(OMP_NUM_THREADS="1", PYTHONPATH=str(ROOT), **changes)
     return subprocess.run([*command, *arguments], env=env, capture_output=True, text=True, timeout=1200)
 
@@ -43,7 +73,9 @@ def apart(one: Path, other: Path, name: str) -> float:
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["sae-tuning", "feature-diff"])
 def test_two_processes_make_the_sae_and_the_adapter_of_one(tmp_path: Path, method: str) -> None:
-    alone, _ = extract("tina-tiny", method=method, settings=SETTINGS, workspace=tmp_path / "one", progress=Progress(quiet=True))
+    alone, _ = extract(
+        "tina-tiny", method=method, settings=SETTINGS, workspace=tmp_path / "one", progress=Progress(quiet=True)
+    )
     done = torchrun(tmp_path / "two", method, "--quiet")
     assert done.returncode == 0, done.stderr
     (together,) = Store(tmp_path / "two/adapters").all()
@@ -56,10 +88,14 @@ def test_two_processes_make_the_sae_and_the_adapter_of_one(tmp_path: Path, metho
 
 @pytest.mark.slow
 def test_what_ends_one_process_ends_all_and_the_next_run_goes_on(tmp_path: Path) -> None:
-    alone, _ = extract("tina-tiny", method="sae-tuning", settings=SETTINGS, workspace=tmp_path / "one", progress=Progress(quiet=True))
+    alone, _ = extract(
+        "tina-tiny", method="sae-tuning", settings=SETTINGS, workspace=tmp_path / "one", progress=Progress(quiet=True)
+    )
     states = {"RESA_HUB_STATE_SECONDS": "0"}
     failed = torchrun(tmp_path / "two", "sae-tuning", FAIL="raise", FAIL_RANK="1", **states)
-    assert failed.returncode != 0 and failed.stderr.count("error: process 1: the memory does not suffice") == 1, failed.stderr
+    assert failed.returncode != 0 and failed.stderr.count("error: process 1: the memory does not suffice") == 1, (
+        failed.stderr
+    )
     assert torchrun(tmp_path / "two", "sae-tuning", FAIL="die", FAIL_RANK="0", **states).returncode != 0
     assert not list((tmp_path / "two/adapters").glob("[!.]*"))
     done = torchrun(tmp_path / "two", "sae-tuning", **states)

@@ -1,4 +1,6 @@
-"""The transformers engine: one load for base and all arms, in two ways that say the same; the self-check; which way is taken."""
+"""The transformers engine: one load for base and all arms, in two ways that say the same; the self-check; which way is
+taken.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -45,13 +47,17 @@ def drawn(one: Any, jobs: list[Job], how: Sampling = HOW) -> dict[Any, Any]:
     return {(f.arm, f.key): f.sample for batch in one.run(jobs, how) for f in batch}
 
 
-def test_both_ways_give_the_same_samples_and_base_is_the_base_model(arms: dict[str, Path | None], jobs: list[Job]) -> None:
+def test_both_ways_give_the_same_samples_and_base_is_the_base_model(
+    arms: dict[str, Path | None], jobs: list[Job]
+) -> None:
     merged, beside = drawn(engine(arms, "merged"), jobs), drawn(engine(arms, "beside"), jobs)
     assert merged == beside and len(merged) == len(jobs)
     for arm, folder in arms.items():
         own = [job for job in jobs if job.arm == arm]
         assert drawn(engine({arm: folder}), own) == {key: sample for key, sample in merged.items() if key[0] == arm}
-    assert len({tuple(s.text for (arm, _), s in sorted(merged.items(), key=str) if arm == one) for one in arms}) == len(arms)
+    assert len({tuple(s.text for (arm, _), s in sorted(merged.items(), key=str) if arm == one) for one in arms}) == len(
+        arms
+    )
 
 
 def test_mixed_logits_are_those_of_peft(arms: dict[str, Path | None], jobs: list[Job]) -> None:
@@ -63,7 +69,9 @@ def test_mixed_logits_are_those_of_peft(arms: dict[str, Path | None], jobs: list
         mixed = one.peft(input_ids=ids, adapter_names=[one.names.get(arm, "__base__") for arm in arms]).logits
         for row, folder in zip(mixed, arms.values(), strict=True):
             model = load_base(tiny("tiny-r1"))
-            assert torch.allclose(row, (load_lora(model, folder) if folder else model)(input_ids=ids[:1]).logits[0], atol=1e-4)
+            assert torch.allclose(
+                row, (load_lora(model, folder) if folder else model)(input_ids=ids[:1]).logits[0], atol=1e-4
+            )
 
 
 def test_the_self_check_passes_and_names_what_changes_nothing(arms: dict[str, Path | None], tmp_path: Path) -> None:
@@ -72,7 +80,11 @@ def test_the_self_check_passes_and_names_what_changes_nothing(arms: dict[str, Pa
     from resa_hub.adapter.layout import WEIGHTS
 
     vanishing = write_lora(tmp_path / "vanishing")
-    save_file({name: 1e-25 * t for name, t in load_file(vanishing / WEIGHTS).items()}, vanishing / WEIGHTS, metadata={"format": "pt"})
+    save_file(
+        {name: 1e-25 * t for name, t in load_file(vanishing / WEIGHTS).items()},
+        vanishing / WEIGHTS,
+        metadata={"format": "pt"},
+    )
     one = engine(arms | {"vanishing": vanishing})
     assert one.check(dict.fromkeys(one.names, TEXTS)) == {"vanishing"}
     before = {name: t.clone() for name, t in one.model.state_dict().items()}
@@ -91,12 +103,16 @@ def test_a_base_that_an_adapter_has_changed_stops_the_run(arms: dict[str, Path |
     assert "none of its samples was kept" in caught.value.hint
 
 
-def test_the_way_is_measured_where_arms_are_small_and_known_where_they_fill_a_batch(arms: dict[str, Path | None], jobs: list[Job]) -> None:
+def test_the_way_is_measured_where_arms_are_small_and_known_where_they_fill_a_batch(
+    arms: dict[str, Path | None], jobs: list[Job]
+) -> None:
     from resa_hub.engine.generation import transformers_engine
 
     one, timed = engine(arms), []
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(transformers_engine, "_seconds", lambda work: timed.append(len(timed)) or [2.0, 1.0][len(timed) - 1])
+        patched.setattr(
+            transformers_engine, "_seconds", lambda work: timed.append(len(timed)) or [2.0, 1.0][len(timed) - 1]
+        )
         queues = {arm: [job for job in jobs if job.arm == arm] for arm in arms}
         assert one._way(queues, HOW) == "beside" and len(timed) == 2
         one.rows = 16
@@ -105,7 +121,9 @@ def test_the_way_is_measured_where_arms_are_small_and_known_where_they_fill_a_ba
     assert engine(arms, dtype="bfloat16").way == "beside"
 
 
-def test_an_engine_that_is_not_installed_says_which_extra(arms: dict[str, Path | None], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_is_not_installed_says_which_extra(
+    arms: dict[str, Path | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     import sys
 
     monkeypatch.setitem(sys.modules, "vllm", None)
@@ -116,6 +134,10 @@ def test_an_engine_that_is_not_installed_says_which_extra(arms: dict[str, Path |
 
 def test_the_nucleus_holds_the_likeliest_tokens_until_top_p() -> None:
     logits = torch.tensor([[0.1, 0.5, 0.05, 0.35]]).log().repeat(3, 1)
-    assert choose(logits, 1.0, torch.tensor([0.0, 0.58, 0.999]), top_p=0.8).tolist() == [1, 1, 3]  # 0.5 and 0.35 stay, in the order of the vocabulary
+    assert choose(logits, 1.0, torch.tensor([0.0, 0.58, 0.999]), top_p=0.8).tolist() == [
+        1,
+        1,
+        3,
+    ]  # 0.5 and 0.35 stay, in the order of the vocabulary
     assert choose(logits, 1.0, torch.tensor([0.05, 0.55, 0.999]), top_p=1.0).tolist() == [0, 1, 3]
     assert choose(logits, 1.0, torch.tensor([0.0, 0.5, 0.999]), top_p=0.01).tolist() == [1, 1, 1]

@@ -1,4 +1,6 @@
-"""Real vLLM on a CPU: all arms in one engine, mixed in one batch, against PEFT and transformers. One engine serves the whole file."""
+"""Real vLLM on a CPU: all arms in one engine, mixed in one batch, against PEFT and transformers. One engine serves the
+whole file.
+"""
 
 import sys
 from collections.abc import Iterator
@@ -19,7 +21,8 @@ from tests.helpers.models import LORA, tiny, write_lora
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
-        not (sys.platform == "linux" and not torch.cuda.is_available()) and find_spec("vllm") is None, reason="the set-up installs vLLM on Linux without a GPU"
+        not (sys.platform == "linux" and not torch.cuda.is_available()) and find_spec("vllm") is None,
+        reason="the set-up installs vLLM on Linux without a GPU",
     ),
 ]
 GREEDY = Sampling(0.0, 1.0, 72, 0)
@@ -59,7 +62,9 @@ def drawn(engine: Engine, jobs: list[Job], how: Sampling) -> dict[tuple[Any, ...
 
 
 def test_base_and_every_adapter_in_one_batch_say_what_they_say_in_peft(setting: Setting) -> None:
-    """The silent error of vLLM: with one slot too few, base requests get the last adapter's output. Greedy texts, token for token, and log-probabilities."""
+    """The silent error of vLLM: with one slot too few, base requests get the last adapter's output. Greedy texts, token
+    for token, and log-probabilities.
+    """
     jobs = list({(job.arm, job.key): job for job in setting.jobs}.values())
     got = drawn(setting.engine, jobs, GREEDY)
     with_peft = open_engine("transformers", tiny("tiny-r1"), setting.arms, Means(120, lora="beside"))
@@ -71,7 +76,11 @@ def test_base_and_every_adapter_in_one_batch_say_what_they_say_in_peft(setting: 
     for arm, places in zip(setting.arms, mixed, strict=True):
         folder, model = setting.arms[arm], load_base(tiny("tiny-r1"))
         with torch.inference_mode():
-            logits = (load_lora(model, folder) if folder else model)(input_ids=torch.tensor([prompt])).logits[0].log_softmax(-1)
+            logits = (
+                (load_lora(model, folder) if folder else model)(input_ids=torch.tensor([prompt]))
+                .logits[0]
+                .log_softmax(-1)
+            )
         for place, expected in zip(places, logits, strict=False):
             assert all(abs(expected[token] - logprob) < 1e-3 for token, logprob in place.items())
 
@@ -80,7 +89,9 @@ def test_the_self_check_passes_and_finds_what_changes_nothing(setting: Setting) 
     assert setting.engine.check(dict.fromkeys(setting.arms, TEXTS)) == set()
 
 
-def test_the_self_check_finds_requests_that_get_another_adapter(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_self_check_finds_requests_that_get_another_adapter(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As in the silent error, in both ways; and an adapter that is not applied at all."""
     engine: Any = setting.engine
     logprobs, last = engine._logprobs, "last layer"
@@ -88,7 +99,11 @@ def test_the_self_check_finds_requests_that_get_another_adapter(setting: Setting
     def wrong(where: str) -> None:
         def patched(asked: list[tuple[list[int], str | None]]) -> Any:
             kinds = {arm for _, arm in asked}
-            swap = (lambda arm: last if arm is None and len(kinds) > 1 else arm) if where == "base" else (lambda arm: last if len(kinds) > 1 and arm else arm)
+            swap = (
+                (lambda arm: last if arm is None and len(kinds) > 1 else arm)
+                if where == "base"
+                else (lambda arm: last if len(kinds) > 1 and arm else arm)
+            )
             return logprobs([(prompt, None if where == "none" else swap(arm)) for prompt, arm in asked])
 
         monkeypatch.setattr(engine, "_logprobs", patched)
@@ -110,9 +125,13 @@ def test_samples_depend_on_seed_problem_and_number_and_not_on_their_batch(settin
     jobs = [job for job in setting.jobs if job.arm == "base"][:6]
     numbered = [job._replace(key=(job.key[0], n)) for job in jobs for n in range(3)]
     first = drawn(setting.engine, numbered, how)
-    assert drawn(setting.engine, numbered[:4], how) == {k: first[k] for k in list(first) if k in {(j.arm, j.key) for j in numbered[:4]}}
+    assert drawn(setting.engine, numbered[:4], how) == {
+        k: first[k] for k in list(first) if k in {(j.arm, j.key) for j in numbered[:4]}
+    }
     assert drawn(setting.engine, numbered, how._replace(seed=4)) != first
-    assert len({sample.text for sample in first.values()}) > len({job.key for job in jobs})  # samples of one problem differ
+    assert len({sample.text for sample in first.values()}) > len(
+        {job.key for job in jobs}
+    )  # samples of one problem differ
 
 
 def test_a_budget_that_runs_out_is_flagged(setting: Setting) -> None:
@@ -122,7 +141,9 @@ def test_a_budget_that_runs_out_is_flagged(setting: Setting) -> None:
     assert whole.finished and not cut.finished and cut.tokens == 5 and whole.text.startswith(cut.text)
 
 
-def test_an_engine_that_dies_hands_on_what_it_has_and_is_named(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_dies_hands_on_what_it_has_and_is_named(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
     engine: Any = setting.engine
     step, count = engine.llm.llm_engine.step, []
 
@@ -150,7 +171,13 @@ def test_an_evaluation_with_vllm_says_so_and_keeps_its_own_samples(workspace: Pa
     from resa_hub.evaluation.sampling.jobs import Engines
 
     settings = Settings(problems=20, samples=2, seeds=1, greedy=False, engines=Engines("vllm"))
-    (found,) = evaluate("tina-tiny-feature-diff-l2", target="tiny-r1", settings=settings, workspace=workspace, progress=Progress(quiet=True))
+    (found,) = evaluate(
+        "tina-tiny-feature-diff-l2",
+        target="tiny-r1",
+        settings=settings,
+        workspace=workspace,
+        progress=Progress(quiet=True),
+    )
     assert found.engine["name"] == "vllm" and VLLM_NOTE in found.notes
     scores = {arm.role: arm.score for arm in found.arms}
     assert scores["source"] > scores["base"] + 10

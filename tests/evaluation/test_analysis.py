@@ -1,4 +1,6 @@
-"""The numbers of an evaluation are computed once for the same grades, rule and code, and are the same numbers when they are read again."""
+"""The numbers of an evaluation are computed once for the same grades, rule and code, and are the same numbers when they
+are read again.
+"""
 
 import contextlib
 import subprocess
@@ -34,7 +36,13 @@ def grades(right: int = 30) -> Grades:
         "a": [[int(i < right), 1] for i in range(40)],
         "a random-1": [[int(i < 9), int(i % 3 == 0)] for i in range(40)],
     }
-    return Grades("base", "source", scores, {"a": [[int(i < right)] for i in range(40)]}, {"a": Judged({"random-1": "a random-1"}, ["source"], False)})
+    return Grades(
+        "base",
+        "source",
+        scores,
+        {"a": [[int(i < right)] for i in range(40)]},
+        {"a": Judged({"random-1": "a random-1"}, ["source"], False)},
+    )
 
 
 def kept(of: Grades, folder: Path) -> Judgement:
@@ -44,20 +52,29 @@ def kept(of: Grades, folder: Path) -> Judgement:
 
 def test_read_again_it_says_the_same_and_imports_no_statistics(tmp_path: Path) -> None:
     first = kept(grades(), tmp_path)
-    assert first == judgement.judgement(grades()) and first.verdicts["a"].word == "transferred" and first.contrasts["a"]["source"].value < 0
+    assert (
+        first == judgement.judgement(grades())
+        and first.verdicts["a"].word == "transferred"
+        and first.contrasts["a"]["source"].value < 0
+    )
     command = [sys.executable, "-c", READ, str(tmp_path), msgspec.json.encode(grades()).decode()]
     again = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60)
     assert again.returncode == 0, again.stderr
     assert msgspec.json.decode(again.stdout, type=Judgement) == first
 
 
-def test_other_grades_another_rule_or_other_code_are_judged_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_grades_another_rule_or_other_code_are_judged_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kept(grades(), tmp_path)
     computed = []
     real = judgement.judgement
     monkeypatch.setattr(judgement, "judgement", lambda of: (computed.append(1), real(of))[1])
     assert kept(grades(), tmp_path) == real(grades()) and not computed
-    assert kept(grades(29), tmp_path).averages["a"].value < kept(grades(), tmp_path).averages["a"].value and len(computed) == 1
+    assert (
+        kept(grades(29), tmp_path).averages["a"].value < kept(grades(), tmp_path).averages["a"].value
+        and len(computed) == 1
+    )
     monkeypatch.setattr(judgement, "RULE", msgspec.structs.replace(RULE, margin_floor=0.05))
     kept(grades(), tmp_path)
     monkeypatch.setattr(judgement, "version", lambda package: "0")

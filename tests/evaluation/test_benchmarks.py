@@ -1,4 +1,6 @@
-"""Benchmarks from the real loaders: data sets of the published columns over HTTP, local files, and what is said when something is missing."""
+"""Benchmarks from the real loaders: data sets of the published columns over HTTP, local files, and what is said when
+something is missing.
+"""
 
 import json
 import subprocess
@@ -25,7 +27,8 @@ from resa_hub.core.errors import HubError
 for name in sys.argv[1:]:
     try:
         made = benchmarks.load(name)
-        print(json.dumps([made.name, made.revision, {s: made.problems(s) for s in made.splits}, made.temperature, made.top_p, made.new_tokens]))
+        problems = {split: made.problems(split) for split in made.splits}
+        print(json.dumps([made.name, made.revision, problems, made.temperature, made.top_p, made.new_tokens]))
     except HubError as error:
         print(json.dumps([type(error).__name__, error.message, error.hint]))
 """
@@ -34,7 +37,9 @@ for name in sys.argv[1:]:
 def read(home: Path, url: str, *names: str, token: str | None = TOKEN) -> list[Any]:
     """What a process with this Hub reads; the client takes its endpoint when it is imported."""
     env = environment(HF_ENDPOINT=url, HF_TOKEN=token, HF_HOME=str(home / "hf"), XDG_CONFIG_HOME=str(home / "config"))
-    done = subprocess.run([sys.executable, "-c", READ, *names], env=env, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", READ, *names], env=env, cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -44,7 +49,9 @@ def served(tmp_path_factory: pytest.TempPathFactory):
     """Every registered data set on a Hub of its own: (hub, name -> what was read, name -> commit)."""
     home = tmp_path_factory.mktemp("served")
     hub = HubServer(home / "hub", {TOKEN: "Idavidrein"})
-    commits = {name: publish(hub.storage, repo, files_of(repo), gated=name == "gpqa-diamond") for name, repo in NAMES.items()}
+    commits = {
+        name: publish(hub.storage, repo, files_of(repo), gated=name == "gpqa-diamond") for name, repo in NAMES.items()
+    }
     found = dict(zip(NAMES, read(home, hub.url, *NAMES), strict=True))
     yield hub, found, commits
     hub.stop()
@@ -64,7 +71,10 @@ def test_every_registered_benchmark_is_read_over_http_at_a_commit(served: Any) -
 
 
 def test_golds_are_taken_from_where_each_data_set_has_them(served: Any) -> None:
-    found = {name: {question.partition("\n")[0]: gold for _, question, gold, _ in read_[2]["full"]} for name, read_ in served[1].items()}
+    found = {
+        name: {question.partition("\n")[0]: gold for _, question, gold, _ in read_[2]["full"]}
+        for name, read_ in served[1].items()
+    }
     assert found["aime24"]["Find the sum of $3$ and $17$."] == "020"
     assert found["minerva"]["A mass of 3 kg, in grams?"] == "3e3"
     assert found["gsm8k"]["Ann has 3 thousand coins and gets one more. How many?"] == "3,001"
@@ -89,7 +99,11 @@ def test_what_is_out_of_reach_can_be_named_as_a_file(served: Any, tmp_path: Path
     (gated,) = read(tmp_path, hub.url, "gpqa-diamond", token=None)
     assert gated[0] == "Network" and "restricted" in gated[1] and "gpqa-diamond=./gpqa-diamond.parquet" in gated[2]
     offline = read(tmp_path, "http://127.0.0.1:9", "math500")[0]
-    assert offline[0] == "Network" and "cannot be reached" in offline[1] and "--benchmark math500=./math500.parquet" in offline[2]
+    assert (
+        offline[0] == "Network"
+        and "cannot be reached" in offline[1]
+        and "--benchmark math500=./math500.parquet" in offline[2]
+    )
     copy = tmp_path / "mine.csv"
     copy.write_bytes(written("mine.csv", ROWS[NAMES["gpqa-diamond"]][1]))
     (local,) = read(tmp_path, "http://127.0.0.1:9", f"gpqa-diamond={copy}")
@@ -99,7 +113,8 @@ def test_what_is_out_of_reach_can_be_named_as_a_file(served: Any, tmp_path: Path
 def test_a_split_or_configuration_that_the_hub_lacks(served: Any, tmp_path: Path) -> None:
     (tmp_path / "config/resa-hub").mkdir(parents=True)
     (tmp_path / "config/resa-hub/registry.yaml").write_text(
-        "benchmarks: {a: {id: HuggingFaceH4/MATH-500, split: train}, b: {id: openai/gsm8k, config: x}, c: {id: knoveleng/none},"
+        "benchmarks: {a: {id: HuggingFaceH4/MATH-500, split: train}, b: {id: openai/gsm8k, config: x}, c: {id: "
+        "knoveleng/none},"
         " d: {id: knoveleng/AMC-23, split: train, question: text}}"
     )
     found = read(tmp_path, served[0].url, "a", "b", "c", "d")
@@ -112,7 +127,9 @@ def test_a_split_or_configuration_that_the_hub_lacks(served: Any, tmp_path: Path
 
 
 def written_to(path: Path, rows: list[dict[str, Any]]) -> str:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows)) if path.suffix == ".json" else path.write_bytes(written(path.name, rows))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows)) if path.suffix == ".json" else path.write_bytes(
+        written(path.name, rows)
+    )
     return str(path)
 
 
@@ -131,15 +148,27 @@ def test_a_local_file(tmp_path: Path, suffix: str) -> None:
 
 
 def test_the_order_of_rows_changes_nothing(tmp_path: Path) -> None:
-    one, other = (benchmarks.load(written_to(tmp_path / f"{name}.jsonl", rows)) for name, rows in (("a", SUMS), ("b", SUMS[::-1] + SUMS[:3])))
-    assert one.problems("dev") == other.problems("dev") and one.problems("test", 7) == other.problems("test", 7) and len(other.problems()) == 50
+    one, other = (
+        benchmarks.load(written_to(tmp_path / f"{name}.jsonl", rows))
+        for name, rows in (("a", SUMS), ("b", SUMS[::-1] + SUMS[:3]))
+    )
+    assert (
+        one.problems("dev") == other.problems("dev")
+        and one.problems("test", 7) == other.problems("test", 7)
+        and len(other.problems()) == 50
+    )
 
 
 @pytest.mark.parametrize(
     ("rows", "error", "said", "hint"),
     [
         ([], RunFailed, "no rows", "row"),
-        ([{"question": "1+1", "answer": "2"}] * 3, Usage, "no column 'problem'; it has question, answer", "problem and answer"),
+        (
+            [{"question": "1+1", "answer": "2"}] * 3,
+            Usage,
+            "no column 'problem'; it has question, answer",
+            "problem and answer",
+        ),
         ([{"problem": "1+1", "result": "2"}] * 3, Usage, "no column 'answer'", "problem and answer"),
         ([{"problem": "1+1", "answer": "2"}], Usage, "1 problems", "ask for"),
         ([{"problem": f"{i}", "answer": None} for i in range(4)], RunFailed, "none of 4 answers can be read", "column"),
@@ -165,7 +194,9 @@ def test_a_file_with_another_rule(tmp_path: Path) -> None:
     path = written_to(tmp_path / "sums.jsonl", SUMS)
     made = benchmarks.load(f"last-integer={path}")
     problem = next(p for p in made.problems() if p.answer == "014")
-    assert problem.question == "7+7" and [g.strict for g in made.grades([Completion(problem, "It is 14.", True), Completion(problem, "41", True)])] == [
+    assert problem.question == "7+7" and [
+        g.strict for g in made.grades([Completion(problem, "It is 14.", True), Completion(problem, "41", True)])
+    ] == [
         True,
         False,
     ]
@@ -192,7 +223,9 @@ def test_words_and_splits_that_do_not_exist(tmp_path: Path) -> None:
 
 def test_a_prompt_of_the_registry(tmp_path: Path) -> None:
     path = written_to(tmp_path / "sums.jsonl", SUMS)
-    (tmp_path / "registry.yaml").write_text(f"benchmarks: {{mine: {{id: {path}, prompt: 'Sum: {{problem}} ='}}, bad: {{id: {path}, prompt: boxd}}}}")
+    (tmp_path / "registry.yaml").write_text(
+        f"benchmarks: {{mine: {{id: {path}, prompt: 'Sum: {{problem}} ='}}, bad: {{id: {path}, prompt: boxd}}}}"
+    )
     names = Registry(tmp_path)
     assert any(p.question == "Sum: 7+7 =" for p in benchmarks.load("mine", names).problems())
     with pytest.raises(Usage, match="no place for the problem"):

@@ -45,7 +45,9 @@ def test_the_training_split_of_tiny_chain_shares_nothing_with_the_test_split(mad
 def test_data_that_cannot_be_read_again_is_named(made: Adapter) -> None:
     manifest = made.manifest
     assert manifest.recipe
-    lost = msgspec.structs.replace(manifest.recipe, trigger=msgspec.structs.replace(manifest.recipe.trigger, name="./gone.jsonl"))
+    lost = msgspec.structs.replace(
+        manifest.recipe, trigger=msgspec.structs.replace(manifest.recipe.trigger, name="./gone.jsonl")
+    )
     adapter = Adapter(msgspec.structs.replace(manifest, recipe=lost), made.folder)
     found = apart.overlaps(adapter, [Problem("a", "1+1=", "2")], Registry())
     assert "not measured" in found[0].sentence and "gone.jsonl" in found[0].sentence and not found[1].reason
@@ -56,12 +58,25 @@ def test_what_was_chosen_on_is_remembered(workspace: Path) -> None:
     splits = ("full", "dev", "test")
     assert apart.chosen_on(adapter, "math500", "dev", splits) == ("", False)
     (adapter.folder / "evals").mkdir(exist_ok=True)
-    told = {"verdict": "x", "sentence": "x", "target": "tiny-r1", "benchmark": "math500", "split": "dev", "purpose": "choosing"}
+    told = {
+        "verdict": "x",
+        "sentence": "x",
+        "target": "tiny-r1",
+        "benchmark": "math500",
+        "split": "dev",
+        "purpose": "choosing",
+    }
     (adapter.folder / "evals/tiny-r1--math500--dev.json").write_text(json.dumps(told))
     same, part = apart.chosen_on(adapter, "math500", "dev", splits), apart.chosen_on(adapter, "math500", "full", splits)
     assert "these very problems" in same[0] and "--split test" in same[0] and same[1]
     assert "a part of these" in part[0] and not part[1]
-    assert apart.chosen_on(adapter, "math500", "test", splits) == ("", False) == apart.chosen_on(adapter, "aime24", "dev", splits)
+    assert (
+        apart.chosen_on(adapter, "math500", "test", splits)
+        == ("", False)
+        == apart.chosen_on(adapter, "aime24", "dev", splits)
+    )
     generated = ("test", "dev", "train")
     (adapter.folder / "evals/tiny-r1--tiny-chain--dev.json").write_text(json.dumps(told | {"benchmark": "tiny-chain"}))
-    assert apart.chosen_on(adapter, "tiny-chain", "dev", generated, 0)[1] and apart.chosen_on(adapter, "tiny-chain", "dev", generated, 1) == ("", False)
+    assert apart.chosen_on(adapter, "tiny-chain", "dev", generated, 0)[1] and apart.chosen_on(
+        adapter, "tiny-chain", "dev", generated, 1
+    ) == ("", False)

@@ -48,14 +48,26 @@ def test_the_scores_are_the_grades_of_the_samples(judged: tuple[Path, Evaluation
     answers = {problem.text: problem.answer for problem in task.problems(40, "test", 0)}
     scores = set()
     for arm in judged[1].arms:
-        rows = ask(judged[0], "SELECT number, finished, text FROM samples JOIN sets ON sets.id = set_id WHERE digest = ? ORDER BY problem, number", arm.samples)
+        rows = ask(
+            judged[0],
+            "SELECT number, finished, text FROM samples JOIN sets ON sets.id = set_id WHERE digest = ? ORDER "
+            "BY problem, number",
+            arm.samples,
+        )
         assert len(rows) == 80
         texts = [zlib.decompress(text).decode() for _, _, text in rows]
         assert all("<answer>" in text for (_, finished, _), text in zip(rows, texts, strict=True) if finished)
         store = SampleStore(judged[0] / ".resa-hub")
         found = store.read(arm.samples, [Problem(text, text, answer) for text, answer in answers.items()])
         store.close()
-        scores.add(round(100 * sum(s.finished and s.text.endswith(f"<answer>{answers[key[0]]}</answer>") for key, s in found.items()) / 80, 6))
+        scores.add(
+            round(
+                100
+                * sum(s.finished and s.text.endswith(f"<answer>{answers[key[0]]}</answer>") for key, s in found.items())
+                / 80,
+                6,
+            )
+        )
     assert scores == {round(arm.score, 6) for arm in judged[1].arms}
 
 
@@ -67,7 +79,11 @@ def test_the_source_is_better_than_base_already_here(judged: tuple[Path, Evaluat
 @pytest.mark.slow
 def test_all_arms_are_asked_the_same_token_ids(judged: tuple[Path, Evaluation]) -> None:
     assert len({arm.prompts for arm in judged[1].arms}) == 1 and judged[1].arms[0].prompts.startswith("sha256:")
-    assert judged[1].engine["name"] == "transformers" and judged[1].engine["dtype"] == "float32" and judged[1].fingerprint.startswith("sha256:")
+    assert (
+        judged[1].engine["name"] == "transformers"
+        and judged[1].engine["dtype"] == "float32"
+        and judged[1].fingerprint.startswith("sha256:")
+    )
 
 
 @pytest.mark.slow
@@ -85,13 +101,21 @@ def test_other_methods_of_the_same_source_and_data_are_controls_where_they_are_m
         (again / "adapters" / name / "0.1.0" / MANIFEST).write_text(json.dumps(manifest))
     made = plan([NAME], "tiny-r1", replace(SMALL, arms=("usual",)), Workspace(again))
     assert [(arm.name, arm.role) for arm in made.arms if arm.role in ("sft", "pca-diff")] == [("new@0.1.0", "pca-diff")]
-    assert not [arm for arm in plan(["new", NAME], "tiny-r1", SMALL, Workspace(again)).arms if arm.role in ("sft", "pca-diff")]
+    assert not [
+        arm for arm in plan(["new", NAME], "tiny-r1", SMALL, Workspace(again)).arms if arm.role in ("sft", "pca-diff")
+    ]
     found = run(again)
-    assert found.contrasts[-1].against == "new@0.1.0" and found.contrasts[-1].value == 0.0 and "new" not in str(found.comparisons)
+    assert (
+        found.contrasts[-1].against == "new@0.1.0"
+        and found.contrasts[-1].value == 0.0
+        and "new" not in str(found.comparisons)
+    )
 
 
 @pytest.mark.parametrize("budget", [200, 10_000])
-def test_a_context_too_small_for_the_answers_is_refused_by_name(workspace: Path, no_sampling: None, budget: int) -> None:
+def test_a_context_too_small_for_the_answers_is_refused_by_name(
+    workspace: Path, no_sampling: None, budget: int
+) -> None:
     with pytest.raises(DoesNotFit, match="has a context of 256 tokens; the longest prompt has") as caught:
         run(workspace, replace(SMALL, new_tokens=budget + 50))
     assert "--new-tokens" in caught.value.hint
@@ -120,7 +144,11 @@ def test_without_record_the_adapter_is_left_as_it_was(workspace: Path, judged: t
 def test_on_a_sibling_the_source_runs_on_the_target_and_as_itself(again: Path) -> None:
     found = run(again, Settings(problems=20, samples=1, seeds=1, greedy=False), target="tiny-r1b")
     assert found.fit == "kin"
-    assert [(arm.name, arm.role) for arm in found.arms][:3] == [("base", "base"), ("source", "source"), ("source-model", "source-model")]
+    assert [(arm.name, arm.role) for arm in found.arms][:3] == [
+        ("base", "base"),
+        ("source", "source"),
+        ("source-model", "source-model"),
+    ]
     made = plan([NAME], "tiny-r1b", SMALL, Workspace(again))
     bases = {arm.name: (arm.base.id, bool(arm.folder)) for arm in made.arms}
     assert bases["source"] == ("resa-hub/tiny-r1b", True) and bases["source-model"] == ("resa-hub/tiny-r1", True)
@@ -135,11 +163,17 @@ def test_two_adapters_of_one_run_share_base_and_source(again: Path) -> None:
     manifest = json.loads((root / "twin/0.1.0" / MANIFEST).read_text())
     (root / "twin/0.1.0" / MANIFEST).write_text(json.dumps(manifest | {"name": "twin"}))
     results = evaluate(
-        [NAME, "twin"], target="tiny-r1", settings=Settings(problems=20, samples=1, seeds=1, greedy=False), workspace=again, progress=Progress(quiet=True)
+        [NAME, "twin"],
+        target="tiny-r1",
+        settings=Settings(problems=20, samples=1, seeds=1, greedy=False),
+        workspace=again,
+        progress=Progress(quiet=True),
     )
     assert [r.adapter for r in results] == [f"{NAME}@0.1.0", "twin@0.1.0"]
     assert results[0].gain == results[1].gain
-    assert [a.role for a in results[1].arms] == ["base", "source", "adapter", "random"] and results[1].arms[2].name == "twin@0.1.0"
+    assert [a.role for a in results[1].arms] == ["base", "source", "adapter", "random"] and results[1].arms[
+        2
+    ].name == "twin@0.1.0"
 
 
 def resigned(workspace: Path) -> None:
@@ -147,7 +181,10 @@ def resigned(workspace: Path) -> None:
     folder = workspace / "adapters" / NAME / "0.1.0"
     files = identity_of(scan(folder))
     content = json.loads((folder / MANIFEST).read_text())
-    content |= {"files": [{"path": f.path, "size": f.size, "sha256": f.sha256} for f in files], "content_hash": content_hash(files)}
+    content |= {
+        "files": [{"path": f.path, "size": f.size, "sha256": f.sha256} for f in files],
+        "content_hash": content_hash(files),
+    }
     (folder / MANIFEST).write_text(json.dumps(content))
 
 
@@ -155,21 +192,37 @@ def scaled(workspace: Path, a: float, b: float) -> None:
     from safetensors.torch import load_file, save_file
 
     path = workspace / "adapters" / NAME / "0.1.0" / WEIGHTS
-    save_file({name: t * (a if ".lora_A." in name else b) for name, t in load_file(path).items()}, path, metadata={"format": "pt"})
+    save_file(
+        {name: t * (a if ".lora_A." in name else b) for name, t in load_file(path).items()},
+        path,
+        metadata={"format": "pt"},
+    )
     resigned(workspace)
 
 
-def test_a_zero_adapter_is_judged_identical_to_base_and_never_attached(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Through the command line, to the page. Its answers are base's, letter for letter, at both temperatures; no control of its norm is run."""
+def test_a_zero_adapter_is_judged_identical_to_base_and_never_attached(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Through the command line, to the page. Its answers are base's, letter for letter, at both temperatures; no
+    control of its norm is run.
+    """
     scaled(workspace, 1.0, 0.0)
     where, page = ["--target", "tiny-r1", "--workspace", str(workspace)], workspace / "page.html"
     assert command(["attach", NAME, *where, "-q"]) == 9 and "every B of the adapter is zero" in capsys.readouterr().err
     few = ["--problems", "12", "--samples", "2", "--arms", "random,negated"]
     assert command(["eval", NAME, *where, *few, "--json", "--page", str(page)]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["verdict"] == "identical to base" and found["gain"] == 0 and [arm["role"] for arm in found["arms"]] == ["base", "adapter"]
+    assert (
+        found["verdict"] == "identical to base"
+        and found["gain"] == 0
+        and [arm["role"] for arm in found["arms"]] == ["base", "adapter"]
+    )
     said = " ".join(found["notes"])
-    assert "24 of 24 samples" in said and "12 of 12 greedy answers" in said and "controls of its norm would be zero too" in said
+    assert (
+        "24 of 24 samples" in said
+        and "12 of 12 greedy answers" in said
+        and "controls of its norm would be zero too" in said
+    )
     assert '<p class="word">Identical to base.</p>' in page.read_text()
     assert kept(Store(workspace / "adapters").get(AdapterRef(NAME)))[0]["verdict"] == "identical to base"
 
@@ -182,7 +235,10 @@ def test_what_no_loader_would_find_is_no_zero_adapter(workspace: Path, no_sampli
     else:
         from safetensors.torch import load_file, save_file
 
-        save_file({name.replace("lora_B", "lora_up"): 0 * t for name, t in load_file(folder / WEIGHTS).items()}, folder / WEIGHTS)
+        save_file(
+            {name.replace("lora_B", "lora_up"): 0 * t for name, t in load_file(folder / WEIGHTS).items()},
+            folder / WEIGHTS,
+        )
     resigned(workspace)
     with pytest.raises(NoEffect) as caught:
         run(workspace)
@@ -191,7 +247,9 @@ def test_what_no_loader_would_find_is_no_zero_adapter(workspace: Path, no_sampli
 
 @pytest.mark.slow
 def test_an_adapter_whose_product_vanishes_is_identical_to_base(workspace: Path) -> None:
-    """Its matrices are not zero, so reading them does not tell; no logit differs, so there is nothing to judge, with or without controls."""
+    """Its matrices are not zero, so reading them does not tell; no logit differs, so there is nothing to judge, with or
+    without controls.
+    """
     scaled(workspace, 1e-25, 1e-25)
     found = run(workspace, Settings(problems=20, samples=1, seeds=0, greedy=False))
     assert found.verdict == "identical to base" and found.gain == 0
@@ -200,12 +258,30 @@ def test_an_adapter_whose_product_vanishes_is_identical_to_base(workspace: Path)
 
 
 @pytest.mark.slow
-def test_what_was_chosen_on_problems_stays_marked_on_them(again: Path, no_sampling: None, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["eval", NAME, "--target", "tiny-r1", "--problems", "40", "--samples", "2", "--controls", "2", "--workspace", str(again), "--json"]
+def test_what_was_chosen_on_problems_stays_marked_on_them(
+    again: Path, no_sampling: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [
+        "eval",
+        NAME,
+        "--target",
+        "tiny-r1",
+        "--problems",
+        "40",
+        "--samples",
+        "2",
+        "--controls",
+        "2",
+        "--workspace",
+        str(again),
+        "--json",
+    ]
     assert command([*words, "--choosing"]) == 0 and json.loads(capsys.readouterr().out)["purpose"] == "choosing"
     assert command(words) == 0
     later = json.loads(capsys.readouterr().out)
-    assert later["purpose"] == "choosing" and "was chosen on these very problems (tiny-chain, test)" in " ".join(later["notes"])
+    assert later["purpose"] == "choosing" and "was chosen on these very problems (tiny-chain, test)" in " ".join(
+        later["notes"]
+    )
 
 
 @pytest.mark.slow
@@ -232,7 +308,9 @@ def test_without_controls_nothing_is_called_transferred(again: Path) -> None:
     ],
     ids=str,
 )
-def test_mistakes_are_told_before_anything_is_loaded(workspace: Path, no_sampling: None, settings: Settings, target: str, name: str, kind: type) -> None:
+def test_mistakes_are_told_before_anything_is_loaded(
+    workspace: Path, no_sampling: None, settings: Settings, target: str, name: str, kind: type
+) -> None:
     with pytest.raises(kind) as caught:
         run(workspace, settings, target, name)
     assert caught.value.hint or kind is NotFound

@@ -57,7 +57,9 @@ def test_what_is_missing_is_made_again_the_same(again: Path, judged: tuple[Path,
 
 
 @pytest.mark.slow
-def test_an_interrupted_evaluation_goes_on_where_it_was(again: Path, judged: tuple[Path, Evaluation], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_evaluation_goes_on_where_it_was(
+    again: Path, judged: tuple[Path, Evaluation], monkeypatch: pytest.MonkeyPatch
+) -> None:
     (again / ".resa-hub/samples.sqlite").unlink()
     add, calls = SampleStore.add, []
 
@@ -76,7 +78,9 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(again: Path, judged: tup
 
 
 @pytest.mark.slow
-def test_an_engine_that_dies_keeps_what_was_finished_and_is_named(again: Path, judged: tuple[Path, Evaluation], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_dies_keeps_what_was_finished_and_is_named(
+    again: Path, judged: tuple[Path, Evaluation], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The forward pass of the model fails in the third arm; the next run generates the rest alone."""
     from resa_hub.engine.generation import transformers_engine
 

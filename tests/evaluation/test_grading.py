@@ -1,4 +1,6 @@
-"""Grades against cases read by hand, against recorded solutions of people's problems, and what happens to answers that no one can compare."""
+"""Grades against cases read by hand, against recorded solutions of people's problems, and what happens to answers that
+no one can compare.
+"""
 
 import json
 import time
@@ -19,7 +21,10 @@ WORDS = {(True, True): "both", (False, True): "lenient", (False, False): "none"}
 
 def graded(kind: str, cases: Sequence[tuple[str, str]]) -> list[Grade]:
     """(gold, text) each; a text that ends in CUT is unfinished."""
-    made = [Completion(Problem(str(i), "", gold), text.removesuffix(CUT), not text.endswith(CUT)) for i, (gold, text) in enumerate(cases)]
+    made = [
+        Completion(Problem(str(i), "", gold), text.removesuffix(CUT), not text.endswith(CUT))
+        for i, (gold, text) in enumerate(cases)
+    ]
     return grades(kind, made)
 
 
@@ -36,16 +41,21 @@ def test_there_are_enough_cases_of_every_verdict() -> None:
 
 
 def test_recorded_solutions_of_champ() -> None:
-    """Read at test time. Annotators marked the first wrong step; solutions without one have the right answer, mostly in no box: 23 of 30 are found.
+    """Read at test time. Annotators marked the first wrong step; solutions without one have the right answer, mostly in
+    no box: 23 of 30 are found.
 
-    The seven others end in another number (`239 such strings of length 6`): that is what a reading without a box is worth, and why lenient decides nothing.
+    The seven others end in another number (`239 such strings of length 6`): that is what a reading without a box is
+    worth, and why lenient decides nothing.
     """
-    problems = json.loads(resources.files("champ_dataset").joinpath("dataset_files/v0.json").read_text())["problems"].values()
+    problems = json.loads(resources.files("champ_dataset").joinpath("dataset_files/v0.json").read_text())[
+        "problems"
+    ].values()
     cases = [
         (integer_of(p["_answer"]), note["text"], note["start_idx"] is None)
-        for p in problems if integer_of(p["_answer"])
+        for p in problems
+        if integer_of(p["_answer"])
         for note in p["fws_annotations"].values()
-    ]  # fmt: skip
+    ]
     found = graded("math", [(str(gold), text) for gold, text, _ in cases])
     sound = [g.lenient for g, (_, _, good) in zip(found, cases, strict=True) if good]
     flawed = [g.lenient for g, (_, _, good) in zip(found, cases, strict=True) if not good]
@@ -60,7 +70,9 @@ def test_champ_is_a_benchmark_of_its_own() -> None:
     made = load("champ")
     problems = made.problems()
     assert len(problems) == 82 and made.revision == "champ-dataset 1.0.0"
-    assert made.grades([Completion(p, f"\\boxed{{{p.answer}}}", True) for p in problems]) == [Grade(True, True, p.answer, "") for p in problems]
+    assert made.grades([Completion(p, f"\\boxed{{{p.answer}}}", True) for p in problems]) == [
+        Grade(True, True, p.answer, "") for p in problems
+    ]
 
 
 # What nobody can compare
@@ -82,7 +94,10 @@ def test_math_verify_gives_up_on_its_own() -> None:
     assert grade == Grade(False, False, "9^{9^{9^{9^{9}}}}", "time-out")
 
 
-@pytest.mark.parametrize(("kind", "golds"), [("math", ["", "\\frac{", "}{"]), ("integer", ["", "2.5", "x"]), ("choice", ["", "AB", "7"]), ("exact", ["", " "])])
+@pytest.mark.parametrize(
+    ("kind", "golds"),
+    [("math", ["", "\\frac{", "}{"]), ("integer", ["", "2.5", "x"]), ("choice", ["", "AB", "7"]), ("exact", ["", " "])],
+)
 def test_golds_that_cannot_be_read_are_counted(kind: str, golds: list[str]) -> None:
     assert unreadable(kind, [*golds, "A" if kind == "choice" else "5"]) == golds
     assert [g.note for g in graded(kind, [(gold, r"\boxed{5}") for gold in golds])] == ["unreadable gold"] * len(golds)
@@ -120,7 +135,9 @@ def test_families_of_reasoning_gym(name: str) -> None:
     pytest.importorskip("reasoning_gym")
     made, again = load(f"reasoning-gym/{name}"), load(f"reasoning-gym/{name}")
     test, dev = made.problems("test", 12), made.problems("dev", 12)
-    assert test == again.problems("test", 12) and test[:5] == made.problems("test", 5) != made.problems("test", 5, draw=1)
+    assert test == again.problems("test", 12) and test[:5] == made.problems("test", 5) != made.problems(
+        "test", 5, draw=1
+    )
     assert not {p.id for p in test} & {p.id for p in dev}
     right = made.grades([Completion(p, f"<think>x</think><answer>{p.answer}</answer>", True) for p in test])
     assert [g[:2] for g in right] == [(True, True)] * 12
@@ -137,7 +154,13 @@ def test_levels_of_reasoning_gym_are_harder() -> None:
 
 @pytest.mark.parametrize(
     ("name", "error", "hint"),
-    [("chain_sun", NotFound, "chain_sum"), ("", NotFound, "FAMILY"), ("codeio", NotFound, ""), ("chain_sum@x", Usage, "@2"), ("chain_sum@99", Usage, "@")],
+    [
+        ("chain_sun", NotFound, "chain_sum"),
+        ("", NotFound, "FAMILY"),
+        ("codeio", NotFound, ""),
+        ("chain_sum@x", Usage, "@2"),
+        ("chain_sum@99", Usage, "@"),
+    ],
 )
 def test_families_that_do_not_exist(name: str, error: type, hint: str) -> None:
     pytest.importorskip("reasoning_gym")
@@ -150,5 +173,11 @@ def test_nested_and_escaped_braces() -> None:
     assert answers.last_box(r"\boxed{\frac{1}{\sqrt{2}}} and \{ \boxed{\{1\}}") == r"\{1\}"
     assert answers.last_box(r"\boxed{1 \boxed{2}} \boxed{3") == "2" and answers.last_box("boxed{1}") is None
     for depth in range(1, 40):
-        assert answers.last_box("\\boxed" + "{" * depth + "x" + "}" * depth) == "{" * (depth - 1) + "x" + "}" * (depth - 1)
-    assert [answers.tagged(t) for t in ("<answer>a</answer>", "<answer>a</answer><answer>b", "a</answer>")] == ["a", "a", None]
+        assert answers.last_box("\\boxed" + "{" * depth + "x" + "}" * depth) == "{" * (depth - 1) + "x" + "}" * (
+            depth - 1
+        )
+    assert [answers.tagged(t) for t in ("<answer>a</answer>", "<answer>a</answer><answer>b", "a</answer>")] == [
+        "a",
+        "a",
+        None,
+    ]

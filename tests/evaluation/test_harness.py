@@ -1,4 +1,6 @@
-"""`eval --harness`: what the tools are told, arms that are kept, runs that fail, and (slow) the tools themselves on the tiny family, without network."""
+"""`eval --harness`: what the tools are told, arms that are kept, runs that fail, and (slow) the tools themselves on the
+tiny family, without network.
+"""
 
 import json
 import shutil
@@ -63,9 +65,24 @@ def test_what_lm_eval_is_told() -> None:
     base, adapter = tiny("tiny-r1"), Path("/store/a,b")
     asked = Asked(("gsm8k", "/t/chain.yaml"), 50, 4, 7, 256, Engines("transformers", "bfloat16"))
     command = lm_eval(asked, base, adapter, None, Path("/out"))
-    assert command[:2] == ["lm_eval", "run"] and told(command, "--model") == "hf" and "--log_samples" in command and "--apply_chat_template" in command
-    assert json.loads(told(command, "--model_args")) == {"pretrained": str(base.folder), "dtype": "bfloat16", "peft": "/store/a,b"}
-    flags = {"--tasks": "gsm8k,/t/chain.yaml", "--limit": "50", "--seed": "7", "--output_path": "/out", "--gen_kwargs": "max_gen_toks=256"}
+    assert (
+        command[:2] == ["lm_eval", "run"]
+        and told(command, "--model") == "hf"
+        and "--log_samples" in command
+        and "--apply_chat_template" in command
+    )
+    assert json.loads(told(command, "--model_args")) == {
+        "pretrained": str(base.folder),
+        "dtype": "bfloat16",
+        "peft": "/store/a,b",
+    }
+    flags = {
+        "--tasks": "gsm8k,/t/chain.yaml",
+        "--limit": "50",
+        "--seed": "7",
+        "--output_path": "/out",
+        "--gen_kwargs": "max_gen_toks=256",
+    }
     assert {flag: told(command, flag) for flag in flags} == flags
     plain = lm_eval(asked._replace(limit=None, new_tokens=None), base, None, None, Path("/out"))
     assert "peft" not in told(plain, "--model_args") and "--limit" not in plain and "--gen_kwargs" not in plain
@@ -85,7 +102,14 @@ def test_what_inspect_is_told() -> None:
     command = inspect(asked, base, Path("/a"), None, Path("/out"))
     assert command[:3] == ["inspect_ai", "eval", "/t/sums.py@sums"] and told(command, "--model") == "hf/tiny-r1"
     assert {"model_path=/out/adapter", f"tokenizer_path={base.folder}", "dtype=float32"} <= set(command)
-    flags = {"--limit": "5", "--epochs": "3", "--seed": "7", "--max-tokens": "99", "--log-dir": "/out", "--log-format": "json"}
+    flags = {
+        "--limit": "5",
+        "--epochs": "3",
+        "--seed": "7",
+        "--max-tokens": "99",
+        "--log-dir": "/out",
+        "--log-format": "json",
+    }
     assert {flag: told(command, flag) for flag in flags} == flags
     assert f"model_path={base.folder}" in inspect(asked, base, None, None, Path("/out"))
     with pytest.raises(Usage, match="commas"):
@@ -100,10 +124,20 @@ def pretended(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PYTHONPATH", str(workspace))
 
     def command(asked: Asked, base: Any, adapter: Path | None, rank: int | None, folder: Path) -> list[str]:
-        name = "base" if adapter is None else "random" if "random" in adapter.name else "source" if "tina" in adapter.name else "adapter"
+        name = (
+            "base"
+            if adapter is None
+            else "random"
+            if "random" in adapter.name
+            else "source"
+            if "tina" in adapter.name
+            else "adapter"
+        )
         return ["pretend_tool", str(folder), name, str(rows)]
 
-    monkeypatch.setitem(tools.TOOLS, "lm-eval", Tool("pytest", "pytest", command, "**/samples_*.jsonl", ("transformers",), "a note"))
+    monkeypatch.setitem(
+        tools.TOOLS, "lm-eval", Tool("pytest", "pytest", command, "**/samples_*.jsonl", ("transformers",), "a note")
+    )
     return rows
 
 
@@ -124,16 +158,26 @@ def test_a_failed_arm_is_named_and_finished_arms_are_kept(pretended: Path, works
     assert [(r.task, r.judged.verdict.word, r.harness, r.fit, r.dtype) for r in found] == [
         (name, "transferred", "lm-eval", "exact", "float32") for name in ("one", "two_b")
     ]
-    assert [(arm.name, arm.score) for arm in found[0].judged.arms] == [("base", 50), ("source", 100), ("adapter", 95), ("random-1", 50), ("random-2", 50)]
+    assert [(arm.name, arm.score) for arm in found[0].judged.arms] == [
+        ("base", 50),
+        ("source", 100),
+        ("adapter", 95),
+        ("random-1", 50),
+        ("random-2", 50),
+    ]
     assert "a note" in found[0].judged.notes and Path(found[0].logs["random-2"]).is_file()
     assert evaluate(made(), "tiny-r1", QUIET) == found
     runs = (home.cache / "harness" / "runs.txt").read_text().split()
     assert runs == ["base", "source", "adapter", "random", "random", "random"]  # each once, but for the one that failed
 
 
-def test_the_verdict_is_kept_beside_the_adapter_and_names_the_tool(pretended: Path, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_verdict_is_kept_beside_the_adapter_and_names_the_tool(
+    pretended: Path, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """`show`, the card and the page have it like our own, and what the tool does not tell is no number."""
-    pretended.write_text(json.dumps({"base": [0, 1] * 50, "source": [1] * 100, "adapter": [1] * 95 + [0] * 5, "random": [0, 1] * 50}))
+    pretended.write_text(
+        json.dumps({"base": [0, 1] * 50, "source": [1] * 100, "adapter": [1] * 95 + [0] * 5, "random": [0, 1] * 50})
+    )
     home, name = Workspace(workspace), "tina-tiny-feature-diff-l2"
     evaluate(plan(name, "tiny-r1", "lm-eval", Asked(("one", "two")), home, controls=1), "tiny-r1", QUIET)
     adapter = home.store.get(AdapterRef(name))
@@ -141,25 +185,51 @@ def test_the_verdict_is_kept_beside_the_adapter_and_names_the_tool(pretended: Pa
     assert [(e["benchmark"], e["split"], e["verdict"], e["purpose"]) for e in (first, second)] == [
         (task, "lm-eval", "transferred", "judging") for task in ("one", "two_b")
     ]
-    assert first["harness"].startswith("lm-eval ") and first["temperature"] is None and first["gain"] == pytest.approx(45)
+    assert (
+        first["harness"].startswith("lm-eval ") and first["temperature"] is None and first["gain"] == pytest.approx(45)
+    )
     assert [(arm["name"], arm["role"], arm["score"], arm["tokens"]) for arm in first["arms"]] == [
-        ("base", "base", 50, None), ("source", "source", 100, None), (f"{name}@0.1.0", "adapter", 95, None), (f"{name}@0.1.0 random-1", "random", 50, None),
-    ]  # fmt: skip
+        ("base", "base", 50, None),
+        ("source", "source", 100, None),
+        (f"{name}@0.1.0", "adapter", 95, None),
+        (f"{name}@0.1.0 random-1", "random", 50, None),
+    ]
     verify(adapter.folder)  # its files have names that an adapter may hold
-    assert run(["show", name, "--workspace", str(workspace)]) == 0 and "transferred on tiny-r1, one (lm-eval)" in " ".join(capsys.readouterr().out.split())
+    assert run(
+        ["show", name, "--workspace", str(workspace)]
+    ) == 0 and "transferred on tiny-r1, one (lm-eval)" in " ".join(capsys.readouterr().out.split())
     card = (adapter.folder / CARD).read_text()
     assert "drawn and graded by lm-eval" in card and "two_b (lm-eval)" in card and "at T=" not in card
     page = rendered(gather(Wish([name]), workspace), ".html")
-    assert page.count('<p class="word">Transferred.</p>') == 2 and "drawn and graded by lm-eval" in page and "in the logs of lm-eval" in page
+    assert (
+        page.count('<p class="word">Transferred.</p>') == 2
+        and "drawn and graded by lm-eval" in page
+        and "in the logs of lm-eval" in page
+    )
 
 
 def test_the_command_line_prints_the_verdict_and_what_it_would_run(
     pretended: Path, workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pretended.write_text(json.dumps({"base": [0, 1] * 50, "adapter": [1] * 100}))
-    words = ["eval", "tina-tiny-feature-diff-l2", "--target", "tiny-r1", "--harness", "lm-eval", "--workspace", str(workspace), "--arms", "none", "-q"]
+    words = [
+        "eval",
+        "tina-tiny-feature-diff-l2",
+        "--target",
+        "tiny-r1",
+        "--harness",
+        "lm-eval",
+        "--workspace",
+        str(workspace),
+        "--arms",
+        "none",
+        "-q",
+    ]
     assert run([*words, "--tasks", "one", "--dry-run", "--json"]) == 0
-    assert list(json.loads(capsys.readouterr().out)["commands"]) == ["base", "adapter"] and not (workspace / ".resa-hub" / "harness").exists()
+    assert (
+        list(json.loads(capsys.readouterr().out)["commands"]) == ["base", "adapter"]
+        and not (workspace / ".resa-hub" / "harness").exists()
+    )
     assert run([*words, "--tasks", "one"]) == 0
     assert capsys.readouterr().out.split("\n") == ["not distinguishable from controls"] * 2 + [""]
     pretended.write_text("{}")
@@ -179,11 +249,14 @@ def test_what_cannot_be_run(workspace: Path, tmp_path: Path, monkeypatch: pytest
     home, name = Workspace(workspace), "tina-tiny-feature-diff-l2"
     small = make_adapter(workspace / "adapters")
     wrong: list[tuple[str, str, Asked, type[Exception], str]] = [
-        (name, "lmeval", Asked(("a",)), Usage, "no harness is called 'lmeval'"), (name, "lm-eval", Asked(()), Usage, "no task"),
-        (name, "lm-eval", Asked(("none.yaml",)), NotFound, "does not exist"), ("nobody", "lm-eval", Asked(("a",)), NotFound, "nobody"),
+        (name, "lmeval", Asked(("a",)), Usage, "no harness is called 'lmeval'"),
+        (name, "lm-eval", Asked(()), Usage, "no task"),
+        (name, "lm-eval", Asked(("none.yaml",)), NotFound, "does not exist"),
+        ("nobody", "lm-eval", Asked(("a",)), NotFound, "nobody"),
         (name, "inspect", Asked(("a",), engines=Engines("vllm")), Usage, "transformers only, not vllm"),
-        (name, "lm-eval", Asked(("a",), engines=Engines("vllm")), MissingExtra, "vllm"), (small.parent.name, "lm-eval", Asked(("a",)), DoesNotFit, "tiny-r1"),
-    ]  # fmt: skip
+        (name, "lm-eval", Asked(("a",), engines=Engines("vllm")), MissingExtra, "vllm"),
+        (small.parent.name, "lm-eval", Asked(("a",)), DoesNotFit, "tiny-r1"),
+    ]
     for adapter, tool, asked, error, said in wrong:
         with pytest.raises(error, match=said):
             plan(adapter, "tiny-r1", tool, asked, home)
@@ -197,7 +270,9 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for variable, value in {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf"), "OMP_NUM_THREADS": "1"}.items():
         monkeypatch.setenv(variable, value)
     rows = tmp_path / "rows.jsonl"
-    rows.write_text("".join(json.dumps({"problem": p.text, "answer": p.answer}) + "\n" for p in task.problems(12, "test", 0)))
+    rows.write_text(
+        "".join(json.dumps({"problem": p.text, "answer": p.answer}) + "\n" for p in task.problems(12, "test", 0))
+    )
     return rows
 
 
@@ -216,8 +291,16 @@ def test_lm_eval_runs_base_and_adapter(workspace: Path, offline: Path) -> None:
     file = workspace / "chain.yaml"
     file.write_text(CHAIN.replace("rows.jsonl", str(offline)))
     found = judged(workspace, "tina-tiny-feature-diff-l2", "lm-eval", Asked((str(file),)))
-    texts = {name: [json.loads(line)["resps"] for line in Path(path).read_text().splitlines()] for name, path in found.logs.items()}
-    assert found.task == "chain" and found.judged.samples == 1 and texts["base"] != texts["adapter"] and found.judged.arms[0].metric == "exact_match"
+    texts = {
+        name: [json.loads(line)["resps"] for line in Path(path).read_text().splitlines()]
+        for name, path in found.logs.items()
+    }
+    assert (
+        found.task == "chain"
+        and found.judged.samples == 1
+        and texts["base"] != texts["adapter"]
+        and found.judged.arms[0].metric == "exact_match"
+    )
 
 
 @pytest.mark.slow
@@ -226,5 +309,13 @@ def test_inspect_runs_base_and_adapter(workspace: Path, offline: Path) -> None:
     file = workspace / "sums.py"
     file.write_text(SUMS.replace("ROWS", repr(str(offline))))
     found = judged(workspace, "tina-tiny-feature-diff-l2", "inspect", Asked((str(file),), samples=2, new_tokens=72))
-    answers = {name: [s["output"]["completion"] for s in json.loads(Path(path).read_text())["samples"]] for name, path in found.logs.items()}
-    assert found.task == "sums" and found.judged.samples == 2 and answers["base"] != answers["adapter"] and found.judged.arms[0].metric == "pattern"
+    answers = {
+        name: [s["output"]["completion"] for s in json.loads(Path(path).read_text())["samples"]]
+        for name, path in found.logs.items()
+    }
+    assert (
+        found.task == "sums"
+        and found.judged.samples == 2
+        and answers["base"] != answers["adapter"]
+        and found.judged.arms[0].metric == "pattern"
+    )

@@ -1,4 +1,6 @@
-"""One rule over the embedded family, from `extract` to the page: what transfers, what harms, what does nothing, and what cannot be told."""
+"""One rule over the embedded family, from `extract` to the page: what transfers, what harms, what does nothing, and
+what cannot be told.
+"""
 
 import json
 import shutil
@@ -14,19 +16,30 @@ from tests.helpers.commands import ROOT
 
 pytestmark = pytest.mark.slow
 COMMITTED = "tina-tiny-feature-diff-l2"
-SMALL = ("sae.steps=50", "sae.latents=256", "trigger.rows=512", "elicit.rows=512", "training.epochs=1", "training.learning_rate=1e-6")
+SMALL = (
+    "sae.steps=50",
+    "sae.latents=256",
+    "trigger.rows=512",
+    "elicit.rows=512",
+    "training.epochs=1",
+    "training.learning_rate=1e-6",
+)
 """SAE-Tuning at the paper's learning rate, on less data."""
 
 
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The committed adapter, SFT on bare answers and SAE-Tuning, judged by one evaluation; a zero adapter by another."""
+    """The committed adapter, SFT on bare answers and SAE-Tuning, judged by one evaluation; a zero adapter by
+    another.
+    """
     home = tmp_path_factory.mktemp("family")
     where = ["--workspace", str(home), "-q"]
     shutil.copytree(ROOT / "adapters" / COMMITTED, home / "adapters" / COMMITTED)
     small = [part for setting in SMALL for part in ("--set", setting)]
     assert run(["extract", "--source", "tina-tiny", "--method", "sft", "--name", "sft", *where]) == 0
-    assert run(["extract", "--source", "tina-tiny", "--method", "sae-tuning", "--name", "sae-tuning", *small, *where]) == 0
+    assert (
+        run(["extract", "--source", "tina-tiny", "--method", "sae-tuning", "--name", "sae-tuning", *small, *where]) == 0
+    )
     vanish(home / "adapters/sae-tuning", home / "adapters/zero")
     common = ["--target", "tiny-r1", "--problems", "200", "--samples", "2", "--no-greedy", *where]
     assert run(["eval", COMMITTED, "sft", "sae-tuning", "--controls", "2", "--arms", "source,random", *common]) == 0
@@ -43,7 +56,11 @@ def vanish(origin: Path, target: Path) -> None:
     save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
     files = identity_of(scan(folder))
     content = json.loads((folder / MANIFEST).read_text())
-    content |= {"name": "zero", "content_hash": content_hash(files), "files": [{"path": f.path, "size": f.size, "sha256": f.sha256} for f in files]}
+    content |= {
+        "name": "zero",
+        "content_hash": content_hash(files),
+        "files": [{"path": f.path, "size": f.size, "sha256": f.sha256} for f in files],
+    }
     (folder / MANIFEST).unlink()
     (folder / MANIFEST).write_text(json.dumps(content))
 
@@ -52,7 +69,11 @@ def test_the_rule_tells_them_apart(judged: Path) -> None:
     report = gather(Wish(target="tiny-r1"), judged)
     found = {entry.document.adapter.partition("@")[0]: entry.document for entry in report.entries}
     paper = found.pop("sae-tuning")
-    assert {name: d.verdict for name, d in found.items()} == {COMMITTED: "transferred", "sft": "harmful", "zero": "identical to base"}
+    assert {name: d.verdict for name, d in found.items()} == {
+        COMMITTED: "transferred",
+        "sft": "harmful",
+        "zero": "identical to base",
+    }
     best = found[COMMITTED]
     assert best.gain > 30 and best.gain_ci[0] > best.margin and best.retained is not None and best.retained > 0.7
     assert found["zero"].gain == 0 and found["sft"].gain_ci[1] < -found["sft"].margin

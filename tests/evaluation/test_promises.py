@@ -1,4 +1,6 @@
-"""What the hub promises on the embedded family, at T=0.6, 3 controls, 500 fresh problems x 4 samples: feature-diff transfers, its controls do not."""
+"""What the hub promises on the embedded family, at T=0.6, 3 controls, 500 fresh problems x 4 samples: feature-diff
+transfers, its controls do not.
+"""
 
 import pytest
 
@@ -10,23 +12,39 @@ from resa_hub.extraction.extract import extract
 pytestmark = pytest.mark.slow
 METHODS = ("feature-diff", "random-features", "sae-tuning")
 TARGETS = ("tiny-r1", "tiny-r1b")
-WORDS = ("identical to base", "harmful", "source gain not identifiable", "transferred", "underpowered", "not distinguishable from controls")
+WORDS = (
+    "identical to base",
+    "harmful",
+    "source gain not identifiable",
+    "transferred",
+    "underpowered",
+    "not distinguishable from controls",
+)
 
 
 @pytest.fixture(scope="module")
 def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Evaluation]:
-    """(method, target) -> verdict, all methods of one target in one family of comparisons, with the recipes of the registry."""
+    """(method, target) -> verdict, all methods of one target in one family of comparisons, with the recipes of the
+    registry.
+    """
     workspace, quiet = tmp_path_factory.mktemp("quality"), Progress(quiet=True)
-    names = [extract("tina-tiny", method=method, workspace=workspace, progress=quiet)[0].manifest.name for method in METHODS]
+    names = [
+        extract("tina-tiny", method=method, workspace=workspace, progress=quiet)[0].manifest.name for method in METHODS
+    ]
     found = {}
     for target in TARGETS:
-        results = evaluate(names, target=target, settings=Settings(seeds=3, greedy=False, draw=1), workspace=workspace, progress=quiet)
+        results = evaluate(
+            names, target=target, settings=Settings(seeds=3, greedy=False, draw=1), workspace=workspace, progress=quiet
+        )
         found |= {(method, target): result for method, result in zip(METHODS, results, strict=True)}
     for (method, target), e in found.items():
         low, high = e.retained_ci or (float("nan"), float("nan"))
         controls = ", ".join(f"{a.name.rpartition(' ')[2]} {a.score:.1f}" for a in e.arms if a.role == "random")
         kept = f"source {e.source_gain:+.1f}, retained {e.retained or 0:.2f} [{low:.2f}, {high:.2f}]"
-        print(f"{method} on {target} ({e.fit}): {e.verdict}: {e.gain:+.1f} [{e.gain_ci[0]:+.1f}, {e.gain_ci[1]:+.1f}], {kept}; {controls}")
+        print(
+            f"{method} on {target} ({e.fit}): {e.verdict}: {e.gain:+.1f} [{e.gain_ci[0]:+.1f}, "
+            f"{e.gain_ci[1]:+.1f}], {kept}; {controls}"
+        )
     return found
 
 
@@ -47,7 +65,9 @@ def test_random_active_features_do_not(verdicts: dict[tuple[str, str], Evaluatio
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_norm_matched_random_adapters_gain_nothing_beyond_the_margin(verdicts: dict[tuple[str, str], Evaluation], target: str) -> None:
+def test_norm_matched_random_adapters_gain_nothing_beyond_the_margin(
+    verdicts: dict[tuple[str, str], Evaluation], target: str
+) -> None:
     found = verdicts["feature-diff", target]
     base = next(arm.score for arm in found.arms if arm.role == "base")
     controls = [arm.score for arm in found.arms if arm.role == "random"]
@@ -55,7 +75,9 @@ def test_norm_matched_random_adapters_gain_nothing_beyond_the_margin(verdicts: d
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_sae_tuning_gets_the_verdict_that_the_rule_gives_it(verdicts: dict[tuple[str, str], Evaluation], target: str) -> None:
+def test_sae_tuning_gets_the_verdict_that_the_rule_gives_it(
+    verdicts: dict[tuple[str, str], Evaluation], target: str
+) -> None:
     found = verdicts["sae-tuning", target]
     assert found.verdict in WORDS and found.sentence
     above = [comparison["p_holm_above_margin"] < 0.025 for comparison in found.comparisons]

@@ -1,4 +1,6 @@
-"""The store of samples: found again under the same key only, shared by processes, mended after damage, quick with a million rows."""
+"""The store of samples: found again under the same key only, shared by processes, mended after damage, quick with a
+million rows.
+"""
 
 import os
 import subprocess
@@ -22,7 +24,9 @@ SET = SampleSet("sha256:arm", "bench", {"temperature": 0.6})
 
 def filled(folder: Path, count: int = 2) -> SampleStore:
     store = SampleStore(folder)
-    store.add(SET, BY_ID, [((p.id, n), Sample(f"answer {p.id} {n} é", 3 + n, n == 0)) for p in PROBLEMS for n in range(count)])
+    store.add(
+        SET, BY_ID, [((p.id, n), Sample(f"answer {p.id} {n} é", 3 + n, n == 0)) for p in PROBLEMS for n in range(count)]
+    )
     return store
 
 
@@ -34,7 +38,11 @@ def test_what_is_added_is_read_again(tmp_path: Path) -> None:
     assert found == {(p.id, 0): Sample(f"answer {p.id} 0 é", 3, True) for p in PROBLEMS[:3]}
 
 
-@pytest.mark.parametrize("other", [SET._replace(arm="sha256:x"), SET._replace(benchmark="b"), SET._replace(settings={"temperature": 0.7})], ids=str)
+@pytest.mark.parametrize(
+    "other",
+    [SET._replace(arm="sha256:x"), SET._replace(benchmark="b"), SET._replace(settings={"temperature": 0.7})],
+    ids=str,
+)
 def test_another_set_has_other_samples(tmp_path: Path, other: SampleSet) -> None:
     assert filled(tmp_path).present(other, PROBLEMS) == set()
 
@@ -48,7 +56,12 @@ def test_a_problem_with_another_wording_is_another(tmp_path: Path) -> None:
 
 def test_reading_makes_nothing_and_the_first_sample_stays(tmp_path: Path) -> None:
     store = SampleStore(tmp_path / "none")
-    assert store.present(SET, PROBLEMS) == set() and store.read(SET, PROBLEMS) == {} and store.finding("x") is None and not (tmp_path / "none").exists()
+    assert (
+        store.present(SET, PROBLEMS) == set()
+        and store.read(SET, PROBLEMS) == {}
+        and store.finding("x") is None
+        and not (tmp_path / "none").exists()
+    )
     store = filled(tmp_path)
     store.add(SET, BY_ID, [(("p0", 0), Sample("later", 1, True))])
     assert store.read(SET, PROBLEMS)["p0", 0].text == "answer p0 0 é"
@@ -60,7 +73,11 @@ def test_what_failed_the_second_check_is_thrown_away(tmp_path: Path) -> None:
     store.add(SET, BY_ID, [(("p1", 7), Sample("doubtful", 1, True))])
     store.add(other, BY_ID, [(("p1", 7), Sample("not ours", 1, True))])
     store.discard(mark, [SET])
-    assert ("p1", 7) not in store.present(SET, PROBLEMS) and len(store.present(SET, PROBLEMS)) == 50 and store.present(other, PROBLEMS) == {("p1", 7)}
+    assert (
+        ("p1", 7) not in store.present(SET, PROBLEMS)
+        and len(store.present(SET, PROBLEMS)) == 50
+        and store.present(other, PROBLEMS) == {("p1", 7)}
+    )
 
 
 def test_findings_are_kept(tmp_path: Path) -> None:
@@ -82,14 +99,20 @@ for n in range(40):
 
 def test_two_processes_write_at_once(tmp_path: Path) -> None:
     """The same keys, each kept once and whole."""
-    writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), name], env=environment()) for name in "ab"]
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), name], env=environment()) for name in "ab"
+    ]
     assert [writer.wait(120) for writer in writers] == [0, 0]
     found = SampleStore(tmp_path).read(SET, PROBLEMS)
-    assert len(found) == 2000 and all(sample.text[:-1] == f"{problem} {n} by " for (problem, n), sample in found.items())
+    assert len(found) == 2000 and all(
+        sample.text[:-1] == f"{problem} {n} by " for (problem, n), sample in found.items()
+    )
 
 
 def test_a_killed_writer_leaves_whole_batches(tmp_path: Path) -> None:
-    writer = subprocess.Popen([sys.executable, "-c", WRITER.replace("range(40)", "range(10**6)"), str(tmp_path), "a"], env=environment())
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER.replace("range(40)", "range(10**6)"), str(tmp_path), "a"], env=environment()
+    )
     store = SampleStore(tmp_path)
     began = time.monotonic()
     while store.count() < 200 and time.monotonic() - began < 60:
@@ -115,7 +138,9 @@ def test_a_damaged_file_is_named_moved_aside_and_read_as_far_as_it_goes(tmp_path
     present = store.present(SET, PROBLEMS)
     found = store.read(SET, PROBLEMS)
     assert len(said) >= 1 and "moved to samples.sqlite.damaged-1" in said[0] and str(store.path) in said[0]
-    assert found.keys() <= present and all(sample.text == f"answer {problem} {n} é" for (problem, n), sample in found.items())
+    assert found.keys() <= present and all(
+        sample.text == f"answer {problem} {n} é" for (problem, n), sample in found.items()
+    )
     assert (len(found) > 1000) == (damage == "cut")
     store.add(SET, BY_ID, [(("p3", 500), Sample("new", 1, True))])
     assert store.read(SET, PROBLEMS)["p3", 500].text == "new" and (tmp_path / "samples.sqlite.damaged-1").exists()
@@ -137,7 +162,8 @@ def test_the_index_of_a_million_samples_answers_in_under_a_second(tmp_path: Path
     keys = [_problem(p) for p in problems]
     store._write(
         lambda db: db.executemany(
-            "INSERT INTO samples VALUES (?, ?, ?, 80, 1, ?)", ((_set(of.digest), key, n, text) for of in sets for key in keys for n in range(100))
+            "INSERT INTO samples VALUES (?, ?, ?, 80, 1, ?)",
+            ((_set(of.digest), key, n, text) for of in sets for key in keys for n in range(100)),
         )
     )
     store.close()

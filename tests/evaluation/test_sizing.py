@@ -25,7 +25,9 @@ def test_the_known_case_of_aime24() -> None:
     assert power.reach() == pytest.approx(2.80, abs=0.002)
     assert 40 <= power.samples_needed(0.03, AIME, 30) <= 70
     assert 0.19 <= power.detectable(AIME, 30, 1, same_problems=True) <= 0.25
-    assert power.samples_needed_new(0.03, AIME, 30) is None and Spread.assumed(0.287).answers == pytest.approx(AIME.answers)
+    assert power.samples_needed_new(0.03, AIME, 30) is None and Spread.assumed(0.287).answers == pytest.approx(
+        AIME.answers
+    )
 
 
 def test_sizes_are_inverse_to_each_other() -> None:
@@ -63,8 +65,18 @@ def test_the_spread_is_found_again_in_the_intervals() -> None:
 
 
 def test_hours_follow_from_what_is_read() -> None:
-    qwen = {"hidden_size": 1536, "num_hidden_layers": 28, "num_attention_heads": 12, "num_key_value_heads": 2, "intermediate_size": 8960, "vocab_size": 151936}
-    assert decoding.parameters(qwen) == pytest.approx(1.78e9, rel=0.01) and decoding.cache_entries(qwen) == 28 * 2 * 2 * 128
+    qwen = {
+        "hidden_size": 1536,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 12,
+        "num_key_value_heads": 2,
+        "intermediate_size": 8960,
+        "vocab_size": 151936,
+    }
+    assert (
+        decoding.parameters(qwen) == pytest.approx(1.78e9, rel=0.01)
+        and decoding.cache_entries(qwen) == 28 * 2 * 2 * 128
+    )
     hours = decoding.hours(qwen, 1_000, 5_000)
     assert hours["H100 SXM"] < hours["A100 80GB"] < hours["L40S"] < hours["L4"]
     assert decoding.hours(qwen, 2_000, 5_000)["L40S"] == pytest.approx(2 * hours["L40S"])
@@ -77,27 +89,59 @@ def test_a_plan_from_what_was_measured_before(workspace: Path) -> None:
     guessed = size([NAME], "tiny-r1", settings, 3, home)
     assert guessed.spread.origin.startswith("assumed") and guessed.available is None and guessed.arms == 6
     assert guessed.needed and guessed.needed.detects <= 3 < guessed.asked.detects
-    assert guessed.completions == 6 * guessed.needed.problems * guessed.needed.samples and "at most" in guessed.tokens_are
+    assert (
+        guessed.completions == 6 * guessed.needed.problems * guessed.needed.samples and "at most" in guessed.tokens_are
+    )
     evals = workspace / "adapters" / NAME / "0.1.0/evals"
     evals.mkdir(exist_ok=True)
-    told = {"verdict": "x", "sentence": "x", "target": "tiny-r1", "benchmark": "tiny-chain", "split": "test", "problems": 100, "samples": 4, "gain": 20.0}
+    told = {
+        "verdict": "x",
+        "sentence": "x",
+        "target": "tiny-r1",
+        "benchmark": "tiny-chain",
+        "split": "test",
+        "problems": 100,
+        "samples": 4,
+        "gain": 20.0,
+    }
     told |= {"gain_ci": [15.0, 25.0], "gain_ci_same_problems": [17.0, 23.0], "arms": [{"tokens": 40.0}]}
     (evals / "tiny-r1--tiny-chain--test.json").write_text(json.dumps(told))
     measured = size([NAME], "tiny-r1", settings, 3, home)
     se, within = 0.05 / 1.984217, 0.03 / 1.967903
     assert measured.spread.effect == pytest.approx(math.sqrt(100 * (se**2 - within**2)), rel=1e-4)
-    assert measured.spread.answers == pytest.approx(400 * within**2, rel=1e-4) and "40 a completion, measured" in measured.tokens_are
+    assert (
+        measured.spread.answers == pytest.approx(400 * within**2, rel=1e-4)
+        and "40 a completion, measured" in measured.tokens_are
+    )
     for detect in (0, 101):
         with pytest.raises(Usage):
             size([NAME], "tiny-r1", settings, detect, home)
 
 
 def test_the_plan_of_a_file_as_a_person_reads_it(workspace: Path, tmp_path: Path) -> None:
-    (tmp_path / "few.jsonl").write_text("".join(json.dumps({"problem": f"{i}+1=", "answer": str(i + 1)}) + "\n" for i in range(30)))
-    asked = ("eval", NAME, "--target", "tiny-r1", "--plan", "--detect", "3", "--benchmark", "last-integer=few.jsonl", "--workspace", str(workspace))
+    (tmp_path / "few.jsonl").write_text(
+        "".join(json.dumps({"problem": f"{i}+1=", "answer": str(i + 1)}) + "\n" for i in range(30))
+    )
+    asked = (
+        "eval",
+        NAME,
+        "--target",
+        "tiny-r1",
+        "--plan",
+        "--detect",
+        "3",
+        "--benchmark",
+        "last-integer=few.jsonl",
+        "--workspace",
+        str(workspace),
+    )
     done = resa_hub(*asked, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "30 problems in it" in done.stdout and "on these problems alone" in done.stdout and "too few problems" in done.stdout
+    assert (
+        "30 problems in it" in done.stdout
+        and "on these problems alone" in done.stdout
+        and "too few problems" in done.stdout
+    )
     assert re.search(r"6 arms: [\d,]+ completions", done.stdout) and "L40S" in done.stdout
     document = json.loads(resa_hub(*asked, "--json", cwd=tmp_path).stdout)
     assert document["needed"] is None and document["needed_same"]["detects_same"] <= 3

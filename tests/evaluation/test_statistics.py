@@ -26,7 +26,8 @@ def scores(*counts: int, samples: int = 4) -> numpy.ndarray:
 
 
 def test_average_is_wilson_for_the_effective_number_of_problems():
-    # Means .5, .5, .75, .25: variance .125/3, so n_e = .25 / (.125/3/4) = 24; t(3) = 3.1824463 -> reach t sqrt(.25/24 + t2/4/24^2) / (1 + t2/24).
+    # Means .5, .5, .75, .25: variance .125/3, so n_e = .25 / (.125/3/4) = 24; t(3) = 3.1824463 -> reach t sqrt(.25/24 +
+    # t2/4/24^2) / (1 + t2/24).
     t = 3.1824463
     reach = t * math.sqrt(0.25 / 24 + t * t / 4 / 576) / (1 + t * t / 24)
     result = statistics.average(scores(2, 2, 3, 1))
@@ -42,7 +43,9 @@ def test_average_of_single_samples_is_wilson():
     assert (result.value, result.low, result.high) == pytest.approx((0.8, 0.4901625, 0.9433178), abs=1e-6)
 
 
-@pytest.mark.parametrize(("count", "low", "high"), [(4, 1 / (1 + 1.959964**2 / 10), 1.0), (0, 0.0, 1 - 1 / (1 + 1.959964**2 / 10))])
+@pytest.mark.parametrize(
+    ("count", "low", "high"), [(4, 1 / (1 + 1.959964**2 / 10), 1.0), (0, 0.0, 1 - 1 / (1 + 1.959964**2 / 10))]
+)
 def test_average_without_spread_still_has_a_width(count: int, low: float, high: float):
     result = statistics.average(scores(*[count] * 10))
     assert (result.value, result.low, result.high) == pytest.approx((count / 4, low, high), abs=1e-6)
@@ -53,7 +56,8 @@ def test_difference_by_hand():
     result = statistics.difference(a, b)
     # d = .5, .25, 0, .75: mean .375, sd sqrt(.3125/3) = .3227486, SE .1613743, t(3) = 3.1824463 -> reach .5135650.
     assert (result.value, result.low, result.high) == pytest.approx((0.375, -0.138565, 0.888565), abs=1e-6)
-    # Within problems: d_1 = 0,0,1,1 (1/3), d_2 = 0,0,1,0 (1/4), d_3 = 0 (0), d_4 = 0,1,1,1 (1/4): V = (5/6)/4/16, t(12) = 2.1788128.
+    # Within problems: d_1 = 0,0,1,1 (1/3), d_2 = 0,0,1,0 (1/4), d_3 = 0 (0), d_4 = 0,1,1,1 (1/4): V = (5/6)/4/16, t(12)
+    # = 2.1788128.
     reach = 2.1788128 * math.sqrt(5 / 6 / 4 / 16)
     assert (result.low_same, result.high_same) == pytest.approx((0.375 - reach, 0.375 + reach), abs=1e-6)
     # Three problems differ, all upwards: 2 of the 8 sign patterns are as extreme.
@@ -134,7 +138,9 @@ def test_problems_needed():
 
 
 def fieller_gap(rho: float, adapter, base, source) -> float:
-    """(um - rho wm)^2 - t^2 var(mean of u - rho w): zero at an endpoint. The variance is that of the combined differences, no covariances."""
+    """(um - rho wm)^2 - t^2 var(mean of u - rho w): zero at an endpoint. The variance is that of the combined
+    differences, no covariances.
+    """
     combined = (adapter.mean(1) - base.mean(1)) - rho * (source.mean(1) - base.mean(1))
     t = stats.t.ppf(0.975, len(combined) - 1)
     return float(combined.mean() ** 2 - t**2 * combined.var(ddof=1) / len(combined))
@@ -177,7 +183,12 @@ def test_the_source_keeps_all_of_itself():
 
 
 @pytest.mark.parametrize(
-    ("source", "reason"), [((2, 1, 3, 2), "not distinguishable from 0"), ((3, 1, 4, 3), "not distinguishable"), ((1, 0, 2, 1), "not positive")]
+    ("source", "reason"),
+    [
+        ((2, 1, 3, 2), "not distinguishable from 0"),
+        ((3, 1, 4, 3), "not distinguishable"),
+        ((1, 0, 2, 1), "not positive"),
+    ],
 )
 def test_retained_gain_needs_a_gain_of_the_source(source: tuple[int, ...], reason: str):
     result = statistics.retained(scores(4, 4, 4, 4), scores(2, 1, 3, 2), scores(*source))
@@ -213,7 +224,9 @@ def test_usage(call):
 
 # Properties
 
-tables = st.tuples(st.integers(2, 12), st.integers(1, 5)).flatmap(lambda shape: st.tuples(*[arrays(float, shape, elements=st.sampled_from([0.0, 1.0]))] * 3))
+tables = st.tuples(st.integers(2, 12), st.integers(1, 5)).flatmap(
+    lambda shape: st.tuples(*[arrays(float, shape, elements=st.sampled_from([0.0, 1.0]))] * 3)
+)
 
 
 def test_how_many_problems_carry_a_difference():

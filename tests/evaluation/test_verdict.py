@@ -45,10 +45,16 @@ def gained(rate: numpy.ndarray, share: float) -> numpy.ndarray:
     return rate + (1 - rate) * share if share >= 0 else rate * (1 + share)
 
 
-def arms(adapter: float, source: float, *controls: float, problems: int = 200, seed: int = 0) -> tuple[numpy.ndarray, numpy.ndarray, AdapterArm]:
-    """base, source and the adapter's arm with controls; each number is a share as in `gained`, so a gain of half that size on average."""
+def arms(
+    adapter: float, source: float, *controls: float, problems: int = 200, seed: int = 0
+) -> tuple[numpy.ndarray, numpy.ndarray, AdapterArm]:
+    """base, source and the adapter's arm with controls; each number is a share as in `gained`, so a gain of half that
+    size on average.
+    """
     rate = numpy.random.default_rng(seed + 10_000).random(problems)
-    base, source_scores, scores, *others = answers(rate, *(gained(rate, share) for share in (source, adapter, *controls)), seed=seed)
+    base, source_scores, scores, *others = answers(
+        rate, *(gained(rate, share) for share in (source, adapter, *controls)), seed=seed
+    )
     return base, source_scores, AdapterArm(scores, {f"random-{i}": other for i, other in enumerate(others)})
 
 
@@ -86,7 +92,12 @@ def test_transferred():
     base, source, arm = arms(0.8, 0.98, 0.0, -0.05, -0.1)
     verdict = whole(judge(base, source, arm))
     assert verdict.word == "transferred"
-    assert verdict.source_gain is not None and verdict.retained is not None and verdict.retained.low is not None and verdict.retained.high is not None
+    assert (
+        verdict.source_gain is not None
+        and verdict.retained is not None
+        and verdict.retained.low is not None
+        and verdict.retained.high is not None
+    )
     assert verdict.margin == pytest.approx(0.1 * verdict.source_gain.value)
     assert verdict.gain.value == pytest.approx(0.4, abs=0.05)
     assert verdict.retained.low < 0.8 / 0.98 < verdict.retained.high
@@ -102,8 +113,12 @@ def test_harmful_is_the_mirror_image_of_transferred():
     up, down = whole(judge(base, None, arm)), whole(judge(*_order(mirrored(base, arm))))
     assert (up.word, down.word) == ("transferred", "harmful")
     for c, mirror in zip(up.comparisons, down.comparisons, strict=True):
-        assert (c.value, c.bound_low_holm, c.bound_high_holm) == pytest.approx((-mirror.value, -mirror.bound_high_holm, -mirror.bound_low_holm))
-        assert (c.p_holm_above_margin, c.p_holm_below) == pytest.approx((mirror.p_holm_below, mirror.p_holm_above_margin))
+        assert (c.value, c.bound_low_holm, c.bound_high_holm) == pytest.approx(
+            (-mirror.value, -mirror.bound_high_holm, -mirror.bound_low_holm)
+        )
+        assert (c.p_holm_above_margin, c.p_holm_below) == pytest.approx(
+            (mirror.p_holm_below, mirror.p_holm_above_margin)
+        )
 
 
 def _order(mirror: tuple[numpy.ndarray, AdapterArm]) -> tuple[numpy.ndarray, None, AdapterArm]:
@@ -117,7 +132,9 @@ def test_harmful_comes_before_the_source():
 
 def test_identical_comes_before_everything():
     base, source, _ = arms(0.0, 0.0)
-    assert whole(judge(base, source, AdapterArm(base, {"random": 1 - base}, identical=True))).word == "identical to base"
+    assert (
+        whole(judge(base, source, AdapterArm(base, {"random": 1 - base}, identical=True))).word == "identical to base"
+    )
 
 
 @pytest.mark.parametrize(("source", "reason"), [(0.0, "not distinguishable from 0"), (-0.5, "not positive")])
@@ -133,7 +150,13 @@ def test_without_a_source_nothing_of_it_is_reported():
     base, _, arm = arms(0.8, 0.9, 0.0)
     verdict = whole(judge(base, None, arm))
     assert verdict.word == "transferred"
-    assert (verdict.source, verdict.source_gain, verdict.retained, verdict.base_over_source, verdict.adapter_over_source) == (None,) * 5
+    assert (
+        verdict.source,
+        verdict.source_gain,
+        verdict.retained,
+        verdict.base_over_source,
+        verdict.adapter_over_source,
+    ) == (None,) * 5
 
 
 def test_underpowered_says_how_many_problems():
@@ -172,7 +195,12 @@ def test_non_inferiority_is_said_and_decides_nothing():
     base, source, arm = arms(0.98, 0.9, 0.0)
     verdict, less = whole(judge(base, source, arm)), whole(judge(*arms(0.7, 0.9, 0.0)))
     assert verdict.non_inferior and verdict.non_inferior.holds and "keeps 97% of it is shown" in verdict.sentence
-    assert less.non_inferior and not less.non_inferior.holds and less.word == "transferred" and "is not shown" in less.sentence
+    assert (
+        less.non_inferior
+        and not less.non_inferior.holds
+        and less.word == "transferred"
+        and "is not shown" in less.sentence
+    )
     assert judge(base, None, arm).non_inferior is None
 
 
@@ -230,7 +258,9 @@ def test_all_right_and_all_wrong(levels: tuple[int, int, int, int], problems: in
     base, source, adapter, control = (numpy.full((problems, samples), float(level)) for level in levels)
     verdict = whole(judge(base, source, AdapterArm(adapter, {"random": control})))
     expected = {(0, 1, 1, 0): "transferred", (1, 0, 0, 1): "harmful", (0, 1, 0, 1): "not distinguishable from controls"}
-    assert verdict.word == ("underpowered" if problems < FEWEST_PROBLEMS else expected.get(levels, "source gain not identifiable"))
+    assert verdict.word == (
+        "underpowered" if problems < FEWEST_PROBLEMS else expected.get(levels, "source gain not identifiable")
+    )
 
 
 def test_two_problems_are_underpowered():
@@ -240,9 +270,14 @@ def test_two_problems_are_underpowered():
 
 @pytest.mark.parametrize(
     ("base", "source", "adapter", "control"),
-    [((1, 4), (1, 4), (1, 4), (1, 4)), ((3, 4), (3, 4), (2, 4), (3, 4)), ((3, 4), (3, 4), (3, 5), (3, 4)), ((3, 4), (4, 4), (3, 4), (3, 4)),
-     ((3, 4), (3, 4), (3, 4), (3, 2))],
-)  # fmt: skip
+    [
+        ((1, 4), (1, 4), (1, 4), (1, 4)),
+        ((3, 4), (3, 4), (2, 4), (3, 4)),
+        ((3, 4), (3, 4), (3, 5), (3, 4)),
+        ((3, 4), (4, 4), (3, 4), (3, 4)),
+        ((3, 4), (3, 4), (3, 4), (3, 2)),
+    ],
+)
 def test_shapes_that_cannot_be_paired(base, source, adapter, control):
     with pytest.raises(Usage) as caught:
         judge(numpy.zeros(base), numpy.ones(source), AdapterArm(numpy.ones(adapter), {"random": numpy.zeros(control)}))
@@ -265,10 +300,15 @@ def share_of(word: str, runs: int, make) -> float:
 
 
 def random_gains(*means: float, seed: int, problems: int = 60) -> tuple[numpy.ndarray, numpy.ndarray, AdapterArm]:
-    """Adapter and controls whose share gained varies from problem to problem, uniform on [0, 2 mean]; the true gain is half the mean."""
+    """Adapter and controls whose share gained varies from problem to problem, uniform on [0, 2 mean]; the true gain is
+    half the mean.
+    """
     draw = numpy.random.default_rng(seed)
     rate = draw.random(problems)
-    moved = [numpy.where((shift := mean * 2 * draw.random(problems)) >= 0, rate + (1 - rate) * shift, rate * (1 + shift)) for mean in means]
+    moved = [
+        numpy.where((shift := mean * 2 * draw.random(problems)) >= 0, rate + (1 - rate) * shift, rate * (1 + shift))
+        for mean in means
+    ]
     base, source, scores, *others = answers(rate, gained(rate, 0.6), *moved, seed=seed + 1_000_000)
     return base, source, AdapterArm(scores, {f"random-{i}": other for i, other in enumerate(others)})
 
@@ -281,7 +321,9 @@ def test_false_positives_of_an_adapter_exchangeable_with_its_controls(quick):
 
 @pytest.mark.slow
 def test_false_positives_at_a_true_gain_of_exactly_the_margin(quick):
-    """The source gains 30 points, so the margin and the adapter's true gain are 3; the controls lose 3, so only base can tell."""
+    """The source gains 30 points, so the margin and the adapter's true gain are 3; the controls lose 3, so only base
+    can tell.
+    """
     assert share_of("transferred", 150, lambda seed: random_gains(0.06, -0.06, -0.06, -0.06, seed=seed)) <= 0.05
 
 

@@ -1,4 +1,6 @@
-"""Extraction from a name to an artifact: its layout, its identity, and that nothing half-written ever stays in the store."""
+"""Extraction from a name to an artifact: its layout, its identity, and that nothing half-written ever stays in the
+store.
+"""
 
 import json
 import os
@@ -31,19 +33,26 @@ from resa_hub.extraction.extract import extract
 from tests.conftest import QUICK
 
 for method in sys.argv[2].split(","):
-    print(extract("tina-tiny", method=method, workspace=sys.argv[1], settings=QUICK + sys.argv[3:])[0].manifest.content_hash, flush=True)
+    adapter, _ = extract("tina-tiny", method=method, workspace=sys.argv[1], settings=QUICK + sys.argv[3:])
+    print(adapter.manifest.content_hash, flush=True)
 """
 
 
-def quick(workspace: Path, source: str | None = "tina-tiny", settings: list[str] | None = None, **choices: Any) -> tuple[Adapter, bool]:
+def quick(
+    workspace: Path, source: str | None = "tina-tiny", settings: list[str] | None = None, **choices: Any
+) -> tuple[Adapter, bool]:
     choices = {"method": "feature-diff"} | choices
-    return extract(source, workspace=workspace, settings=QUICK + (settings or []), progress=Progress(quiet=True), **choices)
+    return extract(
+        source, workspace=workspace, settings=QUICK + (settings or []), progress=Progress(quiet=True), **choices
+    )
 
 
 def left_in(workspace: Path) -> list[str]:
     """What lies in the store, the lock aside."""
     return (
-        sorted(path for path in walk(workspace / "adapters") if path != ".lock" and not path.startswith(".blobs/")) if (workspace / "adapters").is_dir() else []
+        sorted(path for path in walk(workspace / "adapters") if path != ".lock" and not path.startswith(".blobs/"))
+        if (workspace / "adapters").is_dir()
+        else []
     )
 
 
@@ -54,11 +63,15 @@ def start(workspace: Path, methods: str, *settings: str, hash_seed: str = "0") -
 
 
 def test_the_artifact_is_a_plain_peft_folder_with_manifest_card_and_sae(made: Adapter) -> None:
-    assert sorted(walk(made.folder)) == sorted([CARD, CONFIG, WEIGHTS, MANIFEST, f"{SAE}/cfg.json", f"{SAE}/sae_weights.safetensors"])
+    assert sorted(walk(made.folder)) == sorted(
+        [CARD, CONFIG, WEIGHTS, MANIFEST, f"{SAE}/cfg.json", f"{SAE}/sae_weights.safetensors"]
+    )
     assert made.folder.parts[-3:] == ("adapters", "tina-tiny-feature-diff-l2", "0.1.0")
     config = json.loads((made.folder / CONFIG).read_text())
     assert config["base_model_name_or_path"] == "resa-hub/tiny-r1" and config["peft_type"] == "LORA"
-    assert left_in(made.folder.parents[2]) == sorted(f"tina-tiny-feature-diff-l2/0.1.0/{path}" for path in walk(made.folder))
+    assert left_in(made.folder.parents[2]) == sorted(
+        f"tina-tiny-feature-diff-l2/0.1.0/{path}" for path in walk(made.folder)
+    )
 
 
 def test_verify_passes_and_the_manifest_says_what_was_done(made: Adapter) -> None:
@@ -66,15 +79,25 @@ def test_verify_passes_and_the_manifest_says_what_was_done(made: Adapter) -> Non
     assert manifest == made.manifest and manifest.reference == "tina-tiny-feature-diff-l2@0.1.0"
     assert (manifest.method, manifest.hookpoint, manifest.base.id) == ("feature-diff", "layers.2", "resa-hub/tiny-r1")
     assert manifest.source == "resa-hub/tiny-r1+resa-hub/tina-tiny" and len(manifest.parents) == 1
-    assert [entry.path for entry in manifest.files] == sorted([CONFIG, WEIGHTS, f"{SAE}/cfg.json", f"{SAE}/sae_weights.safetensors"])
+    assert [entry.path for entry in manifest.files] == sorted(
+        [CONFIG, WEIGHTS, f"{SAE}/cfg.json", f"{SAE}/sae_weights.safetensors"]
+    )
     assert manifest.data["elicit"].rows == 128 and recipe_of(manifest).sae.steps == 20 and kl_of(manifest) > 1e-3
     assert len(manifest.probe_texts) == 8 and len(manifest.run.findings["features"]) == 16
-    assert manifest.sae is not None and 0 < manifest.sae.quality["fvu_without_first"] < 1 and 0 < manifest.sae.quality["l0"] <= 16
+    assert (
+        manifest.sae is not None
+        and 0 < manifest.sae.quality["fvu_without_first"] < 1
+        and 0 < manifest.sae.quality["l0"] <= 16
+    )
 
 
 def test_the_card_is_made_from_the_manifest(made: Adapter) -> None:
     card = (made.folder / CARD).read_text()
-    assert made.manifest.content_hash in card and "base_model: resa-hub/tiny-r1" in card and "No evaluation is attached" in card
+    assert (
+        made.manifest.content_hash in card
+        and "base_model: resa-hub/tiny-r1" in card
+        and "No evaluation is attached" in card
+    )
 
 
 def test_the_sae_folder_loads_with_saelens(made: Adapter) -> None:
@@ -86,7 +109,9 @@ def test_the_sae_folder_loads_with_saelens(made: Adapter) -> None:
 
 
 @pytest.mark.slow
-def test_a_finished_recipe_is_not_run_twice_unless_asked(workspace: Path, made: Adapter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_recipe_is_not_run_twice_unless_asked(
+    workspace: Path, made: Adapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     present, new = quick(workspace)
     assert not new and present.manifest == made.manifest
     second, new = quick(workspace, again=True)
@@ -136,8 +161,12 @@ def test_an_mlp_hookpoint_trains_all_layers(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_an_sae_can_be_taken_from_another_extraction(made: Adapter, tmp_path: Path) -> None:
-    adapter, _ = quick(tmp_path, method="sae-tuning", settings=["sae.mode=pretrained", f"sae.origin={made.folder / SAE}"])
-    assert (adapter.folder / SAE / "sae_weights.safetensors").read_bytes() == (made.folder / SAE / "sae_weights.safetensors").read_bytes()
+    adapter, _ = quick(
+        tmp_path, method="sae-tuning", settings=["sae.mode=pretrained", f"sae.origin={made.folder / SAE}"]
+    )
+    assert (adapter.folder / SAE / "sae_weights.safetensors").read_bytes() == (
+        made.folder / SAE / "sae_weights.safetensors"
+    ).read_bytes()
 
 
 @pytest.mark.slow
@@ -158,9 +187,16 @@ def test_a_killed_extraction_leaves_nothing_but_its_staging_folder(tmp_path: Pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", ["resa_hub.engine.run.save_lora", "resa_hub.engine.run.measure", "resa_hub.adapter.card.render", "os.rename"])
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")], ids=["interrupt", "disk full"])
-def test_an_interrupted_extraction_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, error: BaseException) -> None:
+@pytest.mark.parametrize(
+    "step",
+    ["resa_hub.engine.run.save_lora", "resa_hub.engine.run.measure", "resa_hub.adapter.card.render", "os.rename"],
+)
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), OSError(28, "No space left on device")], ids=["interrupt", "disk full"]
+)
+def test_an_interrupted_extraction_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, error: BaseException
+) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise error
 
@@ -173,8 +209,12 @@ def test_an_interrupted_extraction_leaves_nothing(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.slow
-def test_the_version_is_the_next_free_one_when_somebody_was_faster(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (workspace / "adapters/tina-tiny-feature-diff-l2/0.1.0").rename(workspace / "adapters/tina-tiny-feature-diff-l2/0.4.0")
+def test_the_version_is_the_next_free_one_when_somebody_was_faster(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (workspace / "adapters/tina-tiny-feature-diff-l2/0.1.0").rename(
+        workspace / "adapters/tina-tiny-feature-diff-l2/0.4.0"
+    )
     adapter, new = quick(workspace, seed=5)
     assert new and adapter.manifest.version == "0.5.0"
     assert Store(workspace / "adapters").get(AdapterRef("tina-tiny-feature-diff-l2")).manifest.version == "0.5.0"
@@ -220,9 +260,17 @@ def test_the_version_is_the_next_free_one_when_somebody_was_faster(workspace: Pa
         (NoEffect, {}, ["training.learning_rate=0"]),
         (NoEffect, {}, ["scale=0"]),
     ],
-    ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else str(value) if isinstance(value, dict) else value.__name__,
+    ids=lambda value: (
+        " ".join(map(str, value))
+        if isinstance(value, list)
+        else str(value)
+        if isinstance(value, dict)
+        else value.__name__
+    ),
 )
-def test_a_mistake_gets_one_typed_error_with_the_next_step(tmp_path: Path, kind: type[HubError], choices: dict[str, Any], settings: list[str]) -> None:
+def test_a_mistake_gets_one_typed_error_with_the_next_step(
+    tmp_path: Path, kind: type[HubError], choices: dict[str, Any], settings: list[str]
+) -> None:
     with pytest.raises(HubError) as caught:
         quick(tmp_path, settings=["rollouts.count=32", *settings], **choices)
     assert type(caught.value) is kind and caught.value.hint and caught.value.message
@@ -285,12 +333,20 @@ def test_show_draws_what_an_adapter_was_made_from(made: Adapter) -> None:
     assert any(line.startswith("│  └─ its LoRA") and made.manifest.parents[0][:19] in line for line in rest)
 
 
-def test_bfloat16_that_will_crawl_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bfloat16_that_will_crawl_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from resa_hub.engine import run as extraction
     from resa_hub.engine.model import loading as models
 
     assert not models.crawls("float32")
     monkeypatch.setattr(extraction, "crawls", lambda dtype: dtype == "bfloat16")
     for dtype in ("bfloat16", "float32"):
-        extract("tina-tiny", method="random", workspace=tmp_path / dtype, settings=[*QUICK, f"dtype={dtype}"], progress=Progress())
+        extract(
+            "tina-tiny",
+            method="random",
+            workspace=tmp_path / dtype,
+            settings=[*QUICK, f"dtype={dtype}"],
+            progress=Progress(),
+        )
         assert ("--set dtype=float32" in capsys.readouterr().err) == (dtype == "bfloat16")

@@ -19,7 +19,6 @@ from resa_hub.engine.sae.files import load
 from resa_hub.extraction.import_sae import import_sae
 from resa_hub.inference.exchange import export
 from tests.conftest import QUICK
-from tests.helpers.hub_server.fixtures import running_hub  # noqa: F401  (a fixture)
 from tests.helpers.hub_server.server import HubServer
 from tests.helpers.small_saes import LATENTS, WIDTH, K, agree, change, ours, publish, theirs, weights, written
 
@@ -32,12 +31,29 @@ def made(workspace: Path, *settings: str, capsys: pytest.CaptureFixture[str]) ->
     from resa_hub.hub.resolve import find
 
     said = [word for setting in [*QUICK, *settings] for word in ("--set", setting)]
-    assert run(["extract", "--source", "tina-tiny", "--method", "feature-diff", "--workspace", str(workspace), "--quiet", *said]) == 0
+    assert (
+        run(
+            [
+                "extract",
+                "--source",
+                "tina-tiny",
+                "--method",
+                "feature-diff",
+                "--workspace",
+                str(workspace),
+                "--quiet",
+                *said,
+            ]
+        )
+        == 0
+    )
     return find(capsys.readouterr().out.strip().splitlines()[-1], Workspace.find(workspace))
 
 
 @pytest.mark.parametrize("sparsifys_own", [True, False])
-def test_an_imported_sae_is_used_by_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str], sparsifys_own: bool) -> None:
+def test_an_imported_sae_is_used_by_its_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], sparsifys_own: bool
+) -> None:
     coder = theirs()
     if sparsifys_own:
         written(tmp_path / "elsewhere" / "layers.2", coder)
@@ -46,16 +62,51 @@ def test_an_imported_sae_is_used_by_its_name(tmp_path: Path, capsys: pytest.Capt
     home = tmp_path / "home"
     home.mkdir()
     (home / "registry.yaml").write_text(MINE)
-    assert run(["import", f"{tmp_path}/elsewhere", "--sae", "--name", "mine", "--base", "tina-tiny", "--workspace", str(home), "--json"]) == 0
+    assert (
+        run(
+            [
+                "import",
+                f"{tmp_path}/elsewhere",
+                "--sae",
+                "--name",
+                "mine",
+                "--base",
+                "tina-tiny",
+                "--workspace",
+                str(home),
+                "--json",
+            ]
+        )
+        == 0
+    )
     told = json.loads(capsys.readouterr().out)
-    assert (told["hookpoint"], told["latents"], told["k"], told["format"], told["missing"], told["new"]) == ("layers.2", LATENTS, K, "sparsify", "", True)
+    assert (told["hookpoint"], told["latents"], told["k"], told["format"], told["missing"], told["new"]) == (
+        "layers.2",
+        LATENTS,
+        K,
+        "sparsify",
+        "",
+        True,
+    )
     content = yaml.safe_load((home / "registry.yaml").read_text())
     entry = content["saes"]["mine"]
-    assert content["models"] == {"other": {"id": "some/model", "note": "kept"}} and (home / "registry.yaml.before-import").read_text() == MINE
+    assert (
+        content["models"] == {"other": {"id": "some/model", "note": "kept"}}
+        and (home / "registry.yaml.before-import").read_text() == MINE
+    )
     note = entry.pop("note")
     assert note.startswith(f"imported from {tmp_path}/elsewhere, sha256:")
-    assert entry == {"id": "./saes/mine", "format": "saelens", "base": "tina-tiny", "hookpoints": "layers.{N}", "latents": LATENTS, "k": K}
-    assert sorted(path.relative_to(home / "saes").as_posix() for path in (home / "saes").rglob("*") if path.is_file()) == [
+    assert entry == {
+        "id": "./saes/mine",
+        "format": "saelens",
+        "base": "tina-tiny",
+        "hookpoints": "layers.{N}",
+        "latents": LATENTS,
+        "k": K,
+    }
+    assert sorted(
+        path.relative_to(home / "saes").as_posix() for path in (home / "saes").rglob("*") if path.is_file()
+    ) == [
         "mine/layers.2/cfg.json",
         "mine/layers.2/sae_weights.safetensors",
     ]
@@ -67,10 +118,21 @@ def test_an_imported_sae_is_used_by_its_name(tmp_path: Path, capsys: pytest.Capt
     adapter = made(moved, "sae.mode=finetuned", "sae.origin=mine", capsys=capsys)
     manifest = verify(adapter.folder)
     assert manifest.sae and manifest.sae.start and manifest.hookpoint == "layers.2"
-    assert (manifest.sae.origin, manifest.sae.latents, manifest.sae.k, manifest.sae.start.hookpoint) == ("mine", LATENTS, K, "layers.2")
-    start, tuned = (load(folder, WIDTH, "layers.2") for folder in (moved / "saes/mine/layers.2", adapter.folder / "sae/layers.2"))
+    assert (manifest.sae.origin, manifest.sae.latents, manifest.sae.k, manifest.sae.start.hookpoint) == (
+        "mine",
+        LATENTS,
+        K,
+        "layers.2",
+    )
+    start, tuned = (
+        load(folder, WIDTH, "layers.2") for folder in (moved / "saes/mine/layers.2", adapter.folder / "sae/layers.2")
+    )
     assert 0 < (start.W_dec - tuned.W_dec).abs().max() < 0.5  # it began there, and moved
-    said = [word for setting in [*QUICK, "sae.mode=finetuned", "sae.origin=mine", "hookpoint=layers.1"] for word in ("--set", setting)]
+    said = [
+        word
+        for setting in [*QUICK, "sae.mode=finetuned", "sae.origin=mine", "hookpoint=layers.1"]
+        for word in ("--set", setting)
+    ]
     assert run(["extract", "--source", "tina-tiny", "--method", "feature-diff", "--workspace", str(moved), *said]) == 4
     assert "has no SAE of layers.1, only of layers.2" in capsys.readouterr().err
 
@@ -90,11 +152,15 @@ def test_a_name_holds_several_hookpoints_of_one_kind(tmp_path: Path) -> None:
     assert before.count("imported from") == 2 and len(list((home / "saes/many").iterdir())) == 2
     written(tmp_path / "many" / "layers.1", theirs(7))
     for at, name, reason in (
-        ("layers.2.mlp", "many", "hookpoints"), ("layers.1", "many", "has another SAE of layers.1"), ("layers.2", "sae-r1-65k", "another SAE sae-r1-65k"),
-    ):  # fmt: skip
+        ("layers.2.mlp", "many", "hookpoints"),
+        ("layers.1", "many", "has another SAE of layers.1"),
+        ("layers.2", "sae-r1-65k", "another SAE sae-r1-65k"),
+    ):
         with pytest.raises(Conflict, match=reason):
             import_sae(origin, name=name, hookpoint=at, workspace=home)
-    assert (home / "registry.yaml").read_text() == before and sorted(p.name for p in (home / "saes").iterdir()) == ["many"]
+    assert (home / "registry.yaml").read_text() == before and sorted(p.name for p in (home / "saes").iterdir()) == [
+        "many"
+    ]
 
 
 def test_what_is_unsound_or_does_not_fit_stays_outside(tmp_path: Path) -> None:
@@ -110,13 +176,20 @@ def test_what_is_unsound_or_does_not_fit_stays_outside(tmp_path: Path) -> None:
     odd = written(tmp_path / "odd" / "layers.2.self_attn")
     (tmp_path / "empty").mkdir()
     cases: list[tuple[Path, dict[str, str], type[HubError], str]] = [
-        (nan, {}, Integrity, "NaN"), (cut, {}, Integrity, "cut short"), (coder, {}, DoesNotFit, "a transcoder"),
-        (narrow, {"base": "tiny-r1"}, DoesNotFit, "width 32"), (silent, {}, Usage, "nothing says which hookpoint"),
-        (odd, {}, DoesNotFit, "where none is used here"), (tmp_path / "empty", {}, NotFound, "holds no SAE"),
-        (tmp_path / "absent", {}, NotFound, "does not exist"), (fine, {"hookpoint": "layers.1"}, DoesNotFit, "made for layers.2, not for layers.1"),
-        (fine, {"hookpoint": "layer.2"}, Usage, "not a hookpoint"), (fine, {"base": "nonsense"}, NotFound, "nonsense"),
-        (silent, {"hookpoint": "layers.4", "base": "tiny-r1"}, DoesNotFit, "layers 0 to 3"), (fine, {"name": "../x"}, Usage, "not a name"),
-    ]  # fmt: skip
+        (nan, {}, Integrity, "NaN"),
+        (cut, {}, Integrity, "cut short"),
+        (coder, {}, DoesNotFit, "a transcoder"),
+        (narrow, {"base": "tiny-r1"}, DoesNotFit, "width 32"),
+        (silent, {}, Usage, "nothing says which hookpoint"),
+        (odd, {}, DoesNotFit, "where none is used here"),
+        (tmp_path / "empty", {}, NotFound, "holds no SAE"),
+        (tmp_path / "absent", {}, NotFound, "does not exist"),
+        (fine, {"hookpoint": "layers.1"}, DoesNotFit, "made for layers.2, not for layers.1"),
+        (fine, {"hookpoint": "layer.2"}, Usage, "not a hookpoint"),
+        (fine, {"base": "nonsense"}, NotFound, "nonsense"),
+        (silent, {"hookpoint": "layers.4", "base": "tiny-r1"}, DoesNotFit, "layers 0 to 3"),
+        (fine, {"name": "../x"}, Usage, "not a name"),
+    ]
     for folder, choices, error, reason in cases:
         with pytest.raises(error, match=reason) as caught:
             import_sae(str(folder), workspace=home, **choices)
@@ -124,10 +197,15 @@ def test_what_is_unsound_or_does_not_fit_stays_outside(tmp_path: Path) -> None:
     assert not (home / "registry.yaml").exists() and not (home / "saes").exists()
     with pytest.raises(Usage, match="everybody starts with"):
         import_sae(str(fine), workspace=builtin_path().parent)
-    assert import_sae(str(silent), hookpoint="layers.3.mlp", base="tiny-r1", workspace=home)[:2] == ("silent", "layers.3.mlp")
+    assert import_sae(str(silent), hookpoint="layers.3.mlp", base="tiny-r1", workspace=home)[:2] == (
+        "silent",
+        "layers.3.mlp",
+    )
 
 
-def test_saelens_format_and_the_hub(hub: HubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_saelens_format_and_the_hub(
+    hub: HubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its metadata names hookpoint and base; fetched over HTTP from a subfolder by a process of its own."""
     from resa_hub.engine.sae.files import save
     from tests.helpers.commands import resa_hub
@@ -138,7 +216,13 @@ def test_saelens_format_and_the_hub(hub: HubServer, tmp_path: Path, capsys: pyte
     done = resa_hub(*words, HF_ENDPOINT=hub.url, HF_HOME=str(tmp_path / "hf"))
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
-    assert (told["name"], told["hookpoint"], told["base"], told["format"], told["missing"]) == ("deep", "layers.2", "tina-tiny", "saelens", "")
+    assert (told["name"], told["hookpoint"], told["base"], told["format"], told["missing"]) == (
+        "deep",
+        "layers.2",
+        "tina-tiny",
+        "saelens",
+        "",
+    )
     with pytest.raises(DoesNotFit, match="made for tina-tiny"):
         import_sae(f"{tmp_path}/repo/deep", base="r1-distill-1.5b", workspace=tmp_path / "home")
     change(tmp_path / "repo/deep/blocks.2.hook_resid_post/cfg.json", architecture="standard")
@@ -146,7 +230,9 @@ def test_saelens_format_and_the_hub(hub: HubServer, tmp_path: Path, capsys: pyte
         import_sae(f"{tmp_path}/repo/deep", name="other", workspace=tmp_path / "home")
 
 
-def test_an_adapters_sae_goes_out_in_sparsifys_format_and_back(workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_adapters_sae_goes_out_in_sparsifys_format_and_back(
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from resa_hub.adapter.store import Store
 
     (adapter,) = Store(workspace / "adapters").all()
@@ -163,8 +249,17 @@ def test_an_adapters_sae_goes_out_in_sparsifys_format_and_back(workspace: Path, 
     with torch.no_grad():
         assert torch.allclose(coder(x).sae_out, sae(x), atol=1e-5)
     taken = import_sae(f"{tmp_path}/out/sae", name="back", base="tina-tiny", workspace=tmp_path / "home")
-    first, again = (load_file(path / "sae_weights.safetensors") for path in (adapter.folder / "sae/layers.2", taken.folder))
-    assert first.keys() == again.keys() and all(torch.equal(first[name], again[name]) for name in ("W_enc", "W_dec", "b_dec"))
+    first, again = (
+        load_file(path / "sae_weights.safetensors") for path in (adapter.folder / "sae/layers.2", taken.folder)
+    )
+    assert first.keys() == again.keys() and all(
+        torch.equal(first[name], again[name]) for name in ("W_enc", "W_dec", "b_dec")
+    )
     applied = sae.cfg.apply_b_dec_to_input
-    assert torch.allclose(again["b_enc"], first["b_enc"] if applied else first["b_enc"] + first["b_dec"] @ first["W_enc"], atol=1e-6)
-    assert export(adapter, tmp_path / "plain", sae=True) and (tmp_path / "plain/sae/layers.2/sae_weights.safetensors").is_file()
+    assert torch.allclose(
+        again["b_enc"], first["b_enc"] if applied else first["b_enc"] + first["b_dec"] @ first["W_enc"], atol=1e-6
+    )
+    assert (
+        export(adapter, tmp_path / "plain", sae=True)
+        and (tmp_path / "plain/sae/layers.2/sae_weights.safetensors").is_file()
+    )

@@ -23,7 +23,9 @@ from tests.conftest import QUICK
 JUDGE = Settings(split="dev", problems=40, samples=1, seeds=1, greedy=False)
 
 
-@pytest.mark.parametrize(("text", "layers"), [("3", [3]), ("1-4", [1, 2, 3, 4]), ("5,0-2, 1", [0, 1, 2, 5]), ("26-26", [26])])
+@pytest.mark.parametrize(
+    ("text", "layers"), [("3", [3]), ("1-4", [1, 2, 3, 4]), ("5,0-2, 1", [0, 1, 2, 5]), ("26-26", [26])]
+)
 def test_layers_are_read(text: str, layers: list[int]) -> None:
     assert numbers(text) == layers
 
@@ -39,7 +41,11 @@ def test_a_sweep_by_name() -> None:
     assert named("resa-still-v1-layer", None, None, known) == (list(range(1, 27)), "resa-still-v1")
     assert named("resa-still-v1-layer", "3,5", None, known) == ([3, 5], "resa-still-v1")
     assert named(None, "1-2", "mine", known) == ([1, 2], "mine")
-    for name, layers, recipe in ((None, None, None), ("resa-still-v1-step", None, None), ("resa-still-v1-layer", None, "mine")):
+    for name, layers, recipe in (
+        (None, None, None),
+        ("resa-still-v1-step", None, None),
+        ("resa-still-v1-layer", None, "mine"),
+    ):
         with pytest.raises(Usage):
             named(name, layers, recipe, known)
 
@@ -97,18 +103,37 @@ def test_workers_of_ray_are_no_nicer_than_the_command(monkeypatch: pytest.Monkey
     assert list(run([functools.partial(os.nice, 0)], "ray")) == [(0, os.nice(0))]
 
 
-def test_the_adapters_of_a_family_bear_the_names_of_its_recipes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """From the recipe's own seed on, the seeds as versions of one name; what is changed is another recipe and no more called so."""
-    (tmp_path / "registry.yaml").write_text("sweeps: {mine-layer: {recipe: tiny-feature-diff, vary: hookpoint, value: 'layers.{N}', over: 0-2}}\n")
+def test_the_adapters_of_a_family_bear_the_names_of_its_recipes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From the recipe's own seed on, the seeds as versions of one name; what is changed is another recipe and no more
+    called so.
+    """
+    (tmp_path / "registry.yaml").write_text(
+        "sweeps: {mine-layer: {recipe: tiny-feature-diff, vary: hookpoint, value: 'layers.{N}', over: 0-2}}\n"
+    )
     known = Registry(tmp_path)
-    plans = planned(layers=[1, 26], seeds=2, family="resa-still-v1-layer", recipe="resa-still-v1", registry=known, method=None, settings=None)
+    plans = planned(
+        layers=[1, 26],
+        seeds=2,
+        family="resa-still-v1-layer",
+        recipe="resa-still-v1",
+        registry=known,
+        method=None,
+        settings=None,
+    )
     assert list(plans) == [(1, 42), (1, 43), (26, 42), (26, 43)]
     assert [p.name for p in plans.values()] == ["resa-still-v1-layer1"] * 2 + ["resa-still-v1-layer26"] * 2
     assert plans[26, 42].recipe == known.recipe("resa-still-v1-layer26") and plans[26, 43].recipe.seed == 43
     assert pickle.loads(pickle.dumps(plans)) == plans  # the tasks of Ray
-    changed = planned(layers=[1], family="resa-still-v1-layer", recipe="resa-still-v1", registry=known, settings=["lora.rank=8"])
+    changed = planned(
+        layers=[1], family="resa-still-v1-layer", recipe="resa-still-v1", registry=known, settings=["lora.rank=8"]
+    )
     beyond = planned(layers=[0], family="resa-still-v1-layer", recipe="resa-still-v1", registry=known, seed=3)
-    assert [(seed, p.name) for (_, seed), p in [*changed.items(), *beyond.items()]] == [(42, "tina-still-sae-tuning-l1"), (3, "tina-still-sae-tuning-l0")]
+    assert [(seed, p.name) for (_, seed), p in [*changed.items(), *beyond.items()]] == [
+        (42, "tina-still-sae-tuning-l1"),
+        (3, "tina-still-sae-tuning-l0"),
+    ]
     for layers, wanted in (([], [0, 1, 2]), (["--layers", "1-2"], [1, 2])):
         assert cli(["sweep", "mine-layer", *layers, "--dry-run", "--json", "--workspace", str(tmp_path)]) == 0
         assert json.loads(capsys.readouterr().out)["adapters"] == [f"mine-layer{layer}" for layer in wanted]
@@ -119,7 +144,16 @@ QUIET = Progress(quiet=True)
 
 def made(workspace: Path, executor: str = "local") -> Sweep:
     choices = {"method": "feature-diff", "settings": [*QUICK, "rollouts.count=64"]}
-    return sweep("tina-tiny", layers=[0, 2], seeds=2, judging=JUDGE, executor=executor, workspace=workspace, progress=QUIET, **choices)
+    return sweep(
+        "tina-tiny",
+        layers=[0, 2],
+        seeds=2,
+        judging=JUDGE,
+        executor=executor,
+        workspace=workspace,
+        progress=QUIET,
+        **choices,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -146,16 +180,24 @@ def test_a_finished_sweep_is_read_not_run_again(swept: tuple[Path, Sweep], monke
 
     workspace, found = swept
     monkeypatch.setattr(sys.modules["resa_hub.extraction.extract"], "_run", lambda *_: pytest.fail("was run again"))
-    monkeypatch.setattr("resa_hub.engine.generation.base.open_engine", lambda *_, **__: pytest.fail("was sampled again"))
+    monkeypatch.setattr(
+        "resa_hub.engine.generation.base.open_engine", lambda *_, **__: pytest.fail("was sampled again")
+    )
     assert made(workspace).places == found.places
 
 
 @pytest.mark.slow
-def test_ray_gives_the_same_adapters(swept: tuple[Path, Sweep], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ray_gives_the_same_adapters(
+    swept: tuple[Path, Sweep], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A local cluster; the processes work in one store at once."""
     from resa_hub.adapter.store import Store
 
     monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    assert [(p.layer, p.seed, p.gain) for p in made(tmp_path, "ray").places] == [(p.layer, p.seed, p.gain) for p in swept[1].places]
-    hashes = [sorted(a.manifest.content_hash for a in Store(folder / "adapters").all()) for folder in (tmp_path, swept[0])]
+    assert [(p.layer, p.seed, p.gain) for p in made(tmp_path, "ray").places] == [
+        (p.layer, p.seed, p.gain) for p in swept[1].places
+    ]
+    hashes = [
+        sorted(a.manifest.content_hash for a in Store(folder / "adapters").all()) for folder in (tmp_path, swept[0])
+    ]
     assert hashes[0] == hashes[1]

@@ -1,4 +1,6 @@
-"""A real headless Chromium (Debian's, driven by its own ChromeDriver). Where it is missing the tests fail: a page nobody looked at is not tested."""
+"""A real headless Chromium (Debian's, driven by its own ChromeDriver). Where it is missing the tests fail: a page
+nobody looked at is not tested.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,9 +12,16 @@ from selenium.webdriver.chrome.service import Service
 
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
-    "--disable-sync", "--force-device-scale-factor=1",
-)  # fmt: skip
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--force-device-scale-factor=1",
+)
 DESKTOP, PHONE = 1280, 360
 
 CONTRAST = """
@@ -24,7 +33,10 @@ const rgba = (color) => {
 const linear = (v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
 const light = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
 const ground = (node) => {
-  for (let at = node; at; at = at.parentElement) { const found = rgba(getComputedStyle(at).backgroundColor); if (found[3] === 255) return found; }
+  for (let at = node; at; at = at.parentElement) {
+    const found = rgba(getComputedStyle(at).backgroundColor);
+    if (found[3] === 255) return found;
+  }
   return [255, 255, 255];
 };
 document.querySelectorAll("details").forEach((details) => (details.open = true));
@@ -32,8 +44,10 @@ const poor = [], seen = [], unseen = /^(SCRIPT|STYLE|NOSCRIPT|OPTION)$/;
 const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
 while (walker.nextNode()) {
   const node = walker.currentNode, parent = node.parentElement, style = getComputedStyle(parent);
-  if (!node.textContent.trim() || !parent.getClientRects().length || unseen.test(parent.tagName) || parent.closest(".skip")) continue;
-  const ink = light(rgba(parent.namespaceURI.endsWith("svg") ? style.fill : style.color)), paper = light(ground(parent));
+  if (!node.textContent.trim() || !parent.getClientRects().length) continue;
+  if (unseen.test(parent.tagName) || parent.closest(".skip")) continue;
+  const ink = light(rgba(parent.namespaceURI.endsWith("svg") ? style.fill : style.color));
+  const paper = light(ground(parent));
   const ratio = (Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05), size = parseFloat(style.fontSize);
   const large = size >= 24 || (size >= 18.66 && +style.fontWeight >= 700);
   seen.push(ratio);
@@ -48,9 +62,13 @@ class Browser:
     def __init__(self, driver: webdriver.Chrome) -> None:
         self.driver = driver
 
-    def open(self, page: Path, *, width: int = DESKTOP, dark: bool = False, media: str = "", scripts: bool = True) -> None:
+    def open(
+        self, page: Path, *, width: int = DESKTOP, dark: bool = False, media: str = "", scripts: bool = True
+    ) -> None:
         """The page anew, at this width and in this scheme."""
-        self.tell("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width == PHONE)
+        self.tell(
+            "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width == PHONE
+        )
         features = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.tell("Emulation.setEmulatedMedia", media=media, features=features)
         self.tell("Emulation.setScriptExecutionDisabled", value=not scripts)
@@ -58,7 +76,10 @@ class Browser:
         self.log()
         self.driver.get(page.as_uri())
         if scripts and self.js("return !!document.getElementById('payload')"):
-            self.wait("return !document.getElementById('reader').hidden && document.getElementById('count').textContent !== ''")
+            self.wait(
+                "return !document.getElementById('reader').hidden && "
+                "document.getElementById('count').textContent !== ''"
+            )
 
     def tell(self, command: str, **parameters: Any) -> Any:
         return self.driver.execute_cdp_cmd(command, parameters)

@@ -17,12 +17,21 @@ RUN = "import sys; from resa_hub.cli.main import run; sys.exit(run(sys.argv[1:])
 
 def environment(**changes: str | None) -> dict[str, str]:
     """The environment of a person who set nothing of ours; None removes a variable."""
-    ours = {"RESA_HUB_WORKSPACE": None, "PYTHONDONTWRITEBYTECODE": None, "COLUMNS": "100", "PYTHONPATH": str(ROOT)} | changes
+    ours = {
+        "RESA_HUB_WORKSPACE": None,
+        "PYTHONDONTWRITEBYTECODE": None,
+        "COLUMNS": "100",
+        "PYTHONPATH": str(ROOT),
+    } | changes
     return {key: value for key, value in (os.environ | ours).items() if value is not None}
 
 
-def resa_hub(*arguments: str, cwd: Path | None = None, timeout: float = 600, **changes: str | None) -> subprocess.CompletedProcess[str]:
-    """`resa-hub ARGUMENTS` in a process of its own; timeout, seconds: against a hang, since on a busy machine 10 s of CPU may take minutes."""
+def resa_hub(
+    *arguments: str, cwd: Path | None = None, timeout: float = 600, **changes: str | None
+) -> subprocess.CompletedProcess[str]:
+    """`resa-hub ARGUMENTS` in a process of its own; timeout, seconds: against a hang, since on a busy machine 10 s of
+    CPU may take minutes.
+    """
     command = [sys.executable, "-c", RUN, *arguments]
     return subprocess.run(command, cwd=cwd, env=environment(**changes), capture_output=True, text=True, timeout=timeout)
 

@@ -22,7 +22,12 @@ def container_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
     config = folder / "config.yml"
     config.write_text(
         json.dumps(
-            {"version": 0.1, "log": {"level": "error"}, "storage": {"filesystem": {"rootdirectory": str(folder)}}, "http": {"addr": f"127.0.0.1:{port}"}}
+            {
+                "version": 0.1,
+                "log": {"level": "error"},
+                "storage": {"filesystem": {"rootdirectory": str(folder)}},
+                "http": {"addr": f"127.0.0.1:{port}"},
+            }
         )
     )
     process = subprocess.Popen([program, "serve", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -26,7 +26,9 @@ class Installed(NamedTuple):
         return self.start(str(self.python.parent / "resa-hub"), *arguments, timeout=timeout)
 
     def start(self, *command: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-        env = environment(PYTHONPATH=None, XDG_CONFIG_HOME=str(self.folder / "config"), HF_ENDPOINT="http://127.0.0.1:9")
+        env = environment(
+            PYTHONPATH=None, XDG_CONFIG_HOME=str(self.folder / "config"), HF_ENDPOINT="http://127.0.0.1:9"
+        )
         return subprocess.run(command, cwd=self.folder, env=env, capture_output=True, text=True, timeout=timeout)
 
 
@@ -40,7 +42,9 @@ class Demonstration(NamedTuple):
 
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    """The wheel, built and installed into a new environment beside the dependencies of this one (a whole installation takes a minute)."""
+    """The wheel, built and installed into a new environment beside the dependencies of this one (a whole installation
+    takes a minute).
+    """
     root = tmp_path_factory.mktemp("installed")
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(root / "dist"), str(ROOT)]
     done = subprocess.run(build, capture_output=True, text=True)
@@ -49,7 +53,20 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     venv.create(root / "env", with_pip=False, symlinks=True)
     python = root / "env/bin/python"
     done = subprocess.run(
-        [sys.executable, "-m", "pip", "--python", str(python), "install", "--no-deps", "--no-index", "--quiet", str(wheel)], capture_output=True, text=True
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "--python",
+            str(python),
+            "install",
+            "--no-deps",
+            "--no-index",
+            "--quiet",
+            str(wheel),
+        ],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     # A line of a .pth file is a folder whose own .pth files, the editable installation among them, are not read.

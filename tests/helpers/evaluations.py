@@ -32,8 +32,16 @@ def again(judged: tuple[Path, Evaluation], tmp_path: Path) -> Path:
     return tmp_path / "copy"
 
 
-def run(workspace: Path, settings: Settings = SMALL, target: str = "tiny-r1", names: str | list[str] = NAME, record: bool = True) -> Evaluation:
-    return evaluate(names, target=target, settings=settings, workspace=workspace, progress=Progress(quiet=True), record=record)[0]
+def run(
+    workspace: Path,
+    settings: Settings = SMALL,
+    target: str = "tiny-r1",
+    names: str | list[str] = NAME,
+    record: bool = True,
+) -> Evaluation:
+    return evaluate(
+        names, target=target, settings=settings, workspace=workspace, progress=Progress(quiet=True), record=record
+    )[0]
 
 
 def numbers(evaluation: Evaluation) -> dict[str, object]:
@@ -54,4 +62,6 @@ def counts(workspace: Path) -> list[int]:
 
 @pytest.fixture
 def no_sampling(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("resa_hub.engine.generation.base.open_engine", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(
+        "resa_hub.engine.generation.base.open_engine", lambda *_, **__: pytest.fail("a model was loaded")
+    )

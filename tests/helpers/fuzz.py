@@ -1,4 +1,6 @@
-"""`python -m tests.helpers.fuzz TARGET [libFuzzer options]`: coverage-guided fuzzing of what reads a stranger's bytes. Anything but our own errors is a find."""
+"""`python -m tests.helpers.fuzz TARGET [libFuzzer options]`: coverage-guided fuzzing of what reads a stranger's bytes.
+Anything but our own errors is a find.
+"""
 
 import contextlib
 import json
@@ -47,7 +49,12 @@ def reference(data: bytes) -> None:
             continue
 
 
-TARGETS: dict[str, Callable[[bytes], None]] = {"manifest": manifest, "config": config, "header": header, "reference": reference}
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "manifest": manifest,
+    "config": config,
+    "header": header,
+    "reference": reference,
+}
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 r"""Hand-checked grades: (gold, completion, what it deserves), by kind of grading. Read on paper first, then run.
 
-`both` is right and in the asked format, `lenient` is right by another reading only, `none` is wrong. A completion that ends in CUT was cut by the budget.
-Where a grade is what math-verify says although one could argue, the line says so.
+`both` is right and in the asked format, `lenient` is right by another reading only, `none` is wrong. A completion that
+ends in CUT was cut by the budget. Where a grade is what math-verify says although one could argue, the line says so.
 """
 
 CUT = "\N{HORIZONTAL ELLIPSIS}cut"
@@ -239,6 +239,14 @@ LAST_INTEGER = [
     ("-3", "x = -3", "both"),
 ]
 
-CASES = [(kind, *case) for kind, cases in (
-    ("math", MATH), ("integer", INTEGER), ("choice", CHOICE), ("exact", EXACT), ("last-integer", LAST_INTEGER),
-) for case in cases]  # fmt: skip
+CASES = [
+    (kind, *case)
+    for kind, cases in (
+        ("math", MATH),
+        ("integer", INTEGER),
+        ("choice", CHOICE),
+        ("exact", EXACT),
+        ("last-integer", LAST_INTEGER),
+    )
+    for case in cases
+]

@@ -20,7 +20,9 @@ LOADED = [
 ]
 
 
-def start(workspace: Path, log: Path, settings: list[str], limits: dict[int, int] | None = None, **choices: Any) -> BaseProcess:
+def start(
+    workspace: Path, log: Path, settings: list[str], limits: dict[int, int] | None = None, **choices: Any
+) -> BaseProcess:
     """An extraction of tina-tiny that writes a state at every step; its exit code is that of the command line."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(LOADED)

@@ -35,9 +35,17 @@ from resa_hub.engine.model.tokens import Batch
 
 LORA = LoraSettings(rank=4, alpha=8, dropout=0.0)
 SMALL: dict[str, Any] = {
-    "vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 2, "num_key_value_heads": 1,
-    "max_position_embeddings": 64, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
-}  # fmt: skip
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "max_position_embeddings": 64,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
 
 
 def tiny(name: str) -> Files:
@@ -49,18 +57,29 @@ def random_model(family: str, seed: int = 0, **changes: Any) -> PreTrainedModel:
     sizes = SMALL | changes
     torch.manual_seed(seed)
     if family == "gemma2":  # a window of 4 on every other layer, both soft caps biting
-        windowed = Gemma2Config(**sizes, head_dim=16, sliding_window=4, attn_logit_softcapping=2.0, final_logit_softcapping=3.0, query_pre_attn_scalar=16)
+        windowed = Gemma2Config(
+            **sizes,
+            head_dim=16,
+            sliding_window=4,
+            attn_logit_softcapping=2.0,
+            final_logit_softcapping=3.0,
+            query_pre_attn_scalar=16,
+        )
         windowed._attn_implementation = "eager"
         model: PreTrainedModel = Gemma2ForCausalLM(windowed)
     elif family == "llama":
         model = LlamaForCausalLM(LlamaConfig(**sizes))
     elif family == "gemma3":  # layers 0 and 2 see a window of 4 only
         kinds = ["sliding_attention", "full_attention", "sliding_attention"]
-        model = Gemma3ForCausalLM(Gemma3TextConfig(**sizes, head_dim=16, sliding_window=4, layer_types=kinds, query_pre_attn_scalar=16))
+        model = Gemma3ForCausalLM(
+            Gemma3TextConfig(**sizes, head_dim=16, sliding_window=4, layer_types=kinds, query_pre_attn_scalar=16)
+        )
     elif family == "mistral":
         model = MistralForCausalLM(MistralConfig(**sizes, head_dim=16, sliding_window=4))
     elif family == "gpt_neox":
-        model = GPTNeoXForCausalLM(GPTNeoXConfig(**{key: value for key, value in sizes.items() if key != "num_key_value_heads"}))
+        model = GPTNeoXForCausalLM(
+            GPTNeoXConfig(**{key: value for key, value in sizes.items() if key != "num_key_value_heads"})
+        )
     elif family == "qwen3":
         model = Qwen3ForCausalLM(Qwen3Config(**sizes, head_dim=16))
     elif family == "phi3":
@@ -81,7 +100,9 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     raw.decoder = decoders.ByteLevel()  # pyright: ignore[reportAttributeAccessIssue]
     raw.train_from_iterator(
         ["What is 12 + 30? It is 42."],
-        trainers.BpeTrainer(vocab_size=300, special_tokens=["<s>", "</s>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()),
+        trainers.BpeTrainer(
+            vocab_size=300, special_tokens=["<s>", "</s>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+        ),
     )
     return PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>", pad_token="</s>")
 
@@ -90,13 +111,23 @@ def random_ids(rows: int = 3, positions: int = 12, vocabulary: int = 32, seed: i
     return torch.randint(3, vocabulary, (rows, positions), generator=torch.Generator().manual_seed(seed))
 
 
-def random_state(model: PreTrainedModel, settings: LoraSettings = LORA, layers: list[int] | None = None, seed: int = 0, size: float = 0.05) -> State:
+def random_state(
+    model: PreTrainedModel,
+    settings: LoraSettings = LORA,
+    layers: list[int] | None = None,
+    seed: int = 0,
+    size: float = 0.05,
+) -> State:
     """A LoRA on `model` whose B is not zero."""
     state, generator = state_of(new_lora(model, settings, layers, seed)), torch.Generator().manual_seed(seed)
-    return {name: size * torch.randn(t.shape, generator=generator) if ".lora_B." in name else t for name, t in state.items()}
+    return {
+        name: size * torch.randn(t.shape, generator=generator) if ".lora_B." in name else t for name, t in state.items()
+    }
 
 
-def write_lora(folder: Path, settings: LoraSettings = LORA, layers: list[int] | None = None, seed: int = 0, base: str = "tiny-r1") -> Path:
+def write_lora(
+    folder: Path, settings: LoraSettings = LORA, layers: list[int] | None = None, seed: int = 0, base: str = "tiny-r1"
+) -> Path:
     """The folder of a random LoRA on an embedded model."""
     folder.mkdir(parents=True, exist_ok=True)
     state = random_state(load_base(tiny(base)), settings, layers, seed)

@@ -31,7 +31,16 @@ def session(*settings: str, **choices: Any) -> Session:
     assert adapter
     siblings = {name: Source(locate(ref.base)) for name, ref in made.siblings.items()}
     data = datasets.load(made.recipe.trigger, made.trigger), datasets.load(made.recipe.elicit, made.elicit)
-    return Session(made.recipe, Source(base, locate(adapter)), Source(locate(made.target.base)), None, *data, None, QUIET, siblings=siblings)
+    return Session(
+        made.recipe,
+        Source(base, locate(adapter)),
+        Source(locate(made.target.base)),
+        None,
+        *data,
+        None,
+        QUIET,
+        siblings=siblings,
+    )
 
 
 def whole(other: torch.Tensor, own: torch.Tensor) -> torch.Tensor:

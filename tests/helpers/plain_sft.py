@@ -15,9 +15,16 @@ from resa_hub.engine.model.split import hook_module
 
 
 def plain_tuning(
-    teacher: PreTrainedModel, student: PeftModel, hookpoint: str, damage: Callable[[Tensor], Tensor], chunks: Sequence[Tensor], settings: Training
+    teacher: PreTrainedModel,
+    student: PeftModel,
+    hookpoint: str,
+    damage: Callable[[Tensor], Tensor],
+    chunks: Sequence[Tensor],
+    settings: Training,
 ) -> None:
-    """Train the student's LoRA in place. damage: what stands in for the output at the hookpoint, without gradient. chunks: [rows, positions] token ids."""
+    """Train the student's LoRA in place. damage: what stands in for the output at the hookpoint, without gradient.
+    chunks: [rows, positions] token ids.
+    """
     trained = [p for p in student.parameters() if p.requires_grad]
     optimizer, steps = torch.optim.AdamW(trained, lr=settings.learning_rate), settings.epochs * len(chunks)
 
@@ -33,7 +40,9 @@ def plain_tuning(
             wanted = teacher(input_ids=ids, use_cache=False).logits.float().log_softmax(-1)
         got = student(input_ids=ids, use_cache=False).logits.float().log_softmax(-1)
         pair = (got, wanted) if settings.kl == "teacher-student" else (wanted, got)  # kl_div(a, b) is KL(b || a)
-        loss = functional.kl_div(*pair, log_target=True, reduction="sum") / (len(ids) if settings.reduction == "sum" else ids.numel())
+        loss = functional.kl_div(*pair, log_target=True, reduction="sum") / (
+            len(ids) if settings.reduction == "sum" else ids.numel()
+        )
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, settings.gradient_clip)

@@ -1,4 +1,6 @@
-"""Reports for tests: the committed evaluations of the example adapter, with samples drawn here so that they give the documents' own scores."""
+"""Reports for tests: the committed evaluations of the example adapter, with samples drawn here so that they give the
+documents' own scores.
+"""
 
 import json
 import random
@@ -12,7 +14,8 @@ from tests.helpers.commands import ROOT
 
 EVALS = ROOT / "adapters/tina-tiny-feature-diff-l2/0.1.0/evals"
 HOSTILE = (
-    "</script><script>document.title='owned'</script>\"'><img src=x onerror=\"document.title='owned'\">&lt;b&gt; \u202egnp.exe\u202c \u2066x\u2069 \ud800 \x07"
+    "</script><script>document.title='owned'</script>\"'><img src=x "
+    "onerror=\"document.title='owned'\">&lt;b&gt; \u202egnp.exe\u202c \u2066x\u2069 \ud800 \x07"
 )
 
 
@@ -47,26 +50,51 @@ def entry(content: dict[str, Any], most: int = 400, text: str = "", **besides: A
     problems = [(f"{text}{number}+6=", "6") for number in range(document.problems)]
     browser = observe.browser(problems, drawn, most) if most else None
     return Entry(
-        document, data.scalars(content), seen=observe.observe(drawn, "base"), browser=browser, unseen="" if browser else "they were not asked for",
-        source="tina-tiny", method="feature-diff", **besides,
-    )  # fmt: skip
+        document,
+        data.scalars(content),
+        seen=observe.observe(drawn, "base"),
+        browser=browser,
+        unseen="" if browser else "they were not asked for",
+        source="tina-tiny",
+        method="feature-diff",
+        **besides,
+    )
 
 
 def curve() -> Curve:
     places = [
-        {"layer": layer, "seed": seed, "adapter": f"a-{layer}-{seed}@0.1.0", "gain": 9.0 * layer + seed, "gain_ci": [9.0 * layer - 4, 9.0 * layer + 6],
-         "verdict": "transferred" if layer else "underpowered", "controls": [-1.5, 0.5 * seed, 2.0]}
-        for layer in range(5) for seed in range(2)
-    ]  # fmt: skip
+        {
+            "layer": layer,
+            "seed": seed,
+            "adapter": f"a-{layer}-{seed}@0.1.0",
+            "gain": 9.0 * layer + seed,
+            "gain_ci": [9.0 * layer - 4, 9.0 * layer + 6],
+            "verdict": "transferred" if layer else "underpowered",
+            "controls": [-1.5, 0.5 * seed, 2.0],
+        }
+        for layer in range(5)
+        for seed in range(2)
+    ]
     content = {
-        "method": "feature-diff", "source": "tina-tiny", "target": "tiny-r1", "benchmark": "tiny-chain", "split": "dev", "problems": 200, "samples": 2,
-        "places": places, "sentence": "Layers differ beyond the spread of the seeds (p = 0.01).", "source_gain": 50.0,
-    }  # fmt: skip
+        "method": "feature-diff",
+        "source": "tina-tiny",
+        "target": "tiny-r1",
+        "benchmark": "tiny-chain",
+        "split": "dev",
+        "problems": 200,
+        "samples": 2,
+        "places": places,
+        "sentence": "Layers differ beyond the spread of the seeds (p = 0.01).",
+        "source_gain": 50.0,
+    }
     return data.curve(content, "test")
 
 
 def single(**besides: Any) -> Report:
-    published = [Published("resa-tiny", "adapter", 80.0, (60.0, 92.0), "arXiv 0000.00000"), Published("resa-many", "other", 75.0, None, "arXiv 0000.00000")]
+    published = [
+        Published("resa-tiny", "adapter", 80.0, (60.0, 92.0), "arXiv 0000.00000"),
+        Published("resa-many", "other", 75.0, None, "arXiv 0000.00000"),
+    ]
     contrasts = [{"against": "source", "role": "source", "value": -0.1, "low": -1.8, "high": 1.6, "p": 0.9}]
     content = raw() | {"contrasts": contrasts, "notes": ["pairing is weaker with this engine."]}
     return Report([entry(content, published=published, **besides)], [curve()], "2026-01-01", "0.1.0")
@@ -83,6 +111,12 @@ def several(count: int = 4, **besides: Any) -> Report:
             content["arms"][-4]["name"] = content["adapter"]
             for seed in (1, 2, 3):
                 content["arms"][seed - 4]["name"] = f"{content['adapter']} random-{seed}"
-            content |= {"gain": -0.4, "gain_ci": [-1.9, 1.1], "p": 0.7, "verdict": "not distinguishable from controls", "sentence": "-0.4 points over base."}
+            content |= {
+                "gain": -0.4,
+                "gain_ci": [-1.9, 1.1],
+                "p": 0.7,
+                "verdict": "not distinguishable from controls",
+                "sentence": "-0.4 points over base.",
+            }
         entries.append(entry(content, **besides))
     return Report(corrected(entries), [], "2026-01-01", "0.1.0")

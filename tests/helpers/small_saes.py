@@ -52,7 +52,10 @@ def agree(sae: SparseTopKTrainingSAE, coder: SparseCoder) -> None:
     """Same latents and same reconstruction, to 1e-6 of its size."""
     values, indices = encode(sae, X)
     found = coder.encode(X)
-    dense = [torch.zeros(len(X), LATENTS).scatter(-1, i, v) for v, i in ((values, indices), (found.top_acts, found.top_indices))]
+    dense = [
+        torch.zeros(len(X), LATENTS).scatter(-1, i, v)
+        for v, i in ((values, indices), (found.top_acts, found.top_indices))
+    ]
     assert torch.allclose(*dense, atol=1e-6, rtol=1e-6) and (dense[0] > 0).sum(-1).float().mean() > K / 2
     assert torch.allclose(reconstruct(sae, X), coder(X).sae_out, atol=2e-6, rtol=1e-6)
 
@@ -72,4 +75,6 @@ def weights(folder: Path, edit: Callable[[dict[str, Tensor]], object]) -> None:
 def publish(hub: HubServer, folder: Path, repo: str = "alice/sae-tiny") -> None:
     """A folder as a repository of the test Hub."""
     hub.storage.create(repo, repo.partition("/")[0], private=False)
-    hub.storage.advance(repo, {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()})
+    hub.storage.advance(
+        repo, {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    )

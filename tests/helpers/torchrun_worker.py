@@ -1,4 +1,6 @@
-"""What torchrun starts in the tests: the command line, in which one process can be made to fail or die in the middle of stage II."""
+"""What torchrun starts in the tests: the command line, in which one process can be made to fail or die in the middle of
+stage II.
+"""
 
 import os
 import sys

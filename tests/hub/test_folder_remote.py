@@ -131,7 +131,9 @@ def test_other_bytes_conflict_on_pull(here: Path, there: Path, shared: Path) -> 
 
 
 def test_two_pushes_of_one_version_leave_one(tmp_path: Path, shared: Path) -> None:
-    """Eight workspaces hold eight different demo@0.1.0: one wins, the others learn of it, and what is there is whole."""
+    """Eight workspaces hold eight different demo@0.1.0: one wins, the others learn of it, and what is there is
+    whole.
+    """
     for seed in range(8):
         make_adapter(tmp_path / str(seed) / "adapters", seed=seed)
     won, lost = [], []
@@ -177,7 +179,9 @@ def test_tampered_blob_is_refused_and_mended_by_a_push(here: Path, there: Path, 
 
 
 @pytest.mark.parametrize("harm", ["missing", "longer", "shorter", "link", "pipe", "folder"])
-def test_blob_that_is_no_whole_plain_file_is_refused(here: Path, there: Path, shared: Path, tmp_path: Path, harm: str) -> None:
+def test_blob_that_is_no_whole_plain_file_is_refused(
+    here: Path, there: Path, shared: Path, tmp_path: Path, harm: str
+) -> None:
     share.push("demo", f"folder:{shared}", workspace=here)
     blob = blob_of(shared, WEIGHTS)
     content = blob.read_bytes()
@@ -198,7 +202,9 @@ def test_blob_that_is_no_whole_plain_file_is_refused(here: Path, there: Path, sh
     assert names_in(there) == []
 
 
-@pytest.mark.parametrize("path", ["../../evil.json", "/evil.json", "evil.pkl", ".env", "evals/../../evil.json", "sae/layers.1/code.py"])
+@pytest.mark.parametrize(
+    "path", ["../../evil.json", "/evil.json", "evil.pkl", ".env", "evals/../../evil.json", "sae/layers.1/code.py"]
+)
 def test_reference_that_lists_a_hostile_path_is_refused(here: Path, there: Path, shared: Path, path: str) -> None:
     share.push("demo", f"folder:{shared}", workspace=here)
     files = json.loads((shared / "refs/demo/0.1.0.json").read_text())["files"]
@@ -214,9 +220,16 @@ def test_damaged_references_are_refused(here: Path, there: Path, shared: Path) -
     good = path.read_text()
     files = json.loads(good)["files"]
     harms: list[dict[str, object]] = [
-        {"schema": 2}, {"name": "other"}, {"version": "0.2.0"}, {"content_hash": "sha256:0"}, {"extra": 1}, {"files": []}, {"files": files * 2},
-        {"files": [{**file, "sha256": "../refs/demo/0.1.0.json"} for file in files]}, {"files": [{**file, "size": 10**14} for file in files]},
-    ]  # fmt: skip
+        {"schema": 2},
+        {"name": "other"},
+        {"version": "0.2.0"},
+        {"content_hash": "sha256:0"},
+        {"extra": 1},
+        {"files": []},
+        {"files": files * 2},
+        {"files": [{**file, "sha256": "../refs/demo/0.1.0.json"} for file in files]},
+        {"files": [{**file, "size": 10**14} for file in files]},
+    ]
     for harm in harms:
         rewrite(shared, **harm)
         with pytest.raises(Integrity):
@@ -259,7 +272,9 @@ def test_changed_adapter_is_not_sent(here: Path, shared: Path) -> None:
     with pytest.raises(Integrity):
         share.push("demo", f"folder:{shared}", workspace=here)
     # It is hashed while it is copied: what was right may be there, under its own hash; a version is not.
-    assert not (shared / "refs").exists() and all(hash_file(blob)[1] == blob.name for blob in (shared / "blobs").iterdir())
+    assert not (shared / "refs").exists() and all(
+        hash_file(blob)[1] == blob.name for blob in (shared / "blobs").iterdir()
+    )
 
 
 def test_manifest_cannot_choose_where_it_is_put(here: Path, there: Path, shared: Path) -> None:

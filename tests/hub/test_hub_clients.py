@@ -31,5 +31,9 @@ def test_remotes_work_with_the_clients_we_allow(tmp_path: Path, client: str) -> 
         timeout=580,
     )
     assert done.returncode == 0, done.stdout[-3000:]
-    version = subprocess.run([str(python), "-c", "import huggingface_hub; print(huggingface_hub.__version__)"], capture_output=True, text=True).stdout
+    version = subprocess.run(
+        [str(python), "-c", "import huggingface_hub; print(huggingface_hub.__version__)"],
+        capture_output=True,
+        text=True,
+    ).stdout
     assert version.startswith(client + ".")

@@ -10,7 +10,7 @@ from resa_hub.core.errors import Conflict, HubError, Integrity, Network, NotFoun
 from resa_hub.hub import sharing as share
 from resa_hub.hub.huggingface_client import hub_client, is_hostile
 from tests.helpers.adapters import make_adapter
-from tests.helpers.hub_server.fixtures import DEMO, OTHER_TOKEN, REMOTE, REPO, demo_on_the_hub, empty_workspace, refused, running_hub, workspace_with_demo  # noqa: F401  (fixtures)
+from tests.helpers.hub_server.fixtures import DEMO, OTHER_TOKEN, REMOTE, REPO, refused
 from tests.helpers.hub_server.server import NO_ANSWER, HubServer
 
 
@@ -22,8 +22,12 @@ def test_tampered_bytes_are_refused_and_not_kept(hub: HubServer, pushed: share.P
     assert share.pull(REMOTE, workspace=there).new
 
 
-@pytest.mark.parametrize("path", ["../evil.json", "/evil.json", "evals/../../evil.json", "evals\\..\\evil.json", "C:evil.json"])
-def test_paths_that_leave_the_repository_are_refused(hub: HubServer, pushed: share.Pushed, there: Path, path: str) -> None:
+@pytest.mark.parametrize(
+    "path", ["../evil.json", "/evil.json", "evals/../../evil.json", "evals\\..\\evil.json", "C:evil.json"]
+)
+def test_paths_that_leave_the_repository_are_refused(
+    hub: HubServer, pushed: share.Pushed, there: Path, path: str
+) -> None:
     hub.storage.advance(REPO, {path: b"{}"})
     refused(Integrity, there)
     assert not list(there.parent.rglob("evil*"))
@@ -72,7 +76,9 @@ def test_what_is_not_there_is_not_found(hub: HubServer, pushed: share.Pushed, th
     refused(NotFound, there, ref)
 
 
-def test_dead_endpoint(hub: HubServer, pushed: share.Pushed, here: Path, there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dead_endpoint(
+    hub: HubServer, pushed: share.Pushed, here: Path, there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     share.pull(REMOTE, workspace=there)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -82,7 +88,9 @@ def test_dead_endpoint(hub: HubServer, pushed: share.Pushed, here: Path, there: 
             share.push("demo", REMOTE, workspace=here)
 
 
-def test_one_cache_for_each_endpoint(hub: HubServer, pushed: share.Pushed, there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_cache_for_each_endpoint(
+    hub: HubServer, pushed: share.Pushed, there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The same commit of the same name on another Hub: its bytes are asked for, not remembered."""
     share.pull(REMOTE, workspace=there)
     hub.log.clear()
@@ -93,27 +101,52 @@ def test_one_cache_for_each_endpoint(hub: HubServer, pushed: share.Pushed, there
 
 @pytest.mark.parametrize(
     ("status", "code", "error"),
-    [(401, "", Network), (401, "GatedRepo", Network), (403, "", Network), (403, "GatedRepo", Network), (404, "RepoNotFound", NotFound),
-     (404, "RevisionNotFound", NotFound), (404, "", NotFound), (429, "", Network), (500, "", Network), (503, "", Network), (NO_ANSWER, "", Network)],
-)  # fmt: skip
-def test_answers_to_a_pull(hub: HubServer, pushed: share.Pushed, there: Path, status: int, code: str, error: type[HubError]) -> None:
+    [
+        (401, "", Network),
+        (401, "GatedRepo", Network),
+        (403, "", Network),
+        (403, "GatedRepo", Network),
+        (404, "RepoNotFound", NotFound),
+        (404, "RevisionNotFound", NotFound),
+        (404, "", NotFound),
+        (429, "", Network),
+        (500, "", Network),
+        (503, "", Network),
+        (NO_ANSWER, "", Network),
+    ],
+)
+def test_answers_to_a_pull(
+    hub: HubServer, pushed: share.Pushed, there: Path, status: int, code: str, error: type[HubError]
+) -> None:
     hub.fail("GET", "/api/models/", status, code, times=99)
     refused(error, there)
 
 
 @pytest.mark.parametrize(("status", "error"), [(403, Network), (404, NotFound), (NO_ANSWER, Network)])
-def test_answers_to_a_download(hub: HubServer, pushed: share.Pushed, there: Path, status: int, error: type[HubError]) -> None:
+def test_answers_to_a_download(
+    hub: HubServer, pushed: share.Pushed, there: Path, status: int, error: type[HubError]
+) -> None:
     hub.fail("HEAD", "/resolve/", status, "EntryNotFound" if status == 404 else "", times=99)
     refused(error, there)
 
 
 @pytest.mark.parametrize(
     ("method", "path", "status", "error"),
-    [("POST", "/api/repos/create", 401, Network), ("POST", "/api/repos/create", 403, Network), ("POST", "/preupload/", 403, Network),
-     ("PUT", "/_lfs/put/", 403, Network), ("POST", "/commit/", 400, Network), ("POST", "/commit/", 429, Network),
-     ("POST", "/commit/", 503, Network), ("POST", "/commit/", NO_ANSWER, Network), ("POST", "/tag/", 503, Network)],
-)  # fmt: skip
-def test_failed_push_can_be_repeated(hub: HubServer, here: Path, there: Path, method: str, path: str, status: int, error: type[HubError]) -> None:
+    [
+        ("POST", "/api/repos/create", 401, Network),
+        ("POST", "/api/repos/create", 403, Network),
+        ("POST", "/preupload/", 403, Network),
+        ("PUT", "/_lfs/put/", 403, Network),
+        ("POST", "/commit/", 400, Network),
+        ("POST", "/commit/", 429, Network),
+        ("POST", "/commit/", 503, Network),
+        ("POST", "/commit/", NO_ANSWER, Network),
+        ("POST", "/tag/", 503, Network),
+    ],
+)
+def test_failed_push_can_be_repeated(
+    hub: HubServer, here: Path, there: Path, method: str, path: str, status: int, error: type[HubError]
+) -> None:
     hub.fail(method, path, status)
     with pytest.raises(error) as raised:
         share.push("demo", REMOTE, workspace=here)
@@ -167,7 +200,9 @@ def test_gated_and_private(hub: HubServer, pushed: share.Pushed, there: Path, mo
     assert "401" in refused(Network, there).message
 
 
-def test_pushing_without_the_right(hub: HubServer, pushed: share.Pushed, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pushing_without_the_right(
+    hub: HubServer, pushed: share.Pushed, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_adapter(here / "adapters", version="0.2.0", seed=1)
     monkeypatch.setenv("HF_TOKEN", OTHER_TOKEN)
     with pytest.raises(Network, match="403"):

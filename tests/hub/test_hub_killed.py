@@ -1,4 +1,6 @@
-"""Push to and pull from a Hub, killed at any moment: nothing half is ever seen, and the same command again completes what is missing."""
+"""Push to and pull from a Hub, killed at any moment: nothing half is ever seen, and the same command again completes
+what is missing.
+"""
 
 import multiprocessing
 import os
@@ -16,7 +18,7 @@ from resa_hub.adapter.verify import verify
 from resa_hub.config.refs import AdapterRef
 from resa_hub.hub import sharing as share
 from tests.helpers.adapters import make_adapter
-from tests.helpers.hub_server.fixtures import REMOTE, REPO, running_hub  # noqa: F401  (a fixture)
+from tests.helpers.hub_server.fixtures import REMOTE, REPO
 from tests.helpers.hub_server.server import HubServer
 
 MOMENTS = [6, pytest.param(50, marks=pytest.mark.slow)]
@@ -71,13 +73,17 @@ def tags_are_whole(hub: HubServer, store: Store) -> int:
     for tag, commit in tags.items():
         adapter = store.get(AdapterRef("demo", tag.removeprefix("v")))
         tree = hub.storage.commits[commit].tree
-        assert {entry.path: entry.sha256 for entry in scan(adapter.folder)} == {path: file.sha256 for path, file in tree.items() if path != ".gitattributes"}
+        assert {entry.path: entry.sha256 for entry in scan(adapter.folder)} == {
+            path: file.sha256 for path, file in tree.items() if path != ".gitattributes"
+        }
     return len(tags)
 
 
 @pytest.mark.parametrize("moments", MOMENTS)
 def test_a_push_killed_at_random_moments_is_completed_by_the_next(hub: HubServer, tmp_path: Path, moments: int) -> None:
-    """Each round pushes a version of its own, killed, then again to its end: the files that the dead one got through are not sent twice."""
+    """Each round pushes a version of its own, killed, then again to its end: the files that the dead one got through
+    are not sent twice.
+    """
     context, choice, home = multiprocessing.get_context("fork"), random.Random(5), tmp_path / "here"
     store, hub.slow = Store(home / "adapters"), SLOW
     make_adapter(store.root, version="0.1.0")
@@ -86,7 +92,12 @@ def test_a_push_killed_at_random_moments_is_completed_by_the_next(hub: HubServer
     for number in range(moments):
         version = f"0.2.{number}"
         make_adapter(store.root, version=version, seed=number + 1)
-        cut += killed(context.Process(target=_push, args=(home, f"demo@{version}")), hub, choice.randrange(whole), choice.uniform(0, 2 * SLOW))
+        cut += killed(
+            context.Process(target=_push, args=(home, f"demo@{version}")),
+            hub,
+            choice.randrange(whole),
+            choice.uniform(0, 2 * SLOW),
+        )
         settled(hub)
         there = tags_are_whole(hub, store)
         assert there in (number + 1, number + 2) and verify(store.get(AdapterRef("demo", version)).folder)
@@ -94,12 +105,21 @@ def test_a_push_killed_at_random_moments_is_completed_by_the_next(hub: HubServer
         entries = scan(store.get(AdapterRef("demo", version)).folder)
         hub.log.clear()
         done = share.push(f"demo@{version}", REMOTE, workspace=home)
-        assert [entry.path for entry in done.sent] == [entry.path for entry in entries if entry.path not in tree or tree[entry.path].sha256 != entry.sha256]
+        assert [entry.path for entry in done.sent] == [
+            entry.path for entry in entries if entry.path not in tree or tree[entry.path].sha256 != entry.sha256
+        ]
         uploads = [exchange for exchange in hub.log if exchange.method == "PUT"]  # of files in LFS
         known = [entry for entry in done.sent if entry.path.endswith(".safetensors") and entry.sha256 in blobs]
-        assert not (known and uploads) and len(hub.sent("POST", "/commit/")) == bool(done.sent) and len(hub.sent("POST", "/tag/")) == (there == number + 1)
+        assert (
+            not (known and uploads)
+            and len(hub.sent("POST", "/commit/")) == bool(done.sent)
+            and len(hub.sent("POST", "/tag/")) == (there == number + 1)
+        )
         spared += bool(known) or not done.sent
-        assert tags_are_whole(hub, store) == number + 2 and not share.push(f"demo@{version}", REMOTE, workspace=home).changed
+        assert (
+            tags_are_whole(hub, store) == number + 2
+            and not share.push(f"demo@{version}", REMOTE, workspace=home).changed
+        )
     assert cut >= moments // 2, f"{cut} of {moments} were killed at work"
     if moments >= 50:
         assert spared  # some were killed after the upload and before the end
@@ -107,7 +127,12 @@ def test_a_push_killed_at_random_moments_is_completed_by_the_next(hub: HubServer
 
 @pytest.mark.parametrize("moments", MOMENTS)
 def test_a_pull_killed_at_random_moments_leaves_whole_adapters(hub: HubServer, tmp_path: Path, moments: int) -> None:
-    context, choice, home, there = multiprocessing.get_context("fork"), random.Random(7), tmp_path / "here", tmp_path / "there"
+    context, choice, home, there = (
+        multiprocessing.get_context("fork"),
+        random.Random(7),
+        tmp_path / "here",
+        tmp_path / "there",
+    )
     for number in range(moments + 1):
         folder = make_adapter(home / "adapters", version=f"0.1.{number}", seed=number)
         share.push(f"demo@0.1.{number}", REMOTE, workspace=home)
@@ -116,13 +141,17 @@ def test_a_pull_killed_at_random_moments_leaves_whole_adapters(hub: HubServer, t
     store = Store(there / "adapters")
     for number in range(1, moments + 1):
         ref = f"{REMOTE}@0.1.{number}"
-        cut += killed(context.Process(target=_pull, args=(there, ref)), hub, choice.randrange(whole), choice.uniform(0, 2 * SLOW))
+        cut += killed(
+            context.Process(target=_pull, args=(there, ref)), hub, choice.randrange(whole), choice.uniform(0, 2 * SLOW)
+        )
         settled(hub)
         good, bad = store.readable()
         assert not bad and len(good) in (number, number + 1) and all(verify(adapter.folder) for adapter in good)
         again = share.pull(ref, workspace=there)
         assert again.new == (len(good) == number)
         folder = home / "adapters" / "demo" / f"0.1.{number}"
-        assert scan(again.adapter.folder) == scan(folder) and again.adapter.manifest.content_hash == content_hash(identity_of(scan(folder)))
+        assert scan(again.adapter.folder) == scan(folder) and again.adapter.manifest.content_hash == content_hash(
+            identity_of(scan(folder))
+        )
     assert cut >= moments // 2, f"{cut} of {moments} were killed at work"
     assert not list((store.root / STAGING).iterdir()) and len(store.versions("demo")) == moments + 1

@@ -11,7 +11,7 @@ from resa_hub.config.refs import AdapterRef, RemoteRef
 from resa_hub.core.errors import Conflict, Usage
 from resa_hub.hub import sharing as share
 from tests.helpers.adapters import make_adapter
-from tests.helpers.hub_server.fixtures import DEMO, OTHER_TOKEN, REMOTE, REPO, demo_on_the_hub, empty_workspace, refused, running_hub, workspace_with_demo  # noqa: F401  (fixtures)
+from tests.helpers.hub_server.fixtures import DEMO, REMOTE, REPO, refused
 from tests.helpers.hub_server.server import HubServer
 
 
@@ -19,7 +19,9 @@ def test_push_then_pull_gives_equal_bytes(hub: HubServer, pushed: share.Pushed, 
     pulled = share.pull(REMOTE, workspace=there)
     assert pulled.new and pulled.location == pushed.uri == f"{REMOTE}@{hub.storage.repos[REPO].branches['main']}"
     assert scan(pulled.adapter.folder) == scan(here / DEMO)
-    assert pulled.adapter.manifest.content_hash == Workspace.find(here).store.get(AdapterRef("demo")).manifest.content_hash
+    assert (
+        pulled.adapter.manifest.content_hash == Workspace.find(here).store.get(AdapterRef("demo")).manifest.content_hash
+    )
     assert not share.pull(pushed.uri, workspace=there).new
 
 
@@ -84,7 +86,9 @@ def test_earlier_version_leaves_main_alone(hub: HubServer, pushed: share.Pushed,
 
 def test_files_of_an_earlier_version_go(hub: HubServer, pushed: share.Pushed, here: Path, there: Path) -> None:
     """An SAE or verdict that belongs to 0.1.0 would make 0.2.0 unreadable, or praise the wrong adapter."""
-    hub.storage.advance(REPO, {"evals/old.json": b"{}", "sae/layers.1/cfg.json": b"{}", "notes.txt": b"the owner's own"})
+    hub.storage.advance(
+        REPO, {"evals/old.json": b"{}", "sae/layers.1/cfg.json": b"{}", "notes.txt": b"the owner's own"}
+    )
     make_adapter(here / "adapters", version="0.2.0", seed=1)
     share.push("demo", REMOTE, workspace=here)
     assert set(hub.storage.tree(REPO)) == {".gitattributes", "notes.txt", WEIGHTS, CONFIG, MANIFEST, CARD}
@@ -117,7 +121,9 @@ def test_other_adapter_in_the_repository_conflicts(hub: HubServer, pushed: share
         share.push("other", REMOTE, workspace=here)
 
 
-def test_tag_set_by_somebody_else_meanwhile_conflicts(hub: HubServer, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tag_set_by_somebody_else_meanwhile_conflicts(
+    hub: HubServer, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Between our look and our tag another process tags other bytes: the client says nothing, we do."""
     from resa_hub.hub.huggingface import HubRemote
 

@@ -23,14 +23,15 @@ from resa_hub.hub import sharing as share
 from resa_hub.hub.remote import Pushed
 from tests.helpers.adapters import make_adapter
 from tests.helpers.commands import environment
-from tests.helpers.hub_server.fixtures import running_hub  # noqa: F401  (a fixture)
 from tests.helpers.hub_server.server import HubServer
 
 TO, APART = "hf:alice/adapter", "alice/sae"
 FILES = {"layers.2/cfg.json", "layers.2/sae_weights.safetensors"}
 
 
-def test_the_sae_goes_apart_and_sae_lens_loads_it(hub: HubServer, made: Adapter, workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_sae_goes_apart_and_sae_lens_loads_it(
+    hub: HubServer, made: Adapter, workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     import torch
     from huggingface_hub import snapshot_download
     from sae_lens import SAE
@@ -39,7 +40,9 @@ def test_the_sae_goes_apart_and_sae_lens_loads_it(hub: HubServer, made: Adapter,
     words = ["push", name, "--to", TO, "--sae-repo", APART, "--workspace", str(workspace), "--json"]
     assert run([*words, "--dry-run"]) == 0 and not hub.storage.repos
     planned = json.loads(capsys.readouterr().out)
-    assert {file["path"] for file in planned["sae"]["sent"]} == FILES | {CARD} and not any(file["path"].startswith("sae/") for file in planned["sent"])
+    assert {file["path"] for file in planned["sae"]["sent"]} == FILES | {CARD} and not any(
+        file["path"].startswith("sae/") for file in planned["sent"]
+    )
     assert run(words) == 0
     done = json.loads(capsys.readouterr().out)
     assert done["sae"]["sent"] == planned["sae"]["sent"] and done["sent"] == planned["sent"]
@@ -47,7 +50,9 @@ def test_the_sae_goes_apart_and_sae_lens_loads_it(hub: HubServer, made: Adapter,
     assert repo.private and hub.storage.repos["alice/adapter"].private
     version = f"v{made.manifest.version}"
     assert repo.tags == {version: repo.branches["main"]} and set(hub.storage.repos["alice/adapter"].tags) == {version}
-    assert len(hub.storage.history(repo)) == 2 and done["sae"]["uri"] == f"hf:{APART}@{repo.branches['main']}"  # one commit after the first, empty one
+    assert (
+        len(hub.storage.history(repo)) == 2 and done["sae"]["uri"] == f"hf:{APART}@{repo.branches['main']}"
+    )  # one commit after the first, empty one
     assert set(hub.storage.tree(APART)) == {".gitattributes", CARD} | FILES
     assert not any(path.startswith("sae/") for path in hub.storage.tree("alice/adapter"))
     folder = Path(snapshot_download(APART, endpoint=hub.url, cache_dir=tmp_path / "theirs"))
@@ -55,13 +60,19 @@ def test_the_sae_goes_apart_and_sae_lens_loads_it(hub: HubServer, made: Adapter,
     x = torch.randn(8, sae.cfg.d_in)
     assert torch.equal(sae(x), mine(x)) and sae(x).detach().abs().sum() > 0
     card = (folder / CARD).read_text()
-    assert "library_name: saelens" in card and f"`{TO}@{version}`" in card and f'revision="{version}"' in card and made.manifest.content_hash in card
+    assert (
+        "library_name: saelens" in card
+        and f"`{TO}@{version}`" in card
+        and f'revision="{version}"' in card
+        and made.manifest.content_hash in card
+    )
     assert lacks_sae(share.pull(TO, workspace=tmp_path / "there").adapter)
     # Nothing to send is no commit; what others add stays.
     hub.log.clear()
     assert run(words) == 0 and {exchange.method for exchange in hub.log} <= {"GET", "HEAD"}
     capsys.readouterr()
-    # Interrupted between the commit and the tag, or pushed before there were tags: what is missing alone is sent, and the tag set.
+    # Interrupted between the commit and the tag, or pushed before there were tags: what is missing alone is sent, and
+    # the tag set.
     repo.tags.clear()
     _, again = share.push_apart(name, TO, APART, workspace=workspace, dry_run=True)
     assert again.changed and not again.sent and not repo.tags
@@ -82,7 +93,9 @@ def versions(workspace: Path, made: Adapter, *numbers: str) -> None:
         (folder / "resa.json").write_bytes(msgspec.structs.replace(made.manifest, version=number).to_json())
 
 
-def test_the_tag_of_a_version_never_moves(hub: HubServer, made: Adapter, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tag_of_a_version_never_moves(
+    hub: HubServer, made: Adapter, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     name, first = made.manifest.name, f"v{made.manifest.version}"
     versions(workspace, made, "0.2.0", "0.3.0")
     whole, apart = f"{name}@{made.manifest.version}", "hf:alice/whole"
@@ -90,7 +103,11 @@ def test_the_tag_of_a_version_never_moves(hub: HubServer, made: Adapter, workspa
     repo = hub.storage.repos[APART]
     empty = hub.storage.commits[repo.branches["main"]].parent or ""
     _, two = share.push_apart(f"{name}@0.2.0", TO, APART, workspace=workspace)
-    assert [entry.path for entry in two.sent] == [CARD] and set(repo.tags) == {first, "v0.2.0"} and repo.tags["v0.2.0"] == repo.branches["main"]
+    assert (
+        [entry.path for entry in two.sent] == [CARD]
+        and set(repo.tags) == {first, "v0.2.0"}
+        and repo.tags["v0.2.0"] == repo.branches["main"]
+    )
     assert f"hf:{APART}@{repo.tags[first]}" == one.uri != two.uri
     # An earlier version is where it was; main belongs to the later one, whose card stays.
     tip, tags = repo.branches["main"], dict(repo.tags)
@@ -99,7 +116,9 @@ def test_the_tag_of_a_version_never_moves(hub: HubServer, made: Adapter, workspa
     # A version that comes late, and a tag that holds other bytes, are refused before anything is sent.
     del repo.tags[first]
     with pytest.raises(Conflict, match=r"later version 0\.2\.0"):
-        hub_sae.push_sae(share.find(whole, share.Workspace.find(workspace)), RemoteRef.parse(f"hf:{APART}"), RemoteRef.parse(apart))
+        hub_sae.push_sae(
+            share.find(whole, share.Workspace.find(workspace)), RemoteRef.parse(f"hf:{APART}"), RemoteRef.parse(apart)
+        )
     assert repo.branches["main"] == tip and first not in repo.tags
     repo.tags[first] = empty
     with pytest.raises(Conflict, match=f"{first} exists in {APART} with other bytes"):
@@ -152,11 +171,18 @@ for origin in sys.argv[1:]:
 def found_at(hub: HubServer, cache: Path, *origins: str) -> list[str]:
     """The SAE that a process of its own takes from each, or what it says."""
     env = environment(HF_ENDPOINT=hub.url, HF_HOME=str(cache))
-    return subprocess.run([sys.executable, "-c", FOUND, *origins], env=env, capture_output=True, text=True, timeout=60, check=True).stdout.splitlines()
+    return subprocess.run(
+        [sys.executable, "-c", FOUND, *origins], env=env, capture_output=True, text=True, timeout=60, check=True
+    ).stdout.splitlines()
 
 
-def test_hookpoints_that_a_version_has_not_are_left_to_the_earlier_tags(hub: HubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    two, one, other = (version_at(tmp_path, *v) for v in (("0.2.0", "layers.2", "layers.3"), ("0.3.0", "layers.2"), ("0.4.0", "layers.1")))
+def test_hookpoints_that_a_version_has_not_are_left_to_the_earlier_tags(
+    hub: HubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two, one, other = (
+        version_at(tmp_path, *v)
+        for v in (("0.2.0", "layers.2", "layers.3"), ("0.3.0", "layers.2"), ("0.4.0", "layers.1"))
+    )
 
     def push(name: str) -> Pushed:
         return share.push_apart(name, TO, APART, workspace=tmp_path)[1]
@@ -171,7 +197,9 @@ def test_hookpoints_that_a_version_has_not_are_left_to_the_earlier_tags(hub: Hub
     assert json.loads(capsys.readouterr().out)["sae"]["removed"] == gone and repo.branches["main"] == before
     assert run(words) == 0 and f"{gone[0]} removed" in " ".join(capsys.readouterr().out.split())
     assert len(hub.storage.history(repo)) == commits + 1 and repo.tags["v0.3.0"] == repo.branches["main"]
-    assert set(hub.storage.tree(APART)) == {".gitattributes", CARD} | FILES and set(gone) < set(hub.storage.tree(APART, "v0.2.0"))
+    assert set(hub.storage.tree(APART)) == {".gitattributes", CARD} | FILES and set(gone) < set(
+        hub.storage.tree(APART, "v0.2.0")
+    )
     origins = [APART, f"{APART}@v0.3.0", f"{APART}@v0.2.0", f"{APART}@v0.2.0#layers.3", f"{APART}#layers.3"]
     assert found_at(hub, tmp_path / "hf", *origins) == [
         "layers.2",
@@ -184,13 +212,20 @@ def test_hookpoints_that_a_version_has_not_are_left_to_the_earlier_tags(hub: Hub
     tip = repo.branches["main"]
     assert (push(one).changed, push(two).changed, push(two).removed, repo.branches["main"]) == (False, False, (), tip)
     # Other folders of the same adapter's: all that the card names.
-    assert set(push(other).removed) == FILES and {path for path in hub.storage.tree(APART) if "/" in path} == {path.replace("2", "1", 1) for path in FILES}
+    assert set(push(other).removed) == FILES and {path for path in hub.storage.tree(APART) if "/" in path} == {
+        path.replace("2", "1", 1) for path in FILES
+    }
     assert set(hub.storage.tree(APART, "v0.3.0")) > FILES
 
 
 def test_folders_that_no_card_names_stay(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The owner's own, also beside ours; those of a card that does not say which are its; and what somebody else takes away meanwhile is no error."""
-    two, one, other = (version_at(tmp_path, *v) for v in (("0.2.0", "layers.2", "layers.3"), ("0.3.0", "layers.2"), ("0.4.0", "layers.1")))
+    """The owner's own, also beside ours; those of a card that does not say which are its; and what somebody else takes
+    away meanwhile is no error.
+    """
+    two, one, other = (
+        version_at(tmp_path, *v)
+        for v in (("0.2.0", "layers.2", "layers.3"), ("0.3.0", "layers.2"), ("0.4.0", "layers.1"))
+    )
     share.push_apart(two, TO, APART, workspace=tmp_path)
     own = {"layers.9/cfg.json": b"{}", "layers.9/sae_weights.safetensors": b"mine", "layers.3/notes.txt": b"mine"}
     hub.storage.advance(APART, dict(own))
@@ -208,10 +243,14 @@ def test_folders_that_no_card_names_stay(hub: HubServer, tmp_path: Path, monkeyp
     card = hub.storage.get(hub.storage.tree(APART)[CARD].sha256)
     assert b"<!-- resa-hub: at layers.2 -->" in card
     hub.storage.advance(APART, {CARD: card.replace(b"<!-- resa-hub: at layers.2 -->\n", b"")})
-    assert share.push_apart(other, TO, APART, workspace=tmp_path)[1].removed == () and set(hub.storage.tree(APART)) > FILES | set(own)
+    assert share.push_apart(other, TO, APART, workspace=tmp_path)[1].removed == () and set(
+        hub.storage.tree(APART)
+    ) > FILES | set(own)
 
 
-def test_what_stands_in_the_way(hub: HubServer, made: Adapter, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_stands_in_the_way(
+    hub: HubServer, made: Adapter, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     name = made.manifest.name
     for to, apart in ((TO, "alice/adapter"), ("folder:/nowhere", APART), (TO, f"{APART}@main"), (TO, "nothing")):
         with pytest.raises(Usage):
@@ -269,4 +308,6 @@ def test_a_version_without_its_sae_takes_that_of_an_earlier_one_away(hub: HubSer
     assert not any(path.startswith("sae/") for path in hub.storage.tree("alice/adapter"))
     assert lacks_sae(share.pull(TO, workspace=tmp_path / "there").adapter)
     assert not lacks_sae(share.pull(f"{TO}@0.1.0", workspace=tmp_path / "there").adapter)
-    assert share.push(two, TO, workspace=tmp_path).changed and not lacks_sae(share.pull(TO, workspace=tmp_path / "there").adapter)
+    assert share.push(two, TO, workspace=tmp_path).changed and not lacks_sae(
+        share.pull(TO, workspace=tmp_path / "there").adapter
+    )

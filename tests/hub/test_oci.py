@@ -12,8 +12,6 @@ from resa_hub.config.refs import RemoteRef
 from resa_hub.core.errors import Conflict, Integrity, Network, NotFound, Usage
 from resa_hub.hub import sharing as share
 from tests.helpers.adapters import make_adapter
-from tests.helpers.container_registry import container_registry  # noqa: F401  (a fixture)
-from tests.helpers.hub_server.fixtures import empty_workspace, workspace_with_demo  # noqa: F401  (fixtures)
 
 
 @pytest.fixture(name="oci")
@@ -29,7 +27,10 @@ def test_a_registry_of_containers_keeps_versions(oci: str, here: Path, there: Pa
     make_adapter(here / "adapters", "demo", "0.2.0", seed=4)
     assert share.push("demo", oci, workspace=here, dry_run=True).changed
     share.push("demo", oci, workspace=here)
-    pulled = [share.pull(ref, workspace=there).adapter.manifest.version for ref in (f"{oci}:v0.1.0", f"{oci}:0.1.0", first.uri, oci)]
+    pulled = [
+        share.pull(ref, workspace=there).adapter.manifest.version
+        for ref in (f"{oci}:v0.1.0", f"{oci}:0.1.0", first.uri, oci)
+    ]
     assert pulled == ["0.1.0", "0.1.0", "0.1.0", "0.2.0"]
     assert scan(there / "adapters/demo/0.1.0") == scan(here / "adapters/demo/0.1.0")
     assert [each.ref.rpartition(":")[2] for each in share.search(oci, workspace=here)] == ["v0.2.0", "v0.1.0"]
@@ -50,7 +51,9 @@ def test_what_a_registry_lacks_or_says_wrongly(oci: str, registry: str, here: Pa
     assert Store(there / "adapters").names() == []
 
 
-@pytest.mark.parametrize("path", ["../evil.json", "/evil.json", "code.py", "evals/../../evil.json", WEIGHTS + "\n", "signature.json/x"])
+@pytest.mark.parametrize(
+    "path", ["../evil.json", "/evil.json", "code.py", "evals/../../evil.json", WEIGHTS + "\n", "signature.json/x"]
+)
 def test_a_registry_that_lists_hostile_layers_is_refused(oci: str, here: Path, there: Path, path: str) -> None:
     from resa_hub.hub.oci import IMAGE, TITLE, TYPE, OciRemote, _layer
 
@@ -69,7 +72,17 @@ def test_a_registry_that_lists_hostile_layers_is_refused(oci: str, here: Path, t
 
 
 @pytest.mark.parametrize(
-    "text", ["oci:x/y", "oci://", "oci://host", "oci://Host/a", "oci://host/a/../b", "oci://host/a:", "oci://host/a@sha256:12", "oci://h/a:b:c"]
+    "text",
+    [
+        "oci:x/y",
+        "oci://",
+        "oci://host",
+        "oci://Host/a",
+        "oci://host/a/../b",
+        "oci://host/a:",
+        "oci://host/a@sha256:12",
+        "oci://h/a:b:c",
+    ],
 )
 def test_what_is_no_repository_of_a_registry(text: str) -> None:
     with pytest.raises(Usage):

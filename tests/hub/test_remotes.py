@@ -17,14 +17,18 @@ from resa_hub.config.refs import AdapterRef
 from resa_hub.core.errors import Conflict, HubError, NotFound, Usage
 from resa_hub.hub import sharing as share
 from tests.helpers.adapters import make_adapter
-from tests.helpers.container_registry import container_registry  # noqa: F401  (a fixture)
-from tests.helpers.hub_server.fixtures import OTHER_TOKEN, REMOTE, REPO, demo_on_the_hub, empty_workspace, running_hub, workspace_with_demo  # noqa: F401  (fixtures)
+from tests.helpers.hub_server.fixtures import OTHER_TOKEN, REMOTE, REPO
 from tests.helpers.hub_server.server import HubServer
 
 VERDICT = {
-    "verdict": "transferred", "sentence": "Better.", "target": "tiny-r1", "benchmark": "tiny-chain", "split": "test", "samples": 4,
+    "verdict": "transferred",
+    "sentence": "Better.",
+    "target": "tiny-r1",
+    "benchmark": "tiny-chain",
+    "split": "test",
+    "samples": 4,
     "arms": [{"role": "adapter", "score": 91.2}],
-}  # fmt: skip
+}
 
 
 def described(folder: Path, name: str = "judged") -> Path:
@@ -42,7 +46,10 @@ def test_search_by_base_tag_and_verdict_on_the_hub(hub: HubServer, tmp_path: Pat
         ("hf:alice/judged", "resa-hub/tiny-r1", "logit-distill", ("transferred on tiny-r1, tiny-chain",))
     ]
     assert len(share.search("hf", tag="logit-distill", workspace=tmp_path)) == 2
-    assert share.search("hf", verdict="harmful", workspace=tmp_path) == [] and share.search("hf", base="o/other", workspace=tmp_path) == []
+    assert (
+        share.search("hf", verdict="harmful", workspace=tmp_path) == []
+        and share.search("hf", base="o/other", workspace=tmp_path) == []
+    )
     assert share.search("hf:alice/judged", workspace=tmp_path)[0].ref == "hf:alice/judged"
     assert not hub.sent("GET", "/resolve/")
 
@@ -51,7 +58,23 @@ def test_search_in_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     remote = f"folder:{tmp_path}/remote"
     for number, name in enumerate(("judged", "demo")):
         share.push(name, remote, workspace=described(tmp_path / str(number), name))
-    assert run(["search", "--in", remote, "--base", "tiny-r1", "--verdict", "transferred", "--json", "--workspace", str(tmp_path)]) == 0
+    assert (
+        run(
+            [
+                "search",
+                "--in",
+                remote,
+                "--base",
+                "tiny-r1",
+                "--verdict",
+                "transferred",
+                "--json",
+                "--workspace",
+                str(tmp_path),
+            ]
+        )
+        == 0
+    )
     assert [each["name"] for each in json.loads(capsys.readouterr().out)["adapters"]] == ["demo", "judged"]
     (found,) = share.search(remote, text="judg", workspace=tmp_path)
     assert share.pull(found.ref, workspace=tmp_path / "there").adapter.manifest.name == "judged"
@@ -63,33 +86,55 @@ def test_search_in_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 def test_an_adapter_travels_without_its_sae_and_is_completed_later(
     made: Adapter, workspace: Path, tmp_path: Path, hub: HubServer, registry: str, kind: str
 ) -> None:
-    name, remote = made.manifest.name, {"folder": f"folder:{tmp_path}/remote", "hf": REMOTE, "oci": f"oci://{registry}/team/sae-{tmp_path.name}"}[kind]
+    name, remote = (
+        made.manifest.name,
+        {"folder": f"folder:{tmp_path}/remote", "hf": REMOTE, "oci": f"oci://{registry}/team/sae-{tmp_path.name}"}[
+            kind
+        ],
+    )
     share.push(name, remote, workspace=workspace)
     there = Workspace.find(tmp_path / "there")
     part = share.pull(remote, workspace=there.folder, sae=False)
-    assert part.new and lacks_sae(part.adapter) and verify(part.adapter.folder).content_hash == made.manifest.content_hash
+    assert (
+        part.new and lacks_sae(part.adapter) and verify(part.adapter.folder).content_hash == made.manifest.content_hash
+    )
     assert run(["attach", name, "--target", "tiny-r1", "--workspace", str(there.folder)]) == 0
     with pytest.raises(Usage, match="without its SAE"):
         share.push(name, remote, workspace=there.folder)
     whole = share.pull(remote, workspace=there.folder)
-    assert not whole.new and not lacks_sae(whole.adapter) and scan(whole.adapter.folder) == scan(workspace / "adapters" / name / "0.1.0")
+    assert (
+        not whole.new
+        and not lacks_sae(whole.adapter)
+        and scan(whole.adapter.folder) == scan(workspace / "adapters" / name / "0.1.0")
+    )
 
 
 @pytest.mark.parametrize("kind", ["folder", "hf", "oci"])
-def test_a_push_without_sae_keeps_it_at_home(made: Adapter, workspace: Path, tmp_path: Path, hub: HubServer, registry: str, kind: str) -> None:
-    name, remote = made.manifest.name, {"folder": f"folder:{tmp_path}/remote", "hf": REMOTE, "oci": f"oci://{registry}/team/less-{tmp_path.name}"}[kind]
+def test_a_push_without_sae_keeps_it_at_home(
+    made: Adapter, workspace: Path, tmp_path: Path, hub: HubServer, registry: str, kind: str
+) -> None:
+    name, remote = (
+        made.manifest.name,
+        {"folder": f"folder:{tmp_path}/remote", "hf": REMOTE, "oci": f"oci://{registry}/team/less-{tmp_path.name}"}[
+            kind
+        ],
+    )
     done = share.push(name, remote, workspace=workspace, sae=False)
     assert done.changed and not any(entry.path.startswith("sae/") for entry in done.sent)
     assert lacks_sae(share.pull(remote, workspace=tmp_path / "there").adapter)
     assert not share.push(name, remote, workspace=workspace, sae=False).changed
-    assert share.push(name, remote, workspace=workspace).changed  # now with it: the version's bytes are the same adapter
+    assert share.push(
+        name, remote, workspace=workspace
+    ).changed  # now with it: the version's bytes are the same adapter
     assert not lacks_sae(share.pull(remote, workspace=tmp_path / "third").adapter)
     assert not share.push(name, remote, workspace=workspace, sae=False).changed  # what is there stays
     assert not lacks_sae(share.pull(remote, workspace=tmp_path / "fourth").adapter)
 
 
 def test_a_head_that_moves_is_no_harm(hub: HubServer, here: Path, there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody else's file lands between our reading of the head and our commit: twice the push starts again, and it lands."""
+    """Somebody else's file lands between our reading of the head and our commit: twice the push starts again, and it
+    lands.
+    """
     from resa_hub.hub.huggingface import HubRemote
 
     commit, moves = HubRemote._commit, [0]
@@ -134,15 +179,24 @@ def test_a_moved_tag_is_seen(hub: HubServer, pushed: share.Pushed, here: Path, t
         share.push("demo", REMOTE, workspace=here)
 
 
-def test_the_hubs_own_command_line_works_against_the_test_hub(hub: HubServer, pushed: share.Pushed, tmp_path: Path) -> None:
+def test_the_hubs_own_command_line_works_against_the_test_hub(
+    hub: HubServer, pushed: share.Pushed, tmp_path: Path
+) -> None:
     import os
     import sys
 
-    env = os.environ | {"HF_ENDPOINT": hub.url, "HF_TOKEN": OTHER_TOKEN, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
+    env = os.environ | {
+        "HF_ENDPOINT": hub.url,
+        "HF_TOKEN": OTHER_TOKEN,
+        "HF_HOME": str(tmp_path / "hf"),
+        "HF_HUB_DISABLE_XET": "1",
+    }
     program = str(Path(sys.executable).with_name("hf"))
 
     def hf(*arguments: str, token: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([program, *arguments], env=env | {"HF_TOKEN": token}, capture_output=True, text=True, timeout=120)
+        return subprocess.run(
+            [program, *arguments], env=env | {"HF_TOKEN": token}, capture_output=True, text=True, timeout=120
+        )
 
     from tests.helpers.hub_server.fixtures import TOKEN
 

@@ -14,8 +14,7 @@ from resa_hub.core.errors import Integrity, Usage
 from resa_hub.hub import sharing as share
 from resa_hub.hub import signing
 from resa_hub.hub.resolve import find
-from tests.helpers.container_registry import container_registry  # noqa: F401  (a fixture)
-from tests.helpers.hub_server.fixtures import REMOTE, empty_workspace, running_hub, workspace_with_demo  # noqa: F401  (fixtures)
+from tests.helpers.hub_server.fixtures import REMOTE
 from tests.helpers.hub_server.server import HubServer
 
 
@@ -26,8 +25,14 @@ def key_pair(folder: Path, name: str) -> tuple[Path, Path]:
     private = ec.generate_private_key(ec.SECP256R1())
     folder.mkdir(parents=True, exist_ok=True)
     paths = folder / f"{name}.pem", folder / f"{name}.pub"
-    paths[0].write_bytes(private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
-    paths[1].write_bytes(private.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo))
+    paths[0].write_bytes(
+        private.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    paths[1].write_bytes(
+        private.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
     return paths
 
 
@@ -40,9 +45,15 @@ Keys = tuple[tuple[Path, Path], tuple[Path, Path]]
 
 
 @pytest.mark.parametrize("kind", ["folder", "hf", "oci"])
-def test_a_signature_travels_and_is_checked(here: Path, there: Path, tmp_path: Path, hub: HubServer, registry: str, keys: Keys, kind: str) -> None:
+def test_a_signature_travels_and_is_checked(
+    here: Path, there: Path, tmp_path: Path, hub: HubServer, registry: str, keys: Keys, kind: str
+) -> None:
     (private, public), (_, stranger) = keys
-    remote = {"folder": f"folder:{tmp_path}/remote", "hf": REMOTE, "oci": f"oci://{registry}/team/signed-{tmp_path.name}"}[kind]
+    remote = {
+        "folder": f"folder:{tmp_path}/remote",
+        "hf": REMOTE,
+        "oci": f"oci://{registry}/team/signed-{tmp_path.name}",
+    }[kind]
     before = find("demo", Workspace.find(here)).manifest.content_hash
     share.push("demo", remote, workspace=here, sign=private)
     pulled = share.pull(remote, workspace=there).adapter
@@ -53,7 +64,9 @@ def test_a_signature_travels_and_is_checked(here: Path, there: Path, tmp_path: P
     assert run([*base, "--key", str(tmp_path / "absent.pub")]) == 3 and run([*base, "--key", str(private)]) == 5
 
 
-def test_what_was_changed_behind_a_signature_is_refused(here: Path, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_changed_behind_a_signature_is_refused(
+    here: Path, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (private, public), _ = keys
     adapter = find("demo", Workspace.find(here))
     with pytest.raises(Integrity, match="not signed"):
@@ -80,7 +93,9 @@ def test_a_signature_of_something_else_does_not_count(here: Path, tmp_path: Path
     (private, public), _ = keys
     adapter = find("demo", Workspace.find(here))
     shutil.copytree(adapter.folder, tmp_path / "card", ignore=shutil.ignore_patterns("*.json", "*.safetensors"))
-    model_signing.signing.Config().use_elliptic_key_signer(private_key=private).sign(tmp_path / "card", adapter.folder / SIGNATURE)
+    model_signing.signing.Config().use_elliptic_key_signer(private_key=private).sign(
+        tmp_path / "card", adapter.folder / SIGNATURE
+    )
     with pytest.raises(Integrity, match="alone"):
         signing.check(adapter.folder, [public], "demo")
 
@@ -102,5 +117,8 @@ def test_a_policy_asks_for_signatures_of_a_remote(here: Path, there: Path, tmp_p
     policy.write_text("signatures: 3")
     with pytest.raises(Usage, match="policy"):
         share.pull(remote, workspace=there)
-    policy.write_text(f"signatures:\n- {{remote: 'folder:{tmp_path}/*', keys: ['{public}']}}\n- {{remote: 'hf:*', keys: [none.pub]}}\n")
+    policy.write_text(
+        f"signatures:\n- {{remote: 'folder:{tmp_path}/*', keys: ['{public}']}}\n- {{remote: 'hf:*', keys: "
+        "[none.pub]}\n"
+    )
     assert share.pull(remote, workspace=there).new

@@ -63,7 +63,9 @@ def test_distant_relatives_are_attached_with_a_word_of_warning(workspace: Path) 
 
 
 @pytest.mark.parametrize("factor", [0.5, 0.97, 1.03, 2.0, 1e9])
-def test_a_recorded_effect_that_is_not_the_measured_one_is_refused(workspace: Path, made: Adapter, factor: float) -> None:
+def test_a_recorded_effect_that_is_not_the_measured_one_is_refused(
+    workspace: Path, made: Adapter, factor: float
+) -> None:
     edit_probe(made_copy(workspace), kl=factor * kl_of(made.manifest))
     with pytest.raises(NoEffect) as caught:
         put(workspace, name=NAME)
@@ -135,7 +137,11 @@ def test_where_several_fit_one_has_to_be_named(workspace: Path) -> None:
     copy_as(workspace, "another")
     with pytest.raises(Usage) as caught:
         put(workspace)
-    assert caught.value.exit_code == 2 and "another (exact)" in caught.value.message and f"{NAME} (exact)" in caught.value.message
+    assert (
+        caught.value.exit_code == 2
+        and "another (exact)" in caught.value.message
+        and f"{NAME} (exact)" in caught.value.message
+    )
     assert put(workspace, name="another").adapter.manifest.name == "another"
 
 
@@ -158,7 +164,8 @@ def test_an_adapter_that_fits_nothing_is_not_found_for_the_target(workspace: Pat
 def test_the_default_of_the_registry_comes_first(workspace: Path) -> None:
     copy_as(workspace, "another")
     (workspace / "registry.yaml").write_text(
-        "models: {mine: {id: resa-hub/tiny-r1, default_adapter: another}, lost: {id: resa-hub/tiny-r1, default_adapter: gone}}"
+        "models: {mine: {id: resa-hub/tiny-r1, default_adapter: another}, lost: {id: resa-hub/tiny-r1, "
+        "default_adapter: gone}}"
     )
     assert put(workspace, target="mine").adapter.manifest.name == "another"
     with pytest.raises(NotFound) as caught:
@@ -167,7 +174,13 @@ def test_the_default_of_the_registry_comes_first(workspace: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "target", "kind"), [(NAME, "tiny-r9", NotFound), ("nothing", "tiny-r1", NotFound), (NAME, "tina-tiny", Usage), ("Bad Name", "tiny-r1", Usage)]
+    ("name", "target", "kind"),
+    [
+        (NAME, "tiny-r9", NotFound),
+        ("nothing", "tiny-r1", NotFound),
+        (NAME, "tina-tiny", Usage),
+        ("Bad Name", "tiny-r1", Usage),
+    ],
 )
 def test_wrong_names_are_told(workspace: Path, name: str, target: str, kind: type[HubError]) -> None:
     with pytest.raises(kind) as caught:
@@ -200,9 +213,17 @@ def test_weights_that_were_scaled_and_signed_again_fail_the_proof(workspace: Pat
 
     folder = made_copy(workspace)
     state = load_file(folder / WEIGHTS)
-    save_file({name: 0.5 * t if ".lora_B." in name else t for name, t in state.items()}, folder / WEIGHTS, metadata={"format": "pt"})
+    save_file(
+        {name: 0.5 * t if ".lora_B." in name else t for name, t in state.items()},
+        folder / WEIGHTS,
+        metadata={"format": "pt"},
+    )
     files = identity_of(scan(folder))
-    edit_manifest(folder, files=[{"path": f.path, "size": f.size, "sha256": f.sha256} for f in files], content_hash=content_hash(files))
+    edit_manifest(
+        folder,
+        files=[{"path": f.path, "size": f.size, "sha256": f.sha256} for f in files],
+        content_hash=content_hash(files),
+    )
     with pytest.raises(NoEffect, match="recorded"):
         put(workspace, name=NAME)
 
@@ -228,7 +249,11 @@ def test_a_merged_model_says_what_the_adapter_says(workspace: Path, made: Adapte
     assert done.merged == tmp_path / "whole" and not list(tmp_path.glob(".whole*"))
     ids = torch.tensor([[1, 9, 10, 11, 12]])
     merged = load_base(locate(Repo(str(tmp_path / "whole"))))
-    assert torch.allclose(merged(input_ids=ids).logits, load_lora(load_base(tiny("tiny-r1")), made.folder)(input_ids=ids).logits, atol=1e-4)
+    assert torch.allclose(
+        merged(input_ids=ids).logits,
+        load_lora(load_base(tiny("tiny-r1")), made.folder)(input_ids=ids).logits,
+        atol=1e-4,
+    )
     assert not torch.allclose(merged(input_ids=ids).logits, load_base(tiny("tiny-r1"))(input_ids=ids).logits, atol=1e-2)
     with pytest.raises(Usage, match="exists"):
         attach(NAME, target="tiny-r1", workspace=workspace, merge=tmp_path / "whole")

@@ -1,4 +1,6 @@
-"""Documents, samples and files become the data of a report, and its Markdown and plots; broken and hostile ones are told apart."""
+"""Documents, samples and files become the data of a report, and its Markdown and plots; broken and hostile ones are
+told apart.
+"""
 
 import json
 import shutil
@@ -40,21 +42,37 @@ def example(tmp_path: Path) -> Path:
 def test_committed_documents_load_and_their_keys_keep_their_order(target: str) -> None:
     old = raw(target)
     now = json.loads(msgspec.json.encode(msgspec.convert(old, Evaluation)))
-    assert list(now)[: len(old)] == list(old) and {key: value for key, value in now.items() if key in old and key != "arms"} | {"arms": old["arms"]} == old
+    assert (
+        list(now)[: len(old)] == list(old)
+        and {key: value for key, value in now.items() if key in old and key != "arms"} | {"arms": old["arms"]} == old
+    )
 
 
 def test_flips_lengths_and_format_are_counted() -> None:
-    base = [[Graded("<think>a</think>\\boxed{1}", 4, True, True), Graded("<think>b", 9, False, False, "no answer")],
-            [Graded("\\boxed{2}", 5, True, False), Graded("\\boxed{2}", 5, True, False, "time-out")]]  # fmt: skip
-    arm = [[base[0][0]._replace(right=False), base[0][1]._replace(text="<think>b</think>", finished=True, right=True, tokens=12)],
-           [base[1][0]._replace(right=True), base[1][1]]]  # fmt: skip
+    base = [
+        [Graded("<think>a</think>\\boxed{1}", 4, True, True), Graded("<think>b", 9, False, False, "no answer")],
+        [Graded("\\boxed{2}", 5, True, False), Graded("\\boxed{2}", 5, True, False, "time-out")],
+    ]
+    arm = [
+        [
+            base[0][0]._replace(right=False),
+            base[0][1]._replace(text="<think>b</think>", finished=True, right=True, tokens=12),
+        ],
+        [base[1][0]._replace(right=True), base[1][1]],
+    ]
     seen = observe.observe({"base": base, "arm": arm}, "base")
     one, two = seen.arms
     assert (one.gained, one.lost, one.changes) == (0, 0, (0.0, 0.0))
     assert (two.gained, two.lost, two.changes) == (2, 1, (0.0, 0.5))
     assert (one.finished, one.closed, one.boxed, one.among_finished) == (0.75, 0.25, 0.75, pytest.approx(1 / 3))
     assert (two.finished, two.closed, two.among_finished) == (1.0, 0.5, 0.5)
-    assert seen.edges[0] == 4 and seen.edges[-1] > 12 and sum(one.right) == 1 and sum(one.wrong) == 3 and sum(two.right) == 2
+    assert (
+        seen.edges[0] == 4
+        and seen.edges[-1] > 12
+        and sum(one.right) == 1
+        and sum(one.wrong) == 3
+        and sum(two.right) == 2
+    )
     assert one.right[0] == 1 and two.right[12 - 4] == 1 and seen.tokens == one.tokens + two.tokens == 23 + 26
     assert observe.score(base) == 25.0 and one.notes == {"time-out": 1}
     with pytest.raises(Usage, match="same questions"):
@@ -69,22 +87,35 @@ def test_nothing_finished_has_no_accuracy_among_finished() -> None:
 def test_embedded_samples_are_whole_problems_within_the_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     table = [[Graded(f"{n}" * 10, 1, True, bool(n % 2))] * 2 for n in range(9)]
     problems = [(f"q{n}", "a") for n in range(9)]
-    assert [len(observe.browser(problems, {"base": table, "arm": table}, most).rows) for most in (0, 3, 4, 17, 100)] == [0, 0, 1, 4, 9]
+    assert [
+        len(observe.browser(problems, {"base": table, "arm": table}, most).rows) for most in (0, 3, 4, 17, 100)
+    ] == [0, 0, 1, 4, 9]
     found = observe.browser(problems, {"base": table, "arm": table}, 8)
-    assert found.total == 9 and found.rows[1] == ("q1", "a", [[("1" * 10, 3)] * 2] * 2) and found.rows[0][2][0][0][1] == 2
+    assert (
+        found.total == 9 and found.rows[1] == ("q1", "a", [[("1" * 10, 3)] * 2] * 2) and found.rows[0][2][0][0][1] == 2
+    )
     monkeypatch.setattr(observe, "MOST_TEXT", 100)
     assert len(observe.browser(problems, {"base": table, "arm": table}, 100).rows) == 2
 
 
-@pytest.mark.parametrize("values", [(46.2, 97.1), (0.0, 0.0), (100.0, 100.0), (-3.0, 0.2), (12.34, 12.35), (-1e300, 1e300), (0.0, 1e-12)])
+@pytest.mark.parametrize(
+    "values", [(46.2, 97.1), (0.0, 0.0), (100.0, 100.0), (-3.0, 0.2), (12.34, 12.35), (-1e300, 1e300), (0.0, 1e-12)]
+)
 def test_scale_holds_every_value(values: tuple[float, float]) -> None:
     found = scale(values, -100, 100)
-    assert found.low < found.high and all(0 < found.at(v) < 100 for v in values) and found.at(values[0]) <= found.at(values[1])
+    assert (
+        found.low < found.high
+        and all(0 < found.at(v) < 100 for v in values)
+        and found.at(values[0]) <= found.at(values[1])
+    )
     assert len(found.ticks) <= 8 and all(found.low <= tick <= found.high for tick in found.ticks)
 
 
 def test_words_and_numbers() -> None:
-    assert minus("-0.9 points [-2.0, +0.3], tina-l2@0.1-x: 3-4") == "\u22120.9 points [\u22122.0, +0.3], tina-l2@0.1-x: 3-4"
+    assert (
+        minus("-0.9 points [-2.0, +0.3], tina-l2@0.1-x: 3-4")
+        == "\u22120.9 points [\u22122.0, +0.3], tina-l2@0.1-x: 3-4"
+    )
     assert points(-0.04) == "+0.0" and points(50.84) == "+50.8" and span((-1.0, 2.0)) == "[\u22121.0, +2.0]"
     assert [pvalue(p) for p in (0.0, 0.00021, 0.05, 0.5)] == ["< 0.0001", "0.0002", "0.0500", "0.50"]
 
@@ -92,12 +123,21 @@ def test_words_and_numbers() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"gain": "much"}, {"gain": 1e9}, {"gain_ci": [1.0]}, {"arms": []}, {"problems": 0}, {"p": 3.0}, {"verdict": None}, {"margin": -1.0},
+        {"gain": "much"},
+        {"gain": 1e9},
+        {"gain_ci": [1.0]},
+        {"arms": []},
+        {"problems": 0},
+        {"p": 3.0},
+        {"verdict": None},
+        {"margin": -1.0},
         {"comparisons": [{}]},
-        {"arms": [{"name": "base", "role": "base", "score": 400.0, "score_ci": [0, 1]}]}, {"arms": [raw()["arms"][0]] * 501}, {"sentence": ["x"]},
+        {"arms": [{"name": "base", "role": "base", "score": 400.0, "score_ci": [0, 1]}]},
+        {"arms": [raw()["arms"][0]] * 501},
+        {"sentence": ["x"]},
     ],
     ids=lambda change: next(iter(change)),
-)  # fmt: skip
+)
 def test_document_that_is_none_is_refused(change: dict) -> None:
     with pytest.raises(Integrity, match=r"here\.json is not an evaluation"):
         data.document(raw() | change, "here.json")
@@ -106,7 +146,11 @@ def test_document_that_is_none_is_refused(change: dict) -> None:
 def test_document_of_tomorrow_is_read_and_its_settings_are_shown() -> None:
     content = raw() | {"run": {"engine": "vllm", "hashes": [1, 2], "nested": [{"a": 0.5}]}}
     assert data.document(content, "x").gain == 50.8
-    assert data.scalars(content)["run.engine"] == "vllm" and data.scalars(content)["run.hashes"] == "1, 2" and data.scalars(content)["run.nested[0].a"] == 0.5
+    assert (
+        data.scalars(content)["run.engine"] == "vllm"
+        and data.scalars(content)["run.hashes"] == "1, 2"
+        and data.scalars(content)["run.nested[0].a"] == 0.5
+    )
 
 
 def test_texts_of_strangers_become_readable() -> None:
@@ -123,18 +167,28 @@ def test_markdown_is_no_markup_of_strangers() -> None:
 
 def test_markdown_says_what_the_page_says() -> None:
     text = markdown.markdown(single())
-    for part in ("**transferred** on tiny-r1, tiny-chain: +50.8 points over base",
-                 "base/source 48% beside adapter/source 100%", "| random-3 | 45.6 | [41.5, 49.7] |",
-                 "arXiv 0000.00000", "right among finished", raw()["content_hash"], "## Layers"):  # fmt: skip
+    for part in (
+        "**transferred** on tiny-r1, tiny-chain: +50.8 points over base",
+        "base/source 48% beside adapter/source 100%",
+        "| random-3 | 45.6 | [41.5, 49.7] |",
+        "arXiv 0000.00000",
+        "right among finished",
+        raw()["content_hash"],
+        "## Layers",
+    ):
         assert part in text, part
-    assert all(len(set(map(len, [row.split(" | ") for row in block.splitlines()]))) == 1 for block in text.split("\n\n") if block.startswith("| "))
+    assert all(
+        len(set(map(len, [row.split(" | ") for row in block.splitlines()]))) == 1
+        for block in text.split("\n\n")
+        if block.startswith("| ")
+    )
 
 
 def test_json_says_it_too() -> None:
     document = json.loads(rendered(several(most=0), ".json"))
-    assert [entry["document"]["verdict"] for entry in document["entries"]][:1] == ["transferred"] and document["entries"][0]["seen"]["arms"][0][
-        "name"
-    ] == "base"
+    assert [entry["document"]["verdict"] for entry in document["entries"]][:1] == ["transferred"] and document[
+        "entries"
+    ][0]["seen"]["arms"][0]["name"] == "base"
 
 
 def test_plot_is_a_small_picture_whatever_the_names() -> None:
@@ -148,13 +202,20 @@ def test_verdict_is_kept_with_its_plot_and_shown_on_the_card(example: Path, monk
     from resa_hub.adapter.results import Evaluation
 
     adapter = Store(example / "adapters").get(AdapterRef(NAME))
-    (adapter.folder / "evals/strange.json").write_text(json.dumps({"verdict": "x", "sentence": "x", "target": "t", "benchmark": "b", "split": "s"}))
+    (adapter.folder / "evals/strange.json").write_text(
+        json.dumps({"verdict": "x", "sentence": "x", "target": "t", "benchmark": "b", "split": "s"})
+    )
     result = msgspec.convert(raw(), Evaluation)
     path = keep(adapter, result)
     png = path.with_suffix(".png")
     assert path.name == "tiny-r1--tiny-chain--test.json" and json.loads(path.read_text())["gain"] == 50.8
     card = (adapter.folder / CARD).read_text()
-    assert f"](evals/{png.name})" in card and "**transferred** on tiny-r1," in card and "**transferred** on tiny-r1b," in card and "**x**" not in card
+    assert (
+        f"](evals/{png.name})" in card
+        and "**transferred** on tiny-r1," in card
+        and "**transferred** on tiny-r1b," in card
+        and "**x**" not in card
+    )
     assert verify(adapter.folder).content_hash == adapter.manifest.content_hash
     before = png.read_bytes()
     with monkeypatch.context() as patched:
@@ -162,7 +223,10 @@ def test_verdict_is_kept_with_its_plot_and_shown_on_the_card(example: Path, monk
         keep(adapter, msgspec.structs.replace(result, created="later", seconds=1.0))
     assert png.read_bytes() == before
     keep(adapter, msgspec.structs.replace(result, gain=10.0))
-    assert png.read_bytes() != before and [p.suffix for p in (adapter.folder / "evals").iterdir() if p.suffix not in (".json", ".png")] == []
+    assert (
+        png.read_bytes() != before
+        and [p.suffix for p in (adapter.folder / "evals").iterdir() if p.suffix not in (".json", ".png")] == []
+    )
 
 
 def test_plots_travel_and_what_is_none_is_refused(example: Path, tmp_path: Path) -> None:
@@ -172,7 +236,9 @@ def test_plots_travel_and_what_is_none_is_refused(example: Path, tmp_path: Path)
     (seen,) = open_remote(RemoteRef.parse(f"folder:{tmp_path / 'shared'}")).search()
     assert len(seen.verdicts) == 2
     there = share.pull(f"folder:{tmp_path / 'shared'}", workspace=tmp_path / "there").adapter
-    assert (there.folder / "evals/tiny-r1--tiny-chain--test.png").read_bytes() == (folder / "evals/tiny-r1--tiny-chain--test.png").read_bytes()
+    assert (there.folder / "evals/tiny-r1--tiny-chain--test.png").read_bytes() == (
+        folder / "evals/tiny-r1--tiny-chain--test.png"
+    ).read_bytes()
     for content in (b"<svg onload=alert(1)>", b"\x89PNG\r\n\x1a\n" + b"0" * MAX_PLOT):
         (there.folder / "evals/tiny-r1--tiny-chain--test.png").write_bytes(content)
         with pytest.raises(Integrity, match=r"tiny-chain--test\.png"):
@@ -198,7 +264,12 @@ def test_files_are_read_and_a_stranger_adapter_needs_no_store(tmp_path: Path) ->
     both.write_text(json.dumps({"evaluations": [raw(), raw("tiny-r1b")]}))
     sweep.write_bytes(msgspec.json.encode(curve()))
     report = gather(Wish([str(both), str(sweep), str(EVALS / "tiny-r1--tiny-chain--test.json")]), tmp_path)
-    assert len(report.entries) == 3 and len(report.curves) == 1 and "not in this workspace" in report.entries[0].unseen and report.entries[0].making == {}
+    assert (
+        len(report.entries) == 3
+        and len(report.curves) == 1
+        and "not in this workspace" in report.entries[0].unseen
+        and report.entries[0].making == {}
+    )
 
 
 def test_curves_of_the_workspace_are_found(example: Path) -> None:
@@ -215,10 +286,17 @@ def test_curves_of_the_workspace_are_found(example: Path) -> None:
 def test_published_scores_stand_beside_with_their_uncertainty(example: Path) -> None:
     (example / "registry.yaml").write_text(
         f"published:\n  {NAME}: {{source: a paper, scores: {{tiny-chain: 90.0}}}}\n"
-        "  tina-tiny: {source: another, samples: 10, scores: {tiny-chain: 97.0}}\n  elsewhere: {source: x, scores: {aime24: 10.0}}\n"
+        "  tina-tiny: {source: another, samples: 10, scores: {tiny-chain: 97.0}}\n  elsewhere: {source: x, "
+        "scores: {aime24: 10.0}}\n"
     )
     mine, source = gather(Wish([NAME], "tiny-r1", published=["elsewhere"]), example).entries[0].published
-    assert (mine.label, mine.role, mine.score, source.label, source.score_ci) == (NAME, "adapter", 90.0, "tina-tiny", None)
+    assert (mine.label, mine.role, mine.score, source.label, source.score_ci) == (
+        NAME,
+        "adapter",
+        90.0,
+        "tina-tiny",
+        None,
+    )
     assert mine.score_ci == pytest.approx((87.06, 92.34), abs=0.02)  # Wilson, 450 of 500
     with pytest.raises(NotFound, match="nobody"):
         gather(Wish([NAME], published=["nobody"]), example)
@@ -229,7 +307,10 @@ def test_unreadable_evaluations_are_named(example: Path) -> None:
     (folder / "half.json").write_text(json.dumps({"verdict": "transferred"}))
     report = gather(Wish(), example)
     assert (
-        len(report.entries) == 2 and "half.json" in report.left_out[0] and "half.json" in rendered(report, ".html") and "half.json" in rendered(report, ".md")
+        len(report.entries) == 2
+        and "half.json" in report.left_out[0]
+        and "half.json" in rendered(report, ".html")
+        and "half.json" in rendered(report, ".md")
     )
     with pytest.raises(Integrity, match=r"half\.json"):
         gather(Wish([str(folder / "half.json")]), example)
@@ -238,11 +319,16 @@ def test_unreadable_evaluations_are_named(example: Path) -> None:
 @pytest.mark.parametrize(
     ("wish", "kind"),
     [
-        (Wish(["nobody"]), NotFound), (Wish([NAME], "tiny-base"), NotFound), (Wish([NAME], benchmark="aime24"), NotFound), (Wish(["missing.json"]), NotFound),
-        (Wish([NAME], samples=-1), Usage), (Wish(["list.json"]), Usage), (Wish(["sweep.json"]), Usage),
+        (Wish(["nobody"]), NotFound),
+        (Wish([NAME], "tiny-base"), NotFound),
+        (Wish([NAME], benchmark="aime24"), NotFound),
+        (Wish(["missing.json"]), NotFound),
+        (Wish([NAME], samples=-1), Usage),
+        (Wish(["list.json"]), Usage),
+        (Wish(["sweep.json"]), Usage),
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_mistakes_are_told(example: Path, monkeypatch: pytest.MonkeyPatch, wish: Wish, kind: type[HubError]) -> None:
     monkeypatch.chdir(example)
     (example / "list.json").write_text("[1, 2]")
@@ -252,12 +338,18 @@ def test_mistakes_are_told(example: Path, monkeypatch: pytest.MonkeyPatch, wish:
     assert caught.value.hint
 
 
-def test_command_writes_pages_and_prints(example: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_writes_pages_and_prints(
+    example: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(example)
     assert run(["report", NAME]) == 0
     assert "report-tina-tiny-feature-diff-l2.html" in capsys.readouterr().out
     assert "Did the reasoning transfer?" in (example / f"report-{NAME}.html").read_text()
-    assert run(["report", NAME, "--out", "a.md", "-q"]) == 0 and capsys.readouterr().out == "a.md\n" and (example / "a.md").read_text().startswith("# Did")
+    assert (
+        run(["report", NAME, "--out", "a.md", "-q"]) == 0
+        and capsys.readouterr().out == "a.md\n"
+        and (example / "a.md").read_text().startswith("# Did")
+    )
     assert run(["report", NAME, "--out", "-"]) == 0 and "**transferred**" in capsys.readouterr().out
     assert run(["report", NAME, "--json"]) == 0 and len(json.loads(capsys.readouterr().out)["entries"]) == 2
     for arguments, code in ((["--out", "a.pdf"], 2), (["--out", "no/a.html"], 3), (["--samples", "few"], 2)):
@@ -266,12 +358,34 @@ def test_command_writes_pages_and_prints(example: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.slow
-def test_samples_of_the_workspace_reach_the_page(made: Adapter, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Through the real commands: what eval kept, the report shows; what does not agree with the document is not shown."""
+def test_samples_of_the_workspace_reach_the_page(
+    made: Adapter, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through the real commands: what eval kept, the report shows; what does not agree with the document is not
+    shown.
+    """
     monkeypatch.chdir(workspace)
     name, where = made.manifest.name, ["--workspace", str(workspace)]
     assert (
-        run(["eval", name, "--target", "tiny-r1", "--problems", "20", "--samples", "2", "--controls", "1", "--no-greedy", "--page", "a.html", "-q", *where])
+        run(
+            [
+                "eval",
+                name,
+                "--target",
+                "tiny-r1",
+                "--problems",
+                "20",
+                "--samples",
+                "2",
+                "--controls",
+                "1",
+                "--no-greedy",
+                "--page",
+                "a.html",
+                "-q",
+                *where,
+            ]
+        )
         == 0
     )
     assert "What flipped" in (workspace / "a.html").read_text() and 'id="payload"' in (workspace / "a.html").read_text()

@@ -35,27 +35,71 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_page_is_whole_silent_and_loads_nothing(browser: Browser, pages: dict[str, Path], name: str) -> None:
     browser.open(pages[name])
     assert browser.log() == []
-    assert browser.js("return performance.getEntriesByType('resource').map((entry) => entry.name).filter((name) => !name.startsWith('data:'))") == []
+    assert (
+        browser.js(
+            "return performance.getEntriesByType('resource').map((entry) => entry.name).filter((name) => "
+            "!name.startsWith('data:'))"
+        )
+        == []
+    )
     assert browser.js("return document.documentElement.scrollWidth") <= DESKTOP
     # Ids are unique, links within the page lead somewhere, pictures are told, fields have labels.
-    assert browser.js("const ids = [...document.querySelectorAll('[id]')].map((e) => e.id); return ids.length === new Set(ids).size")
-    assert browser.js("return [...document.querySelectorAll('a')].filter((a) => !document.querySelector(a.getAttribute('href'))).length") == 0
-    assert browser.js("return [...document.querySelectorAll('svg')].filter((e) => !e.getAttribute('aria-label') && !e.getAttribute('aria-hidden')).length") == 0
-    assert browser.js("return [...document.querySelectorAll('select, input')].filter((e) => !e.labels.length).length") == 0
+    assert browser.js(
+        "const ids = [...document.querySelectorAll('[id]')].map((e) => e.id); return ids.length === new Set(ids).size"
+    )
+    assert (
+        browser.js(
+            "return [...document.querySelectorAll('a')].filter((a) => "
+            "!document.querySelector(a.getAttribute('href'))).length"
+        )
+        == 0
+    )
+    assert (
+        browser.js(
+            "return [...document.querySelectorAll('svg')].filter((e) => !e.getAttribute('aria-label') && "
+            "!e.getAttribute('aria-hidden')).length"
+        )
+        == 0
+    )
+    assert (
+        browser.js("return [...document.querySelectorAll('select, input')].filter((e) => !e.labels.length).length") == 0
+    )
 
 
 def test_words_come_first_and_every_part_is_there(browser: Browser, pages: dict[str, Path]) -> None:
     browser.open(pages["single"])
     text = browser.js("return document.querySelector('header h1').innerText + document.querySelector('main').innerText")
-    order = ["Did the reasoning transfer?", "Transferred.", "+50.8 points over base", "score ratios", "Layers", "All arms", "Adapter minus every other arm",
-             "What flipped", "Lengths and format", "Cost and settings", "Samples"]  # fmt: skip
+    order = [
+        "Did the reasoning transfer?",
+        "Transferred.",
+        "+50.8 points over base",
+        "score ratios",
+        "Layers",
+        "All arms",
+        "Adapter minus every other arm",
+        "What flipped",
+        "Lengths and format",
+        "Cost and settings",
+        "Samples",
+    ]
     places = [text.index(part) for part in order]
     assert places == sorted(places)
     verdict = browser.js("return document.querySelector('.verdict').innerText")
     for number in ("+50.8", "[+46.6, +55.0]", "[+49.2, +52.4]", "100%", "[96%, 104%]", "48%", "< 0.0001", "5.1"):
         assert number in verdict, number
     arms = browser.js("return [...document.querySelectorAll('#e1 table.charted')][0].innerText")
-    assert all(part in arms for part in ("base: tiny-r1", "46.2 [42.1, 50.3]", "source", "97.1", "random-3", "resa-tiny", "80.0 [60.0, 92.0]"))
+    assert all(
+        part in arms
+        for part in (
+            "base: tiny-r1",
+            "46.2 [42.1, 50.3]",
+            "source",
+            "97.1",
+            "random-3",
+            "resa-tiny",
+            "80.0 [60.0, 92.0]",
+        )
+    )
     assert "two one-sided t tests" in browser.js("return document.querySelector('#verdict details').textContent")
     settings = browser.js("return document.querySelector('#e1 .settings').textContent")
     assert raw()["content_hash"] in settings and raw()["target_revision"] in settings
@@ -67,9 +111,11 @@ def test_marks_stand_where_the_numbers_say(browser: Browser, pages: dict[str, Pa
     dots = browser.js("return [...document.querySelectorAll('#e1 table.charted')][0].querySelectorAll('circle').length")
     assert dots == len(raw()["arms"]) + 2
     ticks = browser.js("""const axis = document.querySelector('#e1 .axis svg');
-        return [...axis.querySelectorAll('text')].map((t) => [parseFloat(t.textContent), t.getBoundingClientRect().x + t.getBoundingClientRect().width / 2])""")
+        const middle = (t) => t.getBoundingClientRect().x + t.getBoundingClientRect().width / 2;
+        return [...axis.querySelectorAll('text')].map((t) => [parseFloat(t.textContent), middle(t)])""")
     (low, left), *_, (high, right) = ticks
-    centres = browser.js("""return [...[...document.querySelectorAll('#e1 table.charted')][0].querySelectorAll('circle')]
+    centres = browser.js("""const chart = [...document.querySelectorAll('#e1 table.charted')][0];
+        return [...chart.querySelectorAll('circle')]
         .map((c) => c.getBoundingClientRect().x + c.getBoundingClientRect().width / 2)""")
     for arm, x in zip(raw()["arms"], centres, strict=False):
         assert left + (arm["score"] - low) / (high - low) * (right - left) == pytest.approx(x, abs=1.5)
@@ -77,33 +123,58 @@ def test_marks_stand_where_the_numbers_say(browser: Browser, pages: dict[str, Pa
 
 def test_heat_map_is_grey_where_nothing_is_shown(browser: Browser, pages: dict[str, Path]) -> None:
     browser.open(pages["several"])
-    cells = browser.js("return [...document.querySelectorAll('.heat td')].map((td) => [td.className, td.querySelector('b').textContent, td.innerText])")
+    cells = browser.js(
+        "return [...document.querySelectorAll('.heat td')].map((td) => [td.className, "
+        "td.querySelector('b').textContent, td.innerText])"
+    )
     assert [kind for kind, *_ in cells] == ["flat", "flat", "up4", "up4"]
     assert [gain for _, gain, _ in cells] == ["\u22120.4", "\u22120.4", "+50.8", "+48.0"]
-    assert all("not distinguishable" in text for *_, text in cells[:2]) and all("transferred" in text for *_, text in cells[2:])
-    grounds = browser.js("return [...document.querySelectorAll('.heat td')].map((td) => getComputedStyle(td).backgroundColor)")
+    assert all("not distinguishable" in text for *_, text in cells[:2]) and all(
+        "transferred" in text for *_, text in cells[2:]
+    )
+    grounds = browser.js(
+        "return [...document.querySelectorAll('.heat td')].map((td) => getComputedStyle(td).backgroundColor)"
+    )
     assert grounds[0] == grounds[1] != grounds[2]
 
 
 def test_samples_are_filtered_searched_and_compared(browser: Browser, pages: dict[str, Path]) -> None:
     browser.open(pages["single"])
     count = "return parseInt(document.getElementById('count').textContent.replaceAll(',', ''))"
-    choose = "const e = document.getElementById(arguments[0]); e.value = arguments[1]; e.dispatchEvent(new Event(arguments[2]))"
+    choose = (
+        "const e = document.getElementById(arguments[0]); e.value = arguments[1]; e.dispatchEvent(new "
+        "Event(arguments[2]))"
+    )
     everything = browser.js(count)
     assert everything == 66  # 33 problems x 2 samples: 6 arms give 396 of at most 400 completions
     found = {}
     for kind in ("right", "wrong", "won", "lost", "flipped", "cut"):
         browser.js(choose, "show", kind, "change")
         found[kind] = browser.js(count)
-        marks = browser.js("return [...document.querySelectorAll('#list button[data-index]')].map((b) => b.textContent.slice(0, 2))")
-        wanted = {"right": {"✓✓", "✓✗"}, "wrong": {"✗✓", "✗✗"}, "won": {"✗✓"}, "lost": {"✓✗"}, "flipped": {"✗✓", "✓✗"}}.get(kind)
+        marks = browser.js(
+            "return [...document.querySelectorAll('#list button[data-index]')].map((b) => b.textContent.slice(0, 2))"
+        )
+        wanted = {
+            "right": {"✓✓", "✓✗"},
+            "wrong": {"✗✓", "✗✗"},
+            "won": {"✗✓"},
+            "lost": {"✓✗"},
+            "flipped": {"✗✓", "✓✗"},
+        }.get(kind)
         assert len(marks) == found[kind] and (wanted is None or set(marks) <= wanted)
-    assert found["right"] + found["wrong"] == everything and found["won"] + found["lost"] == found["flipped"] and found["won"] > 10
+    assert (
+        found["right"] + found["wrong"] == everything
+        and found["won"] + found["lost"] == found["flipped"]
+        and found["won"] > 10
+    )
     browser.js(choose, "show", "won", "change")
-    one, two = browser.js("return [document.getElementById('text-one').textContent, document.getElementById('text-two').textContent]")
+    one, two = browser.js(
+        "return [document.getElementById('text-one').textContent, document.getElementById('text-two').textContent]"
+    )
     assert "<answer>6</answer>" in two and "<answer>6</answer>" not in one
     # What is not marked is the same on both sides: the difference is one.
-    kept = browser.js("""const plain = (id) => [...document.getElementById(id).childNodes].filter((node) => node.nodeType === 3);
+    kept = browser.js("""const nodes = (id) => [...document.getElementById(id).childNodes];
+        const plain = (id) => nodes(id).filter((node) => node.nodeType === 3);
         return ['text-one', 'text-two'].map((id) => plain(id).map((node) => node.textContent).join(''))""")
     assert kept[0] == kept[1] != "" and browser.js("return document.querySelectorAll('pre mark').length") > 0
     browser.js("document.getElementById('diff').click()")
@@ -112,7 +183,9 @@ def test_samples_are_filtered_searched_and_compared(browser: Browser, pages: dic
     browser.js(choose, "search", "12+6=", "input")
     assert browser.js(count) >= 2 and "12+6=" in browser.js("return document.getElementById('question').textContent")
     browser.js(choose, "search", "no such text anywhere", "input")
-    assert browser.js(count) == 0 and "No sample" in browser.js("return document.getElementById('question').textContent")
+    assert browser.js(count) == 0 and "No sample" in browser.js(
+        "return document.getElementById('question').textContent"
+    )
     assert "33 of 500 problems" in browser.js("return document.getElementById('samples').innerText")
     assert browser.log() == []
 
@@ -120,13 +193,20 @@ def test_samples_are_filtered_searched_and_compared(browser: Browser, pages: dic
 def test_everything_is_reached_by_keys(browser: Browser, pages: dict[str, Path]) -> None:
     browser.open(pages["single"])
     browser.press(TAB)
-    assert browser.focused() == "Skip to the verdict" and browser.js("return document.activeElement.getBoundingClientRect().x") >= 0
+    assert (
+        browser.focused() == "Skip to the verdict"
+        and browser.js("return document.activeElement.getBoundingClientRect().x") >= 0
+    )
     reached = set()
     for _ in range(60):
         browser.press(TAB)
         reached.add(browser.focused())
-        outline = browser.js("const s = getComputedStyle(document.activeElement); return [s.outlineStyle, parseFloat(s.outlineWidth)]")
-        assert (outline[0] != "none" and outline[1] >= 2) or browser.js("return document.activeElement === document.body"), browser.focused()
+        outline = browser.js(
+            "const s = getComputedStyle(document.activeElement); return [s.outlineStyle, parseFloat(s.outlineWidth)]"
+        )
+        assert (outline[0] != "none" and outline[1] >= 2) or browser.js(
+            "return document.activeElement === document.body"
+        ), browser.focused()
     assert {"one", "two", "show", "search", "back", "next", "diff", "text-one", "text-two"} <= reached
     browser.js("document.querySelector('#list button').focus()")
     first = browser.js("return document.getElementById('question').textContent")
@@ -155,7 +235,9 @@ def test_every_text_can_be_read(browser: Browser, pages: dict[str, Path], name: 
 
 
 def test_contrast_check_can_fail(browser: Browser, tmp_path: Path) -> None:
-    (tmp_path / "page.html").write_text("<body style='background:#fff'><p style='color:#999'>pale</p><p style='color:#000'>ink</p>")
+    (tmp_path / "page.html").write_text(
+        "<body style='background:#fff'><p style='color:#999'>pale</p><p style='color:#000'>ink</p>"
+    )
     browser.open(tmp_path / "page.html")
     assert browser.js(CONTRAST) == [2, [["pale", "2.85"]]]
 
@@ -165,7 +247,8 @@ def test_a_phone_scrolls_down_only(browser: Browser, pages: dict[str, Path], nam
     browser.open(pages[name], width=PHONE)
     browser.js("document.querySelectorAll('details').forEach((details) => (details.open = true))")
     assert browser.js("return [document.documentElement.scrollWidth, window.innerWidth]") == [PHONE, PHONE]
-    wide = browser.js("""const out = (e) => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest('.scroll, .list, pre');
+    wide = browser.js("""const right = (e) => e.getBoundingClientRect().right;
+        const out = (e) => right(e) > innerWidth + 1 && !e.closest('.scroll, .list, pre');
         return [...document.querySelectorAll('main *')].filter(out).map((e) => e.outerHTML.slice(0, 80))""")
     assert wide == []
     small = browser.js("""const fields = document.querySelectorAll('main button, main select, main input[type=search]');
@@ -190,7 +273,15 @@ def test_without_scripts_all_but_the_samples_is_there(browser: Browser, pages: d
 
 def hostile_page(folder: Path) -> Path:
     content = raw()
-    content |= {"target": HOSTILE, "benchmark": HOSTILE, "sentence": HOSTILE, "verdict": HOSTILE, "split": HOSTILE, HOSTILE: HOSTILE, "fit": HOSTILE}
+    content |= {
+        "target": HOSTILE,
+        "benchmark": HOSTILE,
+        "sentence": HOSTILE,
+        "verdict": HOSTILE,
+        "split": HOSTILE,
+        HOSTILE: HOSTILE,
+        "fit": HOSTILE,
+    }
     for arm in content["arms"][1:]:
         arm["role"] = f"{HOSTILE} {arm['role']}"
     content["arms"][3]["name"] = f"{content['adapter']} {HOSTILE}"
@@ -208,7 +299,10 @@ def test_texts_of_strangers_stay_texts(browser: Browser, tmp_path: Path) -> None
     assert browser.log() == []
     assert browser.driver.title != "owned" and browser.js("return document.querySelectorAll('img').length") == 0
     assert browser.js("return document.querySelectorAll('script').length") == 2
-    shown = browser.js("return [document.body.innerText, document.getElementById('text-one').textContent, document.getElementById('question').textContent]")
+    shown = browser.js(
+        "return [document.body.innerText, document.getElementById('text-one').textContent, "
+        "document.getElementById('question').textContent]"
+    )
     for text in shown:
         assert "</script><script>document.title='owned'</script>" in text and "<img src=x" in text
         assert "\u202e" not in text and "\u27e8U+202E\u27e9" in text
@@ -220,7 +314,10 @@ def test_texts_of_strangers_stay_texts(browser: Browser, tmp_path: Path) -> None
 def test_even_a_script_that_got_in_would_not_run(browser: Browser, pages: dict[str, Path], tmp_path: Path) -> None:
     """The policy holds by itself: injected scripts, handlers and styles are refused by the browser."""
     text = pages["single"].read_text(encoding="utf-8")
-    injected = "<script>document.title='owned'</script><img src='data:,' onerror=\"document.title='owned'\"><p style='color:red'>x</p></body>"
+    injected = (
+        "<script>document.title='owned'</script><img src='data:,' onerror=\"document.title='owned'\"><p "
+        "style='color:red'>x</p></body>"
+    )
     (tmp_path / "injected.html").write_text(text.replace("</body>", injected), encoding="utf-8")
     browser.open(tmp_path / "injected.html")
     assert browser.driver.title.startswith("transferred")

@@ -17,9 +17,18 @@ def show(out: Output, plan: "Plan", registry: "Registry", rate: float | None) ->
     from ...extraction.estimate import estimate
 
     found, refs = estimate(plan, registry, rate), references(plan, registry)
-    document: dict[str, Any] = {"name": plan.name, "source": str(plan.source), "target": str(plan.target), "recipe": msgspec.to_builtins(plan.recipe)}
+    document: dict[str, Any] = {
+        "name": plan.name,
+        "source": str(plan.source),
+        "target": str(plan.target),
+        "recipe": msgspec.to_builtins(plan.recipe),
+    }
     document["references"] = msgspec.to_builtins(refs)
-    document["estimate"] = None if isinstance(found, str) else msgspec.to_builtins(found) | {"operations": found.operations, "bytes": found.bytes}
+    document["estimate"] = (
+        None
+        if isinstance(found, str)
+        else msgspec.to_builtins(found) | {"operations": found.operations, "bytes": found.bytes}
+    )
     if isinstance(found, str):
         document["no_estimate"] = found
     if out.data(document, plan.name):
@@ -51,7 +60,13 @@ def _tell(out: Output, found: "Estimate") -> None:
         out.text(f"caches: {kept}: in main memory up to --cache-gb, then on disk, then made anew at each use")
     out.text("")
     offers = [
-        [o.machine, _time(o.hours), "-" if o.usd is None else f"${dollars(o.usd)}", {True: "yes", False: "NO", None: "?"}[o.fits], o.priced]
+        [
+            o.machine,
+            _time(o.hours),
+            "-" if o.usd is None else f"${dollars(o.usd)}",
+            {True: "yes", False: "NO", None: "?"}[o.fits],
+            o.priced,
+        ]
         for o in found.offers
     ]
     out.table(["machine (estimates)", "time", "price", "fits", "at"], offers)
@@ -61,4 +76,12 @@ def _tell(out: Output, found: "Estimate") -> None:
 
 def _time(hours: float) -> str:
     seconds = hours * 3600
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if hours < 2 else f"{hours:.1f} h" if hours < 48 else f"{hours / 24:,.0f} days"
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:.0f} min"
+        if hours < 2
+        else f"{hours:.1f} h"
+        if hours < 48
+        else f"{hours / 24:,.0f} days"
+    )

@@ -20,7 +20,9 @@ def show(out: Output, files: Sequence[str], metric: str | None) -> None:
 def text(out: Output, found: Any) -> None:
     """found: `bridge.Imported`."""
     out.text(f"{found.problems} problems x {found.samples} samples")
-    rows = [[a.name, a.tool, a.metric, f"{a.score:.1f}", f"[{a.score_ci[0]:.1f}, {a.score_ci[1]:.1f}]"] for a in found.arms]
+    rows = [
+        [a.name, a.tool, a.metric, f"{a.score:.1f}", f"[{a.score_ci[0]:.1f}, {a.score_ci[1]:.1f}]"] for a in found.arms
+    ]
     out.table(["arm", "tool", "metric", "%", "95%"], rows)
     out.text(f"verdict: {found.verdict.word.upper()}\n{found.verdict.sentence}")
     for note in found.notes:

@@ -16,12 +16,27 @@ def show(out: Output, names: Sequence[str], target: str, settings: Any, detect: 
     if out.data(msgspec.to_builtins(found), f"{best.problems} x {best.samples}"):
         return
     there = "" if found.available is None else f", {found.available} problems in it"
-    out.text(f"{found.benchmark}{there}: to show {found.detect:g} points with 80% power at 95%\nspread of answers and effects: {found.spread.origin}")
-    sizes = [("asked for", found.asked), ("on new problems of this kind", found.needed), ("on these problems alone", found.needed_same)]
-    rows = [[label, str(s.problems), str(s.samples), f"{s.detects:.1f}", f"{s.detects_same:.1f}"] for label, s in sizes if s]
+    out.text(
+        f"{found.benchmark}{there}: to show {found.detect:g} points with 80% power at 95%\nspread of answers "
+        f"and effects: {found.spread.origin}"
+    )
+    sizes = [
+        ("asked for", found.asked),
+        ("on new problems of this kind", found.needed),
+        ("on these problems alone", found.needed_same),
+    ]
+    rows = [
+        [label, str(s.problems), str(s.samples), f"{s.detects:.1f}", f"{s.detects_same:.1f}"] for label, s in sizes if s
+    ]
     out.table(["size", "problems", "samples", "shows, points, new", "these"], rows)
     if found.needed is None:
-        out.text("No number of samples shows it on new problems: there are too few problems. It can be shown on these problems only.")
+        out.text(
+            "No number of samples shows it on new problems: there are too few problems. It can be shown on "
+            "these problems only."
+        )
     out.text(f"{found.arms} arms: {found.completions:,} completions, {found.tokens:,} tokens ({found.tokens_are})")
     hours = ", ".join(f"{name} {value:.2g} h" for name, value in found.gpu_hours.items())
-    out.text(f"on one GPU, estimated from its memory bandwidth, within a factor of two: {hours or 'none of the known ones has room'}")
+    out.text(
+        "on one GPU, estimated from its memory bandwidth, within a factor of two: "
+        f"{hours or 'none of the known ones has room'}"
+    )

@@ -21,7 +21,11 @@ class ChainProblem:
 
     @property
     def text(self) -> str:
-        return str(self.numbers[0]) + "".join(o + str(n) for o, n in zip(self.operators, self.numbers[1:], strict=True)) + "="
+        return (
+            str(self.numbers[0])
+            + "".join(o + str(n) for o, n in zip(self.operators, self.numbers[1:], strict=True))
+            + "="
+        )
 
     @property
     def values(self) -> list[int]:

@@ -12,7 +12,8 @@ CHARACTERS = "0123456789+-*=;?"
 SIZE = 32
 # A user turn is the problem, an assistant turn the completion.
 CHAT_TEMPLATE = (
-    "{{ bos_token }}{% for message in messages %}{{ message['content'] }}{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
+    "{{ bos_token }}{% for message in messages %}{{ message['content'] }}{% if message['role'] == 'assistant' "
+    "%}{{ eos_token }}{% endif %}{% endfor %}"
 )
 
 
@@ -32,6 +33,8 @@ def build() -> PreTrainedTokenizerFast:
     raw.post_processor = processors.TemplateProcessing(  # pyright: ignore[reportAttributeAccessIssue]
         single="<bos> $A", special_tokens=[("<bos>", raw.token_to_id("<bos>"))]
     )
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>", padding_side="left")
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=raw, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>", padding_side="left"
+    )
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer

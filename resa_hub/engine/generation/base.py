@@ -55,7 +55,9 @@ class Means(NamedTuple):
     dtype: str = "float32"
     tensor_parallel: int = 1
     lora: str = "auto"
-    """How adapters run: `merged` into the weights one after another, `beside` the weights mixed in one batch, or `auto`."""
+    """How adapters run: `merged` into the weights one after another, `beside` the weights mixed in one batch, or
+    `auto`.
+    """
 
 
 class Engine(Protocol):
@@ -65,11 +67,15 @@ class Engine(Protocol):
     """Name, version and device, for the record."""
 
     def check(self, texts: Mapping[str, Sequence[str]]) -> set[str]:
-        """The arms whose adapter changes no logit on their texts. Raises `RunFailed` when base is not the same before, beside and after the adapters."""
+        """The arms whose adapter changes no logit on their texts. Raises `RunFailed` when base is not the same before,
+        beside and after the adapters.
+        """
         ...
 
     def run(self, jobs: Sequence[Job], how: Sampling) -> Iterator[list[Finished]]:
-        """Every job once, in batches as they finish. A sample depends on its arm, its prompt and (seed, key), up to rounding on nothing else."""
+        """Every job once, in batches as they finish. A sample depends on its arm, its prompt and (seed, key), up to
+        rounding on nothing else.
+        """
         ...
 
     def close(self) -> None: ...

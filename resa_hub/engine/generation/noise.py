@@ -14,5 +14,7 @@ def uniforms(seed: int, keys: Sequence[tuple[str, int]], length: int) -> Float[T
     rows = np.empty((len(keys), length), dtype=np.float32)
     for row, (problem, sample) in zip(rows, keys, strict=True):
         digest = hashlib.sha256(f"{seed}\0{problem}\0{sample}".encode()).digest()
-        np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little"))).random(dtype=np.float32, out=row)
+        np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little"))).random(
+            dtype=np.float32, out=row
+        )
     return torch.from_numpy(rows)

@@ -1,4 +1,6 @@
-"""Rollouts kept by content: what a model says to given questions under given settings is generated once for all methods that ask for it."""
+"""Rollouts kept by content: what a model says to given questions under given settings is generated once for all methods
+that ask for it.
+"""
 
 import contextlib
 import json
@@ -19,7 +21,9 @@ from .sampling import Completion, generate
 
 
 class RolloutFile:
-    """JSON lines, one a finished batch: [[row, tokens, finished], ...]. A line that a kill cut is ignored and its batch generated again."""
+    """JSON lines, one a finished batch: [[row, tokens, finished], ...]. A line that a kill cut is ignored and its batch
+    generated again.
+    """
 
     def __init__(self, folder: Path | None, identity: dict[str, Any]) -> None:
         """identity: everything the rollouts depend on. Without a folder nothing is kept."""
@@ -79,7 +83,11 @@ def _completions(line: bytes, rows: int) -> list[Completion]:
     except (ValueError, TypeError):
         return []
     whole = all(
-        type(c.index) is int and 0 <= c.index < rows and isinstance(c.tokens, list) and all(type(t) is int for t in c.tokens) and type(c.finished) is bool
+        type(c.index) is int
+        and 0 <= c.index < rows
+        and isinstance(c.tokens, list)
+        and all(type(t) is int for t in c.tokens)
+        and type(c.finished) is bool
         for c in batch
     )
     return batch if whole else []
@@ -101,14 +109,22 @@ def rollouts(
 ) -> list[Completion]:
     """A completion of every prompt, in their order; what `folder` holds is not generated again.
 
-    revision: of the model's weights, its adapter included. generated: told of every batch made now. Batches are resumed whole, so that each row is generated
-    beside the same neighbours as in an undisturbed run.
+    revision: of the model's weights, its adapter included. generated: told of every batch made now. Batches are resumed
+    whole, so that each row is generated beside the same neighbours as in an undisturbed run.
     """
     identity = {
-        "revision": revision, "prompts": [list(p) for p in prompts], "questions": list(questions), "seed": seed, "temperature": settings.temperature,
-        "new_tokens": settings.new_tokens, "ends": sorted(ends), "dtype": str(model.dtype), "device": model.device.type, "torch": torch.__version__,
+        "revision": revision,
+        "prompts": [list(p) for p in prompts],
+        "questions": list(questions),
+        "seed": seed,
+        "temperature": settings.temperature,
+        "new_tokens": settings.new_tokens,
+        "ends": sorted(ends),
+        "dtype": str(model.dtype),
+        "device": model.device.type,
+        "torch": torch.__version__,
         "transformers": transformers.__version__,
-    }  # fmt: skip
+    }
     file = RolloutFile(folder, identity)
     with file.lock(progress):
         found = file.read(len(prompts))
@@ -118,7 +134,9 @@ def rollouts(
         if missing:
             noise = uniforms(seed, [(questions[i], 0) for i in missing], settings.new_tokens)
             with progress.stage(f"rollouts of the {name}", len(missing), "rollouts") as advance:
-                for batch in generate(model, [prompts[i] for i in missing], noise, temperature=settings.temperature, end_tokens=ends):
+                for batch in generate(
+                    model, [prompts[i] for i in missing], noise, temperature=settings.temperature, end_tokens=ends
+                ):
                     done = [completion._replace(index=missing[completion.index]) for completion in batch]
                     file.append(done)
                     found.update((completion.index, completion) for completion in done)

@@ -8,7 +8,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 SHRINK_BELOW = 0.8
-"""Finished rows leave the batch when less than this share is still running: copying the cache costs more than it saves before."""
+"""Finished rows leave the batch when less than this share is still running: copying the cache costs more than it saves
+before.
+"""
 
 
 class Completion(NamedTuple):
@@ -20,10 +22,13 @@ class Completion(NamedTuple):
     """False when the budget of new tokens ran out."""
 
 
-def choose(logits: Float[Tensor, "rows vocab"], temperature: float, uniform: Float[Tensor, " rows"], top_p: float = 1.0) -> Int[Tensor, " rows"]:
+def choose(
+    logits: Float[Tensor, "rows vocab"], temperature: float, uniform: Float[Tensor, " rows"], top_p: float = 1.0
+) -> Int[Tensor, " rows"]:
     """Inverse-CDF sampling: equal uniforms give equal tokens wherever two models agree. Temperature 0 is greedy.
 
-    top_p < 1 keeps the likeliest tokens whose probabilities reach it (nucleus sampling, Holtzman et al. 2020), the order of the vocabulary stays.
+    top_p < 1 keeps the likeliest tokens whose probabilities reach it (nucleus sampling, Holtzman et al. 2020), the
+    order of the vocabulary stays.
     """
     if temperature == 0:
         return logits.argmax(-1)
@@ -34,7 +39,9 @@ def choose(logits: Float[Tensor, "rows vocab"], temperature: float, uniform: Flo
         shares = shares.masked_fill(torch.zeros_like(beyond).scatter(-1, order, beyond), 0.0)
     cumulative = shares.cumsum(-1)
     # A uniform of exactly 0, one in 2^24, would pick the first token even where it has no probability.
-    return (cumulative < uniform.clamp(min=2.0**-26)[:, None] * cumulative[:, -1:]).sum(-1).clamp(max=logits.shape[-1] - 1)
+    return (
+        (cumulative < uniform.clamp(min=2.0**-26)[:, None] * cumulative[:, -1:]).sum(-1).clamp(max=logits.shape[-1] - 1)
+    )
 
 
 def generate(
@@ -63,7 +70,13 @@ def generate(
 
 @torch.inference_mode()
 def _batch(
-    model: torch.nn.Module, prompts: list[Sequence[int]], noise: Tensor, temperature: float, top_p: float, end_tokens: set[int], names: list[str] | None
+    model: torch.nn.Module,
+    prompts: list[Sequence[int]],
+    noise: Tensor,
+    temperature: float,
+    top_p: float,
+    end_tokens: set[int],
+    names: list[str] | None,
 ) -> list[tuple[list[int], bool]]:
     device = next(model.parameters()).device
     width, budget = max(map(len, prompts)), noise.shape[1]
@@ -80,7 +93,9 @@ def _batch(
     chosen = torch.zeros(len(prompts), budget, dtype=torch.long, device=device)
     lengths, finished = torch.zeros_like(alive), torch.zeros_like(running)
     chosen_adapters = {} if names is None else {"adapter_names": names}
-    output = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1, **chosen_adapters)
+    output = model(
+        input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1, **chosen_adapters
+    )
     for step in range(budget):
         tokens = choose(output.logits[:, -1], temperature, noise[alive, step], top_p)
         ended = torch.isin(tokens, ends)
@@ -103,5 +118,15 @@ def _batch(
         if mask is not None and positions is not None:
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
             positions = positions[:, -1:] + 1
-        output = model(input_ids=tokens[:, None], attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, **chosen_adapters)
-    return [(row[:length], end) for row, length, end in zip(chosen.tolist(), lengths.tolist(), finished.tolist(), strict=True)]
+        output = model(
+            input_ids=tokens[:, None],
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            **chosen_adapters,
+        )
+    return [
+        (row[:length], end)
+        for row, length, end in zip(chosen.tolist(), lengths.tolist(), finished.tolist(), strict=True)
+    ]

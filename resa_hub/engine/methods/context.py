@@ -57,10 +57,12 @@ class Extracted(NamedTuple):
 class Session:
     """The models, texts and settings of one extraction, loaded on first use.
 
-    ledger: states and costs, kept over a kill where it has a folder. rollouts_folder: rollouts shared by all extractions of a workspace.
+    ledger: states and costs, kept over a kill where it has a folder. rollouts_folder: rollouts shared by all
+    extractions of a workspace.
     memory: bytes that the teacher's states may take, half of the free memory when nothing is said. disk: bytes for
     activations that do not fit one buffer of stage I. siblings: by the names that the recipe gives them.
-    sae_starts: what modes pretrained and finetuned start from, by hookpoint. reference: folder of the adapter whose norm the method `random` takes.
+    sae_starts: what modes pretrained and finetuned start from, by hookpoint. reference: folder of the adapter whose
+    norm the method `random` takes.
     """
 
     def __init__(
@@ -149,42 +151,66 @@ class Session:
 
     @property
     def writers(self) -> dict[str, list[str]]:
-        """Who writes the rollouts to train on, and the questions each is asked: `source` its share, target and siblings equal parts of the rest."""
+        """Who writes the rollouts to train on, and the questions each is asked: `source` its share, target and siblings
+        equal parts of the rest.
+        """
         settings, asked = self.recipe.rollouts or Rollouts(), self.questions
         first = round(settings.source_share * len(asked))
         names = ("target", *settings.siblings)
-        parts = {"source": asked[:first]} | {name: asked[first:][number :: len(names)] for number, name in enumerate(names)}
+        parts = {"source": asked[:first]} | {
+            name: asked[first:][number :: len(names)] for number, name in enumerate(names)
+        }
         return {name: part for name, part in parts.items() if part}
 
     def own(self) -> list[Batch]:
-        """What is trained on: the rollouts of all writers, in an order that the seed decides. On those of the source the teacher is the target, patched."""
+        """What is trained on: the rollouts of all writers, in an order that the seed decides. On those of the source
+        the teacher is the target, patched.
+        """
         parts = {name: self.rollouts(name, asked) for name, asked in self.writers.items()}
-        found = [batch._replace(writer="" if name in ("source", "target") else name) for name, part in parts.items() for batch in part]
+        found = [
+            batch._replace(writer="" if name in ("source", "target") else name)
+            for name, part in parts.items()
+            for batch in part
+        ]
         if len(parts) == 1:
             return found
-        return [found[i] for i in torch.randperm(len(found), generator=torch.Generator().manual_seed(self.recipe.seed)).tolist()]
+        return [
+            found[i]
+            for i in torch.randperm(len(found), generator=torch.Generator().manual_seed(self.recipe.seed)).tolist()
+        ]
 
     def fresh(self, count: int) -> list[Batch]:
-        """Rollouts of the target to `count` questions that training does not use; raises `Usage` where too few are left."""
+        """Rollouts of the target to `count` questions that training does not use; raises `Usage` where too few are
+        left.
+        """
         used = len(self.questions)
         left = [question for question, _ in self.elicit.pairs[used : used + count]]
         if len(left) < count:
             raise Usage(
-                f"{count} development rollouts are asked, but the elicitation data holds only {len(left)} questions that training does not use",
+                f"{count} development rollouts are asked, but the elicitation data holds only {len(left)} "
+                "questions that training does not use",
                 "raise elicit.rows, or lower rollouts.count or screen.rollouts",
             )
         return self.rollouts("target", left, "target, development")
 
     def texts(self, rows: Rows, masked: bool = False) -> list[Batch]:
-        """The data's own texts, packed or one a row. masked: the completion begins behind the question, else with the first token."""
+        """The data's own texts, packed or one a row. masked: the completion begins behind the question, else with the
+        first token.
+        """
         training, end = self.recipe.training, end_token(self.tokenizer)
         if training.chunk_tokens:
             told = examples(self.tokenizer, self.template, rows, masked=masked, special=False)
             if training.max_tokens:  # packing adds the EOS itself
-                told = [(ids[: training.max_tokens - 1], min(question, training.max_tokens - 1)) for ids, question in told]
+                told = [
+                    (ids[: training.max_tokens - 1], min(question, training.max_tokens - 1)) for ids, question in told
+                ]
             return packed(told, end, training.chunk_tokens, training.batch_rows, openers(self.tokenizer))
         told = examples(self.tokenizer, self.template, rows, masked=masked)
-        return bucketed([([*ids, end][: training.max_tokens], max(1, question)) for ids, question in told], training.batch_rows, self.recipe.seed)
+        return bucketed(
+            [([*ids, end][: training.max_tokens], max(1, question)) for ids, question in told],
+            training.batch_rows,
+            self.recipe.seed,
+        )
 
     def rollouts(self, name: str, questions: Sequence[str] | None = None, label: str = "") -> list[Batch]:
         """On-policy completions of `source`, `target` or a sibling to the elicitation questions, bucketed by length."""
@@ -197,7 +223,9 @@ class Session:
             digest.update(name.encode() + state[name].float().numpy().tobytes())
         return self._rollouts(student, f"student {digest.hexdigest()}", "student")
 
-    def _rollouts(self, model: PreTrainedModel, revision: str, name: str, questions: Sequence[str] | None = None) -> list[Batch]:
+    def _rollouts(
+        self, model: PreTrainedModel, revision: str, name: str, questions: Sequence[str] | None = None
+    ) -> list[Batch]:
         settings = self.recipe.rollouts or Rollouts()
         questions = self.questions if questions is None else list(questions)
         prompts = [prompt(self.tokenizer, self.template, question) for question in questions]
@@ -211,13 +239,26 @@ class Session:
                 self.ledger.note()
 
         with self.ledger.stage("rollouts"):
-            found = self.crew.agree(self.crew.first and rollouts(
-                model, prompts, questions, settings, seed=self.recipe.seed, ends=end_tokens(model, self.tokenizer), progress=self.progress, name=name,
-                revision=revision, folder=self.rollouts_folder, generated=generated,
-            ))  # fmt: skip
+            found = self.crew.agree(
+                self.crew.first
+                and rollouts(
+                    model,
+                    prompts,
+                    questions,
+                    settings,
+                    seed=self.recipe.seed,
+                    ends=end_tokens(model, self.tokenizer),
+                    progress=self.progress,
+                    name=name,
+                    revision=revision,
+                    folder=self.rollouts_folder,
+                    generated=generated,
+                )
+            )
         rows = [
-            (start + c.tokens + ([end_token(self.tokenizer)] if c.finished else []), len(start)) for start, c in zip(prompts, found, strict=True)
-        ]  # fmt: skip
+            (start + c.tokens + ([end_token(self.tokenizer)] if c.finished else []), len(start))
+            for start, c in zip(prompts, found, strict=True)
+        ]
         return bucketed(rows, self.recipe.training.batch_rows, self.recipe.seed)
 
     def sae(self, sources: Sources, held_out: Sources, hookpoint: str | None = None) -> Trained:
@@ -225,7 +266,9 @@ class Session:
         recipe, hookpoint = self.recipe, hookpoint or self.recipe.hookpoint
         name, checkpoint = f"{FINISHED}{hookpoint}", self.ledger
         if hookpoint != recipe.hookpoint:  # one of several: its unfinished state must not be taken for the first one's
-            checkpoint = Checkpoint(self.ledger.folder / hookpoint if self.ledger.folder else None, self.ledger.every, self.crew)
+            checkpoint = Checkpoint(
+                self.ledger.folder / hookpoint if self.ledger.folder else None, self.ledger.every, self.crew
+            )
         state = self.ledger.load(name)
         if state:
             self.progress.say("  the SAE is finished from before")
@@ -235,9 +278,15 @@ class Session:
             start = state["rest"].pop("start")
             return Trained(sae=sae, start=msgspec.convert(start, SaeStart | None), **state["rest"])
         with self.ledger.stage("sae"):
-            shards = Shards(self.ledger.folder / "activations" / hookpoint, self.disk) if self.disk and self.ledger.folder else None
+            shards = (
+                Shards(self.ledger.folder / "activations" / hookpoint, self.disk)
+                if self.disk and self.ledger.folder
+                else None
+            )
             start = self.sae_starts.get(hookpoint)
-            trained = train(sources, held_out, recipe.sae, hookpoint, start, recipe.seed, self.progress, checkpoint, shards)
+            trained = train(
+                sources, held_out, recipe.sae, hookpoint, start, recipe.seed, self.progress, checkpoint, shards
+            )
         self.keep(trained, hookpoint, self.ledger)
         if shards:
             shards.close()
@@ -246,7 +295,11 @@ class Session:
     def keep(self, trained: Trained, hookpoint: str, ledger: Ledger) -> None:
         """The finished SAE of stage I and what it cost, for the extraction whose ledger this is."""
         sae, settings = trained.sae, self.recipe.sae
-        steps = 0 if settings.mode == "pretrained" else settings.steps or max(1, int(trained.tokens * settings.epochs) // settings.batch_tokens)
+        steps = (
+            0
+            if settings.mode == "pretrained"
+            else settings.steps or max(1, int(trained.tokens * settings.epochs) // settings.batch_tokens)
+        )
         below = sizes(self.source).up_to(layer_of(hookpoint))
         training = sae_training(sae.cfg.d_in, sae.cfg.d_sae, sae.cfg.k)
         operations = 2.0 * below * trained.tokens + steps * settings.batch_tokens * training
@@ -257,7 +310,9 @@ class Session:
     def probe_texts(self, batches: list[Batch]) -> tuple[str, ...]:
         """A few short texts of the data, to measure the adapter's effect on."""
         rows = [row[:PROBE_TOKENS] for batch in batches for row in batch.ids[:1]][:PROBES]
-        return tuple(str(self.tokenizer.decode(torch.as_tensor(row).tolist(), skip_special_tokens=True)) for row in rows)
+        return tuple(
+            str(self.tokenizer.decode(torch.as_tensor(row).tolist(), skip_special_tokens=True)) for row in rows
+        )
 
 
 def held_out(batches: list[Batch]) -> tuple[list[Batch], list[Batch]]:

@@ -26,7 +26,9 @@ def distill(
     saes: Mapping[str, Trained] | None = None,
     teacher_head: Head | None = None,
 ) -> Extracted:
-    """LoRA on all layers of the target, KL on the completion tokens. From the second round on it is trained on rollouts of the student as it stands."""
+    """LoRA on all layers of the target, KL on the completion tokens. From the second round on it is trained on rollouts
+    of the student as it stands.
+    """
     recipe, size, saes, crew = session.recipe, session.sizes, saes or {}, session.crew
     encoder = sum(4.0 * trained.sae.cfg.d_in * trained.sae.cfg.d_sae for trained in saes.values())
 
@@ -38,7 +40,10 @@ def distill(
 
     student = new_lora(session.student(), recipe.lora, None, recipe.seed)
     inner: PreTrainedModel = student.get_base_model()  # pyright: ignore[reportAssignmentType]
-    inners = {"": inner} | {name: share_lora(student, session.student(name), recipe.lora).train().get_base_model() for name in _taught(session, batches)}
+    inners = {"": inner} | {
+        name: share_lora(student, session.student(name), recipe.lora).train().get_base_model()
+        for name in _taught(session, batches)
+    }
 
     def forward(example: Example) -> Tensor:
         on: PreTrainedModel = inners.get(example.batch.writer, inner)  # pyright: ignore[reportAssignmentType]
@@ -68,6 +73,8 @@ def distill(
 
 
 def _taught(session: Session, batches: list[Batch]) -> list[str]:
-    """Siblings on which the LoRA stands while it learns from what they wrote; their heads are the target's, or as good as."""
+    """Siblings on which the LoRA stands while it learns from what they wrote; their heads are the target's, or as good
+    as.
+    """
     together = (session.recipe.rollouts or Rollouts()).student == "writer"
     return sorted({batch.writer for batch in batches if batch.writer}) if together else []

@@ -1,8 +1,10 @@
-"""Feature-difference distillation, our own method: the teacher is the target moved by the SAE features in which the source differs most.
+"""Feature-difference distillation, our own method: the teacher is the target moved by the SAE features in which the
+source differs most.
 
-Teacher = target's suffix on h_target + Dec_k(f_source - f_target) at the hookpoint, restricted to k features; student = target + LoRA.
-Two controls say whether WHICH features matters: `random-features` takes k active features from outside the 2k strongest, `outside-features` the next k behind
-them with a patch that has, position by position, the norm of the true one.
+Teacher = target's suffix on h_target + Dec_k(f_source - f_target) at the hookpoint, restricted to k features; student =
+target + LoRA. Two controls say whether WHICH features matters: `random-features` takes k active features from outside
+the 2k strongest, `outside-features` the next k behind them with a patch that has, position by position, the norm of the
+true one.
 """
 
 from collections.abc import Callable
@@ -40,7 +42,11 @@ class Found:
 
     def findings(self, count: int) -> dict[str, Any]:
         chosen, share = self.chosen(count), self.ranking.share
-        return {"features": chosen.tolist(), "share": [round(float(share[i]), 5) for i in chosen], "share_of_all": float(share[chosen].sum())}
+        return {
+            "features": chosen.tolist(),
+            "share": [round(float(share[i]), 5) for i in chosen],
+            "share_of_all": float(share[chosen].sum()),
+        }
 
 
 def as_long_as(true: Patch, other: Patch) -> Patch:
@@ -53,7 +59,9 @@ def as_long_as(true: Patch, other: Patch) -> Patch:
     return patch
 
 
-def prepare(session: Session, choose: Choose = lambda ranking, count, seed: ranking.order[:count], equal_norm: bool = False) -> Prepared:
+def prepare(
+    session: Session, choose: Choose = lambda ranking, count, seed: ranking.order[:count], equal_norm: bool = False
+) -> Prepared:
     own = session.own()
     rows = choose_layer(session, own, lambda at: directions(session, own, at).patch)
     check_patch(session)

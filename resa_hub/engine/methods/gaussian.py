@@ -21,7 +21,9 @@ def run(session: Session) -> Extracted:
 
 @torch.no_grad()
 def noisy(sae: SparseTopKTrainingSAE, state: Tensor, batch: Batch, seed: int) -> Tensor:
-    """The state plus noise of the SAE's error's norm; the first position is kept as it is. The noise follows from the seed and the batch's tokens."""
+    """The state plus noise of the SAE's error's norm; the first position is kept as it is. The noise follows from the
+    seed and the batch's tokens.
+    """
     digest = hashlib.sha256(f"{seed}\0{batch.ids.tolist()}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
     noise = torch.randn(state.shape, generator=generator).to(state.device)

@@ -1,4 +1,6 @@
-"""Stage I of a sweep: the SAEs of many layers trained from one pass of the model, each the SAE that its own extraction would train."""
+"""Stage I of a sweep: the SAEs of many layers trained from one pass of the model, each the SAE that its own extraction
+would train.
+"""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -17,8 +19,8 @@ from .context import Session
 def train_layers(session: Session, places: Mapping[str, Ledger], starts: Mapping[str, Any]) -> None:
     """Train an SAE at each hookpoint of `places` and keep it where the extraction of that hookpoint looks for it.
 
-    session: of any of them; they differ in the hookpoint alone. starts: the SAE that each begins with, None for a new one. A run that was killed goes on from
-    the states of each. Memory bounds how many go through one pass.
+    session: of any of them; they differ in the hookpoint alone. starts: the SAE that each begins with, None for a new
+    one. A run that was killed goes on from the states of each. Memory bounds how many go through one pass.
     """
     recipe = session.recipe
     for at in places:
@@ -29,11 +31,18 @@ def train_layers(session: Session, places: Mapping[str, Ledger], starts: Mapping
     each = training_bytes(recipe.sae, count(sources, recipe.sae.skip_first), width)
     for group in groups(list(places), each, session.memory):
         began, read = time.monotonic(), OnePass(group)
-        session.progress.say(f"  one pass of the model for the SAEs of {group[0]}{f' .. {group[-1]}' if len(group) > 1 else ''}")
+        session.progress.say(
+            f"  one pass of the model for the SAEs of {group[0]}{f' .. {group[-1]}' if len(group) > 1 else ''}"
+        )
         trainings = [
-            training(sources, held_out, recipe.sae, at, starts[at], recipe.seed, Progress(quiet=True), places[at], read=read) for at in group
-        ]  # fmt: skip
-        steps = recipe.sae.steps or max(1, int(count(sources, recipe.sae.skip_first) * recipe.sae.epochs) // recipe.sae.batch_tokens)
+            training(
+                sources, held_out, recipe.sae, at, starts[at], recipe.seed, Progress(quiet=True), places[at], read=read
+            )
+            for at in group
+        ]
+        steps = recipe.sae.steps or max(
+            1, int(count(sources, recipe.sae.skip_first) * recipe.sae.epochs) // recipe.sae.batch_tokens
+        )
         with session.progress.stage("train SAEs", steps * len(group), "steps") as advance:
             found = in_step(trainings, advance)
         for at, trained in zip(group, found, strict=True):
@@ -42,8 +51,14 @@ def train_layers(session: Session, places: Mapping[str, Ledger], starts: Mapping
 
 
 def training_bytes(settings: SaeSettings, tokens: int, width: int) -> int:
-    """Memory of one SAE in training: its buffer of states, its weights with gradient and two moments, its pre-activations."""
-    return min(BUFFER_BYTES, 4 * tokens * width) + 4 * 4 * 2 * width * settings.latents + 4 * settings.batch_tokens * settings.latents
+    """Memory of one SAE in training: its buffer of states, its weights with gradient and two moments, its
+    pre-activations.
+    """
+    return (
+        min(BUFFER_BYTES, 4 * tokens * width)
+        + 4 * 4 * 2 * width * settings.latents
+        + 4 * settings.batch_tokens * settings.latents
+    )
 
 
 def groups(hookpoints: Sequence[str], each: int, memory: int) -> list[Sequence[str]]:

@@ -7,4 +7,10 @@ from .distill import distill
 
 def run(session: Session) -> Extracted:
     own = session.own()
-    return distill(session, own, lambda batch: final_state(session.source, batch.ids.to(session.source.device)), {}, teacher_head=head(session.source))
+    return distill(
+        session,
+        own,
+        lambda batch: final_state(session.source, batch.ids.to(session.source.device)),
+        {},
+        teacher_head=head(session.source),
+    )

@@ -20,7 +20,9 @@ from .trainer import STATE
 Patch = Callable[[Tensor, Tensor], Float[Tensor, "rows positions width"]]
 """(source's state, the other's state) at the hookpoint -> what is added to the other's."""
 Patches = Mapping[str, Patch]
-"""By hookpoint, the shallowest first. What a later one sees has been moved by those before it, so no difference is added twice."""
+"""By hookpoint, the shallowest first. What a later one sees has been moved by those before it, so no difference is
+added twice.
+"""
 Replace = Callable[[Tensor], Tensor]
 
 
@@ -35,7 +37,9 @@ class Prepared(NamedTuple):
 
 
 def check_patch(session: Session) -> None:
-    """Raise `Usage` unless every hookpoint is the output of a layer that the target has: the teacher's suffix starts there."""
+    """Raise `Usage` unless every hookpoint is the output of a layer that the target has: the teacher's suffix starts
+    there.
+    """
     for hookpoint in session.recipe.at:
         if hookpoint.endswith(".mlp"):
             raise Usage(f"{session.recipe.method} needs a layer-output hookpoint, not {hookpoint}", "choose --layer N")
@@ -43,7 +47,9 @@ def check_patch(session: Session) -> None:
 
 
 def states(session: Session, batch: Batch, hookpoint: str, before: Patches | None = None) -> tuple[Hidden, Hidden]:
-    """(the source's state, that of the model it is compared with) at a hookpoint, the latter moved by the patches before it."""
+    """(the source's state, that of the model it is compared with) at a hookpoint, the latter moved by the patches
+    before it.
+    """
     reader, ids = session.reader(batch), batch.ids.to(session.target.device)
     earlier = {at: _adding(session, patch, prefix(session.source, ids, at)) for at, patch in (before or {}).items()}
     with _all_spliced(reader, earlier):
@@ -54,7 +60,8 @@ def states(session: Session, batch: Batch, hookpoint: str, before: Patches | Non
 def final(session: Session, batch: Batch, patches: Patches) -> Hidden:
     """Final state of the rollout's writer with the patches in it; position 0 is never patched.
 
-    Where the writer is a sibling and the source is compared with the target, the sibling is moved by what moves the target.
+    Where the writer is a sibling and the source is compared with the target, the sibling is moved by what moves the
+    target.
     """
     writer, reader, ids = session.writer(batch), session.reader(batch), batch.ids.to(session.target.device)
     first, *later = patches
@@ -72,7 +79,9 @@ def final(session: Session, batch: Batch, patches: Patches) -> Hidden:
 
 
 def teacher(session: Session, patches: Patches) -> Callable[[Batch], Hidden]:
-    """`final` for every batch, its operations counted: what the writer's own pass takes is counted by whoever trains on it."""
+    """`final` for every batch, its operations counted: what the writer's own pass takes is counted by whoever trains on
+    it.
+    """
     below = 2.0 * sum(sizes(session.source).up_to(layer_of(at)) for at in patches)
 
     def counted(batch: Batch) -> Hidden:
@@ -82,7 +91,9 @@ def teacher(session: Session, patches: Patches) -> Callable[[Batch], Hidden]:
     return counted
 
 
-def _adding(session: Session, patch: Patch, other: Hidden, moves: dict[str, Tensor] | None = None, at: str = "") -> Replace:
+def _adding(
+    session: Session, patch: Patch, other: Hidden, moves: dict[str, Tensor] | None = None, at: str = ""
+) -> Replace:
     """state -> state + patch, which is noted in `moves`."""
 
     def replace(state: Tensor) -> Tensor:

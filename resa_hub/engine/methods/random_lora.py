@@ -1,4 +1,6 @@
-"""Control of every method: a random LoRA whose change of each module has the Frobenius norm of another adapter's, or a given one. Nothing is trained."""
+"""Control of every method: a random LoRA whose change of each module has the Frobenius norm of another adapter's, or a
+given one. Nothing is trained.
+"""
 
 import re
 
@@ -17,7 +19,10 @@ def run(session: Session) -> Extracted:
     layers, found, reference = None, {}, session.reference
     if recipe.norm is None:
         if reference is None:
-            raise Usage("nothing says how large the random adapter is", "--set norm_of=NAME@VERSION, a folder, or --set norm=0.5")
+            raise Usage(
+                "nothing says how large the random adapter is",
+                "--set norm_of=NAME@VERSION, a folder, or --set norm=0.5",
+            )
         read = read_lora(reference)
         places = {match.groups() for module in read.modules if (match := MODULE.search(module))}
         other = {name for _, name in places} ^ set(recipe.lora.modules)
@@ -31,7 +36,20 @@ def run(session: Session) -> Extracted:
         found = norms(reference, read.scaling)
     fresh = state_of(new_lora(session.student(), recipe.lora, layers, recipe.seed))
     scaling = recipe.lora.alpha / recipe.lora.rank
-    wanted = {name: recipe.norm if recipe.norm is not None else found.get(name, 0.0) for name in fresh if ".lora_A." in name}
+    wanted = {
+        name: recipe.norm if recipe.norm is not None else found.get(name, 0.0) for name in fresh if ".lora_A." in name
+    }
     state = random_state(fresh, {name: norm / scaling for name, norm in wanted.items()}, recipe.seed)
-    probes = bucketed([(prompt(session.tokenizer, session.template, question), 1) for question in session.questions[:PROBES]], 1, recipe.seed)
-    return Extracted(state, layers, {}, session.probe_texts(probes), 0, {"norm": round(sum(norm**2 for norm in wanted.values()) ** 0.5, 6)})
+    probes = bucketed(
+        [(prompt(session.tokenizer, session.template, question), 1) for question in session.questions[:PROBES]],
+        1,
+        recipe.seed,
+    )
+    return Extracted(
+        state,
+        layers,
+        {},
+        session.probe_texts(probes),
+        0,
+        {"norm": round(sum(norm**2 for norm in wanted.values()) ** 0.5, 6)},
+    )

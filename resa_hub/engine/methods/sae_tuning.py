@@ -1,7 +1,9 @@
-"""SAE-Tuning (arXiv 2506.09967): stage I trains an SAE on the source, stage II trains the target's LoRA to undo the SAE's splice.
+"""SAE-Tuning (arXiv 2506.09967): stage I trains an SAE on the source, stage II trains the target's LoRA to undo the
+SAE's splice.
 
-With a layer-output hookpoint the prefix is frozen and shared: it runs once, without gradient, and the LoRA lives behind it.
-An MLP-output hookpoint lets gradient through the residual path, so the whole student is trained by plain forward passes.
+With a layer-output hookpoint the prefix is frozen and shared: it runs once, without gradient, and the LoRA lives behind
+it. An MLP-output hookpoint lets gradient through the residual path, so the whole student is trained by plain forward
+passes.
 """
 
 from collections.abc import Callable
@@ -23,7 +25,9 @@ from .teacher_states import Example, Examples
 from .trainer import STATE, ends, fit, to_teacher
 
 Splice = Callable[[SparseTopKTrainingSAE, Tensor, Batch], Tensor]
-"""(SAE, state at the hookpoint, whose state it is) -> what stands in its place. It depends on its arguments alone: it is made once and kept."""
+"""(SAE, state at the hookpoint, whose state it is) -> what stands in its place. It depends on its arguments alone: it
+is made once and kept.
+"""
 
 
 def splice(sae: SparseTopKTrainingSAE, state: Tensor, skip_first: bool = True) -> Tensor:
@@ -51,7 +55,9 @@ def tune(session: Session, replace: Splice) -> Extracted:
     layer, last = check_layer(session.target, recipe.hookpoint), len(decoder_layers(session.target)) - 1
     at_mlp = recipe.hookpoint.endswith(".mlp")
     if layer == last and not at_mlp:
-        raise Usage(f"no layer lies behind {recipe.hookpoint}: there is nothing to tune", f"choose a layer up to {last - 1}")
+        raise Usage(
+            f"no layer lies behind {recipe.hookpoint}: there is nothing to tune", f"choose a layer up to {last - 1}"
+        )
     trained = session.sae(*sae_texts(session))
     batches = session.texts(session.elicit)
     layers = None if at_mlp else list(range(layer + 1, last + 1))
@@ -62,7 +68,9 @@ def tune(session: Session, replace: Splice) -> Extracted:
     above = size.all if at_mlp else size.all - size.up_to(layer)
 
     def example(batch: Batch) -> Example:
-        session.ledger.add(STATE, operations=2.0 * (size.all + trained.sae.cfg.d_in * trained.sae.cfg.d_sae) * batch.tokens)
+        session.ledger.add(
+            STATE, operations=2.0 * (size.all + trained.sae.cfg.d_in * trained.sae.cfg.d_sae) * batch.tokens
+        )
         # Both average over the chunks of a step; the reference sums over the tokens of a chunk.
         weight = torch.ones(batch.ids.shape) / (len(batch.ids) if recipe.training.reduction == "sum" else batch.tokens)
         weight, batch = weight[session.crew.rows], session.crew.part(batch)
@@ -70,7 +78,9 @@ def tune(session: Session, replace: Splice) -> Extracted:
         if at_mlp:
             return Example(batch, final_state(session.target, ids).cpu(), weight)
         state = prefix(session.target, ids, recipe.hookpoint)
-        return Example(batch, suffix(session.target, ids, state, layer).cpu(), weight, replace(trained.sae, state, batch).cpu())
+        return Example(
+            batch, suffix(session.target, ids, state, layer).cpu(), weight, replace(trained.sae, state, batch).cpu()
+        )
 
     def forward(example: Example) -> Tensor:
         ids = example.batch.ids.to(session.target.device)
@@ -82,6 +92,17 @@ def tune(session: Session, replace: Splice) -> Extracted:
     own_head = head(inner)
     examples = Examples(batches, example, session.memory, session.examples_folder, session.crew)
     loss = to_teacher(forward, (own_head, own_head), recipe.training)
-    losses = fit(student, loss, examples, recipe.training, recipe.seed, session.progress, session.ledger, tuning(above, size.head))
+    losses = fit(
+        student,
+        loss,
+        examples,
+        recipe.training,
+        recipe.seed,
+        session.progress,
+        session.ledger,
+        tuning(above, size.head),
+    )
     tokens = trained.tokens + recipe.training.epochs * sum(batch.tokens for batch in batches)
-    return Extracted(state_of(student), layers, {recipe.hookpoint: trained}, session.probe_texts(batches), tokens, ends(losses))
+    return Extracted(
+        state_of(student), layers, {recipe.hookpoint: trained}, session.probe_texts(batches), tokens, ends(losses)
+    )

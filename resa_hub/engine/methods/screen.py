@@ -1,7 +1,9 @@
-"""The screen: which layer, how many features and which scale, found without training, on rollouts that training does not see.
+"""The screen: which layer, how many features and which scale, found without training, on rollouts that training does
+not see.
 
-A patch is judged by how far it moves the target: the share of KL(source || target), on the completions of development rollouts of the target, that is gone
-when the target is patched. On a real model retained gain followed such a number from arm to arm; it costs forward passes only.
+A patch is judged by how far it moves the target: the share of KL(source || target), on the completions of development
+rollouts of the target, that is gone when the target is patched. On a real model retained gain followed such a number
+from arm to arm; it costs forward passes only.
 """
 
 from collections.abc import Callable
@@ -44,7 +46,10 @@ class Development:
             self.source = [final_state(session.source, batch.ids.to(session.source.device)) for batch in self.batches]
             self.apart = self._kl(lambda batch: final_state(session.target, batch.ids.to(session.target.device)))
         if self.apart == 0:
-            raise NoEffect("source and target predict the same on every rollout: there is nothing to extract", "choose another source")
+            raise NoEffect(
+                "source and target predict the same on every rollout: there is nothing to extract",
+                "choose another source",
+            )
 
     @torch.no_grad()
     def closed(self, patches: Patches) -> float:
@@ -63,9 +68,11 @@ class Development:
 
 
 def choose_layer(session: Session, own: list[Batch], directions: Callable[[str], Callable[[int], Patch]]) -> list[Row]:
-    """Settle a hookpoint `auto`; returns what was tried. No SAE is there yet, so principal directions stand for the features.
+    """Settle a hookpoint `auto`; returns what was tried. No SAE is there yet, so principal directions stand for the
+    features.
 
-    The last layer is left out unless it is asked for: nothing lies behind it that could read the patch, it would be the distillation of logits.
+    The last layer is left out unless it is asked for: nothing lies behind it that could read the patch, it would be the
+    distillation of logits.
     """
     recipe = session.recipe
     if recipe.hookpoint != AUTO:
@@ -79,8 +86,19 @@ def choose_layer(session: Session, own: list[Batch], directions: Callable[[str],
             at = f"layers.{layer}"
             session.settle(hookpoint=at, scale=1.0)
             made = directions(at)
-            for patch, said in ((lambda other, state: other - state, "whole state"), (made(count), f"{count} directions")):
-                rows.append({"hookpoint": at, "patch": said, "scale": 1.0, "closed": round(development.closed({at: patch}), 4), "chosen": False})
+            for patch, said in (
+                (lambda other, state: other - state, "whole state"),
+                (made(count), f"{count} directions"),
+            ):
+                rows.append(
+                    {
+                        "hookpoint": at,
+                        "patch": said,
+                        "scale": 1.0,
+                        "closed": round(development.closed({at: patch}), 4),
+                        "chosen": False,
+                    }
+                )
     best = max(rows[1::2], key=lambda row: row["closed"])
     best["chosen"] = True
     session.settle(hookpoint=best["hookpoint"], scale=recipe.scale)
@@ -102,7 +120,13 @@ def choose_numbers(session: Session, candidates: Candidates) -> list[Row]:
             made = candidates.patches(count)
             for scale in screen.scales or (recipe.scale,):
                 closed = development.closed({at: _scaled(patch, scale) for at, patch in made.items()})
-                said = {"hookpoint": where, "patch": f"{count} {candidates.noun}", "scale": scale, "closed": round(closed, 4), "chosen": False}
+                said = {
+                    "hookpoint": where,
+                    "patch": f"{count} {candidates.noun}",
+                    "scale": scale,
+                    "closed": round(closed, 4),
+                    "chosen": False,
+                }
                 rows.append(said | {"count": count})
     most = max(row["closed"] for row in rows)
     enough = min(row["count"] for row in rows if row["closed"] >= NEARLY * most or row["closed"] == most)
@@ -118,7 +142,9 @@ def tell(session: Session, rows: list[Row]) -> None:
         session.progress.say(f"  {'hookpoint':<20} {'patch':<16} {'scale':>5}  {'KL closed':>9}")
     for row in rows:
         mark = "  <- chosen" if row["chosen"] else ""
-        session.progress.say(f"  {row['hookpoint']:<20} {row['patch']:<16} {row['scale']:>5g}  {100 * row['closed']:>8.1f}%{mark}")
+        session.progress.say(
+            f"  {row['hookpoint']:<20} {row['patch']:<16} {row['scale']:>5g}  {100 * row['closed']:>8.1f}%{mark}"
+        )
 
 
 def _development(session: Session) -> Development:

@@ -49,10 +49,14 @@ class FeaturePatch:
         self.slots[chosen] = torch.arange(len(chosen), device=self.slots.device)
 
     def __call__(self, other: Tensor, own: Tensor) -> Float[Tensor, "rows positions width"]:
-        return (picked(self.sae, other, self.slots, self.count) - picked(self.sae, own, self.slots, self.count)) @ self.directions
+        return (
+            picked(self.sae, other, self.slots, self.count) - picked(self.sae, own, self.slots, self.count)
+        ) @ self.directions
 
 
-def picked(sae: SparseTopKTrainingSAE, state: Tensor, slots: Int[Tensor, " latents"], count: int) -> Float[Tensor, "*n count"]:
+def picked(
+    sae: SparseTopKTrainingSAE, state: Tensor, slots: Int[Tensor, " latents"], count: int
+) -> Float[Tensor, "*n count"]:
     """Activations of the chosen latents only; `slots` maps a latent to its place, -1 for the others."""
     values, indices = encode(sae, state)
     places = slots[indices]
@@ -61,7 +65,9 @@ def picked(sae: SparseTopKTrainingSAE, state: Tensor, slots: Int[Tensor, " laten
     return dense[..., :count]
 
 
-def rank(session: Session, sae: SparseTopKTrainingSAE, batches: list[Batch], hookpoint: str, before: Patches) -> Ranking:
+def rank(
+    session: Session, sae: SparseTopKTrainingSAE, batches: list[Batch], hookpoint: str, before: Patches
+) -> Ranking:
     """All latents in the order of the recipe's `selection`."""
     ranking = by_difference(session, sae, batches, hookpoint, before)
     if session.recipe.selection == "mean":
@@ -75,16 +81,26 @@ def rank(session: Session, sae: SparseTopKTrainingSAE, batches: list[Batch], hoo
 
 @torch.no_grad()
 def compared(session: Session, batches: list[Batch], hookpoint: str, before: Patches) -> list[Compared]:
-    """The first of the batches, up to `SELECTION_TOKENS`; their order is that of the seed, so they are a fair sample."""
+    """The first of the batches, up to `SELECTION_TOKENS`; their order is that of the seed, so they are a fair
+    sample.
+    """
     sizes, sample = itertools.accumulate(batch.tokens for batch in batches), []
     for batch in [batch for batch, upto in zip(batches, sizes, strict=True) if upto <= SELECTION_TOKENS] or batches[:1]:
         session.ledger.add(STAGE, batch.tokens, comparing(session.sizes.all) * batch.tokens)
-        sample.append(Compared(batch, *states(session, batch, hookpoint, before), final_state(session.source, batch.ids.to(session.source.device))))
+        sample.append(
+            Compared(
+                batch,
+                *states(session, batch, hookpoint, before),
+                final_state(session.source, batch.ids.to(session.source.device)),
+            )
+        )
     return sample
 
 
 @torch.no_grad()
-def by_difference(session: Session, sae: SparseTopKTrainingSAE, batches: list[Batch], hookpoint: str, before: Patches) -> Ranking:
+def by_difference(
+    session: Session, sae: SparseTopKTrainingSAE, batches: list[Batch], hookpoint: str, before: Patches
+) -> Ranking:
     """Mean |f_source - f_target| of every latent over the rollouts, the first position left out."""
     total = torch.zeros(sae.cfg.d_sae, device=sae.W_dec.device)
     for batch in batches:
@@ -94,14 +110,22 @@ def by_difference(session: Session, sae: SparseTopKTrainingSAE, batches: list[Ba
             dense.scatter_add_(-1, indices, sign * values)
         total += dense.abs().sum((0, 1))
     if not total.any():
-        raise NoEffect("source and target have equal features at this hookpoint", "choose another --layer: up to there the models are the same")
+        raise NoEffect(
+            "source and target have equal features at this hookpoint",
+            "choose another --layer: up to there the models are the same",
+        )
     return Ranking(_descending(total), total / total.sum())
 
 
 def attribution(
-    session: Session, sae: SparseTopKTrainingSAE, sample: list[Compared], hookpoint: str, chosen: Int[Tensor, " n"] | None = None
+    session: Session,
+    sae: SparseTopKTrainingSAE,
+    sample: list[Compared],
+    hookpoint: str,
+    chosen: Int[Tensor, " n"] | None = None,
 ) -> Float[Tensor, " latents"]:
-    """How far each latent's difference lowers KL(source || patched target), to first order: -sum over positions of (f_source - f_target) Dec . dKL/dh.
+    """How far each latent's difference lowers KL(source || patched target), to first order: -sum over positions of
+    (f_source - f_target) Dec . dKL/dh.
 
     The gradient is taken where the `chosen` latents are in place; only completions count.
     """
@@ -121,9 +145,17 @@ def attribution(
     return score
 
 
-def stepwise(session: Session, sae: SparseTopKTrainingSAE, sample: list[Compared], hookpoint: str) -> Int[Tensor, " latents"]:
-    """Latents by attribution, a part at a time, each with those chosen before in place: what two features do alike is not counted twice."""
-    wanted = max(session.recipe.screen.features, default=session.recipe.features) if session.recipe.screen else session.recipe.features
+def stepwise(
+    session: Session, sae: SparseTopKTrainingSAE, sample: list[Compared], hookpoint: str
+) -> Int[Tensor, " latents"]:
+    """Latents by attribution, a part at a time, each with those chosen before in place: what two features do alike is
+    not counted twice.
+    """
+    wanted = (
+        max(session.recipe.screen.features, default=session.recipe.features)
+        if session.recipe.screen
+        else session.recipe.features
+    )
     chosen = torch.empty(0, dtype=torch.long, device=sae.W_dec.device)
     for step in range(SELECTION_STEPS):
         part = wanted * (step + 1) // SELECTION_STEPS - len(chosen)
@@ -163,5 +195,8 @@ def _outside(ranking: Ranking, count: int) -> Int[Tensor, " n"]:
     active = ranking.order[2 * count :]
     active = active[ranking.share[active] > 0]
     if len(active) < count:
-        raise Usage(f"only {len(active)} active features lie outside the strongest {2 * count}", f"set features to at most {len(active)}")
+        raise Usage(
+            f"only {len(active)} active features lie outside the strongest {2 * count}",
+            f"set features to at most {len(active)}",
+        )
     return active

@@ -1,7 +1,7 @@
 """Baseline without an SAE and without a teacher: the LoRA learns the elicitation data's own texts by cross-entropy.
 
-With bare answers this is the paper's "SFT on the same data"; with `elicit.cot` the texts hold the data set's chain of thought.
-The source plays no part: what this adapter gains, the data alone taught it.
+With bare answers this is the paper's "SFT on the same data"; with `elicit.cot` the texts hold the data set's chain of
+thought. The source plays no part: what this adapter gains, the data alone taught it.
 """
 
 import torch
@@ -26,19 +26,32 @@ def run(session: Session) -> Extracted:
     examples = [Example(batch, None, weights(batch, recipe.training.reduction)) for batch in batches]
     examples = [example for example in examples if example.weight.any()]  # a chunk may lie inside one long question
     if not examples:
-        raise RunFailed("the data hold no token of a completion to learn", "--set training.mask_prompt=false, or use more rows")
+        raise RunFailed(
+            "the data hold no token of a completion to learn", "--set training.mask_prompt=false, or use more rows"
+        )
     rows, part = session.crew.rows, session.crew.part
     examples = [Example(part(example.batch), None, example.weight[rows]) for example in examples]
     student = new_lora(session.student(), recipe.lora, None, recipe.seed)
     inner: PreTrainedModel = student.get_base_model()  # pyright: ignore[reportAssignmentType]
     operations = supervised(session.sizes.all, session.sizes.head)
-    losses = fit(student, next_token(inner, head(inner)), examples, recipe.training, recipe.seed, session.progress, session.ledger, operations)
+    losses = fit(
+        student,
+        next_token(inner, head(inner)),
+        examples,
+        recipe.training,
+        recipe.seed,
+        session.progress,
+        session.ledger,
+        operations,
+    )
     tokens = recipe.training.epochs * sum(batch.tokens for batch in batches)
     return Extracted(state_of(student), None, {}, session.probe_texts(batches), tokens, ends(losses, "loss"))
 
 
 def weights(batch: Batch, reduction: str) -> Tensor:
-    """[rows, positions]: what each position counts. The last one has no next token; `sum` is over the tokens of a row, `mean` over all of them."""
+    """[rows, positions]: what each position counts. The last one has no next token; `sum` is over the tokens of a row,
+    `mean` over all of them.
+    """
     counted = batch.completion.float()
     counted[:, -1] = 0
     return counted / (len(batch.ids) if reduction == "sum" else counted.sum().clamp(min=1))

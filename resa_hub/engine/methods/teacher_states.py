@@ -1,4 +1,6 @@
-"""The teacher's states for every batch, made when they are first needed and kept within bounds: in memory, then on disk, then made anew."""
+"""The teacher's states for every batch, made when they are first needed and kept within bounds: in memory, then on
+disk, then made anew.
+"""
 
 import contextlib
 import shutil
@@ -30,13 +32,22 @@ class Example(NamedTuple):
 
 
 class Examples(Sequence[Example]):
-    """One example a batch. Memory does not grow with the data: beyond `memory` bytes and half of the free disk, an example is made at every use.
+    """One example a batch. Memory does not grow with the data: beyond `memory` bytes and half of the free disk, an
+    example is made at every use.
 
-    make: called without gradient, a function of the batch alone; the rows of the crew's other processes are left out of its example.
+    make: called without gradient, a function of the batch alone; the rows of the crew's other processes are left out of
+    its example.
     folder: emptied first; without one nothing goes to disk.
     """
 
-    def __init__(self, batches: Sequence[Batch], make: Callable[[Batch], Example], memory: int, folder: Path | None = None, crew: Crew = ALONE) -> None:
+    def __init__(
+        self,
+        batches: Sequence[Batch],
+        make: Callable[[Batch], Example],
+        memory: int,
+        folder: Path | None = None,
+        crew: Crew = ALONE,
+    ) -> None:
         self.batches, self.make, self.folder, self.crew = batches, make, folder, crew
         self.memory_left, self.disk_left = memory, 0
         self._held: dict[int, Example] = {}

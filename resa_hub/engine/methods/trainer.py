@@ -1,4 +1,6 @@
-"""The one training loop of all methods: the LoRA of a student on a loss of its examples. A run that was killed goes on from its last state."""
+"""The one training loop of all methods: the LoRA of a student on a loss of its examples. A run that was killed goes on
+from its last state.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -20,19 +22,25 @@ from .teacher_states import Example
 NEGLIGIBLE = 1e-6
 """Gradient norm below which a step is left out: Adam would blow rounding noise up to full steps."""
 LOWEST_RATE = 0.1
-"""Where the cosine ends, as a share of the learning rate. The paper says "cosine with minimum learning rate" and not which."""
+"""Where the cosine ends, as a share of the learning rate. The paper says "cosine with minimum learning rate" and not
+which.
+"""
 STATE = "adapter"
 Loss = Callable[[Example], Tensor]
 """The loss of one example, summed over its positions by their weight."""
 
 
 def to_teacher(forward: Callable[[Example], Tensor], heads: tuple[Head, Head], settings: Training) -> Loss:
-    """KL between student and teacher. forward: the student's final states of an example. heads: of student and teacher."""
+    """KL between student and teacher. forward: the student's final states of an example. heads: of student and
+    teacher.
+    """
 
     def loss(example: Example) -> Tensor:
         student = forward(example)
         assert example.teacher is not None
-        return chunked_kl(student, example.teacher.to(student.device), example.weight.to(student.device), *heads, settings.kl)
+        return chunked_kl(
+            student, example.teacher.to(student.device), example.weight.to(student.device), *heads, settings.kl
+        )
 
     return loss
 
@@ -70,7 +78,10 @@ def fit(
                     ledger.save(state, run.state())
                 advance(1)
     if run.skipped == run.total:
-        raise NoEffect("teacher and student never differ: there is nothing to learn", "source and target may be the same model; choose another source or layer")
+        raise NoEffect(
+            "teacher and student never differ: there is nothing to learn",
+            "source and target may be the same model; choose another source or layer",
+        )
     student.eval()
     return run.losses
 
@@ -99,12 +110,16 @@ class _Run:
         """One step, its gradient summed over the crew."""
         self.optimizer.zero_grad()
         loss.backward()
-        told = torch.tensor([float(loss.detach()), float(example.weight.sum()), example.batch.tokens], device=loss.device)
+        told = torch.tensor(
+            [float(loss.detach()), float(example.weight.sum()), example.batch.tokens], device=loss.device
+        )
         self.crew.sum_(told, *(p.grad for p in self.parameters.values() if p.grad is not None))
         value, weight, tokens = told.tolist()
         norm = float(torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.gradient_clip))
         if not (math.isfinite(norm) and math.isfinite(value)):
-            raise RunFailed(f"loss or gradient of step {self.step} is not finite", "lower it with --set training.learning_rate=...")
+            raise RunFailed(
+                f"loss or gradient of step {self.step} is not finite", "lower it with --set training.learning_rate=..."
+            )
         for group in self.optimizer.param_groups:
             group["lr"] = rate(self.settings, self.step, self.total)
         if norm < NEGLIGIBLE:
@@ -146,7 +161,9 @@ class _Run:
 
 
 def rate(settings: Training, step: int, total: int) -> float:
-    """Learning rate of the 0-based `step`, as transformers' schedules have it; a function of the step alone, so that no state of it is kept."""
+    """Learning rate of the 0-based `step`, as transformers' schedules have it; a function of the step alone, so that no
+    state of it is kept.
+    """
     rising = math.ceil(settings.warmup * total)
     if step < rising:
         return settings.learning_rate * step / rising

@@ -33,13 +33,16 @@ class AttachedModel(NamedTuple):
         noise = uniforms(seed, [(question, 0) for question in questions], new_tokens)
         inner = self.model.get_base_model()
         texts = [""] * len(prompts)
-        for done in generate(inner, prompts, noise, temperature=temperature, end_tokens=end_tokens(inner, self.tokenizer)):  # pyright: ignore[reportArgumentType]
+        ends = end_tokens(inner, self.tokenizer)  # pyright: ignore[reportArgumentType]
+        for done in generate(inner, prompts, noise, temperature=temperature, end_tokens=ends):
             for completion in done:
                 texts[completion.index] = str(self.tokenizer.decode(completion.tokens, skip_special_tokens=True))
         return tuple(texts)
 
     def merge(self, folder: Path) -> Path:
-        """Write the target with the adapter in its weights, whole or not at all; the adapter is gone from this session afterwards. Raises `RunFailed`."""
+        """Write the target with the adapter in its weights, whole or not at all; the adapter is gone from this session
+        afterwards. Raises `RunFailed`.
+        """
         staged = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}")
         try:
             whole = self.model.merge_and_unload()  # pyright: ignore[reportCallIssue]
@@ -47,7 +50,9 @@ class AttachedModel(NamedTuple):
             self.tokenizer.save_pretrained(staged)
             staged.rename(folder)
         except OSError as error:
-            raise RunFailed(f"cannot write {folder}: {error.strerror or error}", "check the permissions and the free space") from None
+            raise RunFailed(
+                f"cannot write {folder}: {error.strerror or error}", "check the permissions and the free space"
+            ) from None
         finally:
             shutil.rmtree(staged, ignore_errors=True)
         return folder

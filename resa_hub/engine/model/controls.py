@@ -20,7 +20,11 @@ def random_like(adapter: Path, seed: int, folder: Path) -> None:
 def negated(adapter: Path, folder: Path) -> None:
     """A control: the adapter at scale -1, every B with its sign turned."""
     if not folder.exists():
-        _write({name: -tensor if ".lora_B." in name else tensor for name, tensor in load_file(adapter / WEIGHTS).items()}, adapter, folder)
+        _write(
+            {name: -tensor if ".lora_B." in name else tensor for name, tensor in load_file(adapter / WEIGHTS).items()},
+            adapter,
+            folder,
+        )
 
 
 def _write(state: State, adapter: Path, folder: Path) -> None:

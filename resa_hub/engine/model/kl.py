@@ -1,4 +1,6 @@
-"""KL between two next-token distributions from their final states, in chunks of positions: no [tokens, vocabulary] tensor ever exists."""
+"""KL between two next-token distributions from their final states, in chunks of positions: no [tokens, vocabulary]
+tensor ever exists.
+"""
 
 from collections.abc import Callable, Iterator
 from typing import Literal
@@ -12,20 +14,27 @@ Direction = Literal["teacher-student", "student-teacher"]
 CHUNK = 192
 """Positions at a time: 192 x 151,936 float32 logits are 117 MB, and four such tensors live at once."""
 BLOCK = 1 << 17
-"""Entries of a chunk whose softmaxes are made at a time on a CPU: they pass through its cache once, not a dozen times through memory."""
+"""Entries of a chunk whose softmaxes are made at a time on a CPU: they pass through its cache once, not a dozen times
+through memory.
+"""
 
 
-def kl(teacher: Float[Tensor, "n vocab"], student: Float[Tensor, "n vocab"], direction: Direction) -> Float[Tensor, " n"]:
+def kl(
+    teacher: Float[Tensor, "n vocab"], student: Float[Tensor, "n vocab"], direction: Direction
+) -> Float[Tensor, " n"]:
     """KL(teacher || student), or the other way round, from logits, in nats; without gradient."""
     with torch.no_grad():
         return torch.cat([_block(theirs, own, direction)[0] for theirs, own in _blocks(teacher, student)])
 
 
 def kl_and_gradient(
-    teacher: Float[Tensor, "n vocab"], student: Float[Tensor, "n vocab"], weight: Float[Tensor, " n"], direction: Direction
+    teacher: Float[Tensor, "n vocab"],
+    student: Float[Tensor, "n vocab"],
+    weight: Float[Tensor, " n"],
+    direction: Direction,
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, "n vocab"]]:
-    """(KL of every position, gradient of sum_i weight_i KL_i by the student's logits). The gradient is p_student - p_teacher (the other way round:
-    p_student (log p_student - log p_teacher - KL)), times the weight.
+    """(KL of every position, gradient of sum_i weight_i KL_i by the student's logits). The gradient is p_student -
+    p_teacher (the other way round: p_student (log p_student - log p_teacher - KL)), times the weight.
 
     The products stand in the order in which autograd would take them, so the bits are those of the plain algorithm.
     """
@@ -59,11 +68,15 @@ def _block(teacher: Tensor, student: Tensor, direction: Direction) -> tuple[Tens
 
 
 Measure = Callable[[Tensor, slice, Tensor], tuple[Tensor, Tensor]]
-"""(the student's logits of some positions, which they are, their weights) -> (the loss of each, gradient of the weighted sum by the logits)."""
+"""(the student's logits of some positions, which they are, their weights) -> (the loss of each, gradient of the
+weighted sum by the logits).
+"""
 
 
 class _Chunked(torch.autograd.Function):
-    """The head is frozen, so the gradient by the student's state is all that is needed: it is made chunk by chunk in the forward pass."""
+    """The head is frozen, so the gradient by the student's state is all that is needed: it is made chunk by chunk in
+    the forward pass.
+    """
 
     @staticmethod
     def forward(ctx, student, weight, head: Head, measure: Measure):  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -86,7 +99,9 @@ class _Chunked(torch.autograd.Function):
         return gradient * grad, None, None, None
 
 
-def chunked(student: Float[Tensor, "n width"], weight: Float[Tensor, " n"], head: Head, measure: Measure) -> Float[Tensor, ""]:
+def chunked(
+    student: Float[Tensor, "n width"], weight: Float[Tensor, " n"], head: Head, measure: Measure
+) -> Float[Tensor, ""]:
     """sum_i weight_i loss_i; differentiable by `student` only."""
     return _Chunked.apply(student, weight, head, measure)  # pyright: ignore[reportReturnType]
 

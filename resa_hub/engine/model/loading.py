@@ -3,7 +3,13 @@
 from typing import NamedTuple
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import logging
 
@@ -37,17 +43,24 @@ def device() -> torch.device:
 
 
 def crawls(dtype: str) -> bool:
-    """Whether products of this type are emulated here: bfloat16 on a processor without such instructions takes 5 to 70 times as long as float32."""
+    """Whether products of this type are emulated here: bfloat16 on a processor without such instructions takes 5 to 70
+    times as long as float32.
+    """
     return dtype == "bfloat16" and device().type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def load_base(files: Files, dtype: str = "float32") -> PreTrainedModel:
-    """The frozen base model in evaluation mode, without remote code; raises `DoesNotFit` for a type that transformers has no causal LM of."""
+    """The frozen base model in evaluation mode, without remote code; raises `DoesNotFit` for a type that transformers
+    has no causal LM of.
+    """
     _check_type(files)
     try:
         model = AutoModelForCausalLM.from_pretrained(files.folder, dtype=getattr(torch, dtype), trust_remote_code=False)
     except (ValueError, OSError, RuntimeError) as error:
-        raise RunFailed(f"{files.id} cannot be loaded: {str(error).splitlines()[0][:200]}", "it must be a causal LM that transformers knows") from None
+        raise RunFailed(
+            f"{files.id} cannot be loaded: {str(error).splitlines()[0][:200]}",
+            "it must be a causal LM that transformers knows",
+        ) from None
     model.requires_grad_(False)
     if model.num_parameters() < SMALL:
         torch.set_num_threads(1)
@@ -60,8 +73,14 @@ def _check_type(files: Files) -> None:
     if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return
     if files.config.get("auto_map"):
-        raise DoesNotFit(f"{files.id} needs code of its own (remote code, {kind}): it is never run here", "use a model that transformers knows by itself")
-    raise DoesNotFit(f"{files.id} is no causal LM that this transformers knows ({kind})", "use a decoder-only model, or a newer transformers")
+        raise DoesNotFit(
+            f"{files.id} needs code of its own (remote code, {kind}): it is never run here",
+            "use a model that transformers knows by itself",
+        )
+    raise DoesNotFit(
+        f"{files.id} is no causal LM that this transformers knows ({kind})",
+        "use a decoder-only model, or a newer transformers",
+    )
 
 
 def load(source: Source, dtype: str = "float32") -> PreTrainedModel:
@@ -71,13 +90,24 @@ def load(source: Source, dtype: str = "float32") -> PreTrainedModel:
 
 
 def load_tokenizer(files: Files) -> PreTrainedTokenizerBase:
-    """The tokenizer as it was saved: AutoTokenizer would make a qwen2 folder's own one over into a byte-level BPE that drops unknown characters."""
+    """The tokenizer as it was saved: AutoTokenizer would make a qwen2 folder's own one over into a byte-level BPE that
+    drops unknown characters.
+    """
     try:
         config = files.folder / "tokenizer_config.json"
-        plain = config.is_file() and read_json(config.resolve()).get("tokenizer_class") in PLAIN_CLASSES and (files.folder / "tokenizer.json").is_file()
-        return (PreTrainedTokenizerFast if plain else AutoTokenizer).from_pretrained(files.folder, trust_remote_code=False)
+        plain = (
+            config.is_file()
+            and read_json(config.resolve()).get("tokenizer_class") in PLAIN_CLASSES
+            and (files.folder / "tokenizer.json").is_file()
+        )
+        return (PreTrainedTokenizerFast if plain else AutoTokenizer).from_pretrained(
+            files.folder, trust_remote_code=False
+        )
     except (ValueError, OSError) as error:
-        raise RunFailed(f"the tokenizer of {files.id} cannot be loaded: {str(error).splitlines()[0][:200]}", "the folder needs its tokenizer files") from None
+        raise RunFailed(
+            f"the tokenizer of {files.id} cannot be loaded: {str(error).splitlines()[0][:200]}",
+            "the folder needs its tokenizer files",
+        ) from None
 
 
 def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:

@@ -17,21 +17,32 @@ from .lora_forward import quicken
 from .split import decoder_layers
 
 State = dict[str, Tensor]
-"""The tensors of an adapter under the names of its file: base_model.model.<module>.lora_A.weight [rank, in], lora_B [out, rank]."""
+"""The tensors of an adapter under the names of its file: base_model.model.<module>.lora_A.weight [rank, in], lora_B
+[out, rank].
+"""
 
 
 def new_lora(model: PreTrainedModel, settings: LoraSettings, layers: Iterable[int] | None, seed: int) -> PeftModel:
-    """A fresh LoRA (B = 0) on these layers, all layers for None; a function of the seed. Raises `DoesNotFit` for modules that the model lacks."""
+    """A fresh LoRA (B = 0) on these layers, all layers for None; a function of the seed. Raises `DoesNotFit` for
+    modules that the model lacks.
+    """
     config = LoraConfig(
-        r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout, target_modules=modules_of(model, settings),
-        layers_to_transform=None if layers is None else list(layers), task_type="CAUSAL_LM",
-    )  # fmt: skip
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=modules_of(model, settings),
+        layers_to_transform=None if layers is None else list(layers),
+        task_type="CAUSAL_LM",
+    )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         try:
             peft = get_peft_model(model, config)
         except ValueError as error:
-            raise Usage(f"the LoRA cannot be made: {str(error).splitlines()[0][:160]}", "check lora.modules, lora.rank and lora.dropout") from None
+            raise Usage(
+                f"the LoRA cannot be made: {str(error).splitlines()[0][:160]}",
+                "check lora.modules, lora.rank and lora.dropout",
+            ) from None
     for parameter in peft.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()  # master weights of a bf16 model
@@ -39,14 +50,23 @@ def new_lora(model: PreTrainedModel, settings: LoraSettings, layers: Iterable[in
 
 
 def modules_of(model: PreTrainedModel, settings: LoraSettings) -> list[str]:
-    """Names of the modules that carry the LoRA: every linear layer of the decoder layers for `all-linear` and for the default, else those asked for.
+    """Names of the modules that carry the LoRA: every linear layer of the decoder layers for `all-linear` and for the
+    default, else those asked for.
 
-    The default names all linear layers of a Llama-like layer; where layers are built otherwise it means the same, whatever they are called.
+    The default names all linear layers of a Llama-like layer; where layers are built otherwise it means the same,
+    whatever they are called.
     """
-    paths = [name for layer in decoder_layers(model) for name, module in layer.named_modules() if isinstance(module, nn.Linear)]
+    paths = [
+        name
+        for layer in decoder_layers(model)
+        for name, module in layer.named_modules()
+        if isinstance(module, nn.Linear)
+    ]
     present = list(dict.fromkeys(name.rpartition(".")[2] for name in paths))
     if not present:
-        raise DoesNotFit(f"the layers of {type(model).__name__} hold no linear module for a LoRA", "use another architecture")
+        raise DoesNotFit(
+            f"the layers of {type(model).__name__} hold no linear module for a LoRA", "use another architecture"
+        )
     if settings.modules == (ALL_LINEAR,) or set(settings.modules) == set(LoraSettings().modules):
         return present
     absent = [name for name in settings.modules if not any(f".{path}".endswith(f".{name}") for path in paths)]
@@ -78,20 +98,38 @@ def state_of(peft: PeftModel, adapter: str = "default") -> State:
     return {name: state[name].detach().cpu().contiguous() for name in sorted(state)}
 
 
-def save_lora(state: State, settings: LoraSettings, folder: Path, base: str, revision: str | None, layers: Iterable[int] | None) -> None:
-    """A plain PEFT folder with the same bytes every time: PEFT's own writer orders modules by hash seed and adds its version."""
+def save_lora(
+    state: State, settings: LoraSettings, folder: Path, base: str, revision: str | None, layers: Iterable[int] | None
+) -> None:
+    """A plain PEFT folder with the same bytes every time: PEFT's own writer orders modules by hash seed and adds its
+    version.
+    """
     save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
     config = {
-        "base_model_name_or_path": base, "bias": "none", "fan_in_fan_out": False, "inference_mode": True, "init_lora_weights": True,
-        "layers_to_transform": None if layers is None else sorted(layers), "lora_alpha": settings.alpha, "lora_dropout": settings.dropout,
-        "modules_to_save": None, "peft_type": "LORA", "r": settings.rank, "revision": revision, "target_modules": sorted({module_of(name) for name in state}),
-        "task_type": "CAUSAL_LM", "use_dora": False, "use_rslora": False,
-    }  # fmt: skip
+        "base_model_name_or_path": base,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+        "init_lora_weights": True,
+        "layers_to_transform": None if layers is None else sorted(layers),
+        "lora_alpha": settings.alpha,
+        "lora_dropout": settings.dropout,
+        "modules_to_save": None,
+        "peft_type": "LORA",
+        "r": settings.rank,
+        "revision": revision,
+        "target_modules": sorted({module_of(name) for name in state}),
+        "task_type": "CAUSAL_LM",
+        "use_dora": False,
+        "use_rslora": False,
+    }
     (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 def load_lora(model: PreTrainedModel | PeftModel, folder: Path, name: str = "default") -> PeftModel:
-    """`model` with the adapter on it, beside those it has; raises `NoEffect` unless every tensor of the file is in the model, value for value."""
+    """`model` with the adapter on it, beside those it has; raises `NoEffect` unless every tensor of the file is in the
+    model, value for value.
+    """
     try:
         if isinstance(model, PeftModel):
             model.load_adapter(str(folder), name)
@@ -99,15 +137,26 @@ def load_lora(model: PreTrainedModel | PeftModel, folder: Path, name: str = "def
         else:
             peft = PeftModel.from_pretrained(model, folder, name)
     except ValueError as error:
-        raise NoEffect(f"PEFT finds no module for the adapter: {str(error).splitlines()[0][:160]}", "its target modules do not exist in this model") from None
+        raise NoEffect(
+            f"PEFT finds no module for the adapter: {str(error).splitlines()[0][:160]}",
+            "its target modules do not exist in this model",
+        ) from None
     given, present = load_file(folder / WEIGHTS), state_of(peft, name)
-    lost = [name for name in given if name not in present or not torch.equal(given[name], present[name].to(given[name].dtype))]
+    lost = [
+        name
+        for name in given
+        if name not in present or not torch.equal(given[name], present[name].to(given[name].dtype))
+    ]
     if lost:
-        raise NoEffect(f"{len(lost)} of {len(given)} tensors did not reach the model, {lost[0]} first", "its keys were renamed: pull or extract it again")
+        raise NoEffect(
+            f"{len(lost)} of {len(given)} tensors did not reach the model, {lost[0]} first",
+            "its keys were renamed: pull or extract it again",
+        )
     absent = sorted(present.keys() - given.keys())
     if absent:
         raise NoEffect(
-            f"the adapter's config asks for {len(absent)} tensors that its file lacks, {absent[0]} first", "it is incomplete: pull or extract it again"
+            f"the adapter's config asks for {len(absent)} tensors that its file lacks, {absent[0]} first",
+            "it is incomplete: pull or extract it again",
         )
     return peft.eval()
 
@@ -120,11 +169,15 @@ def merge(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
 def norms(folder: Path, scaling: float = 1.0) -> dict[str, float]:
     """Frobenius norm of scaling B A of every module of an adapter folder, by the name of its A."""
     state = {name: tensor.float() for name, tensor in load_file(folder / WEIGHTS).items()}
-    return {name: scaling * float(product_norm(state[partner(name)], a)) for name, a in state.items() if ".lora_A." in name}
+    return {
+        name: scaling * float(product_norm(state[partner(name)], a)) for name, a in state.items() if ".lora_A." in name
+    }
 
 
 def random_state(shapes: State, wanted: Mapping[str, float], seed: int) -> State:
-    """Random A and B of these shapes whose product has, module by module, the norm that `wanted` says (by the name of A)."""
+    """Random A and B of these shapes whose product has, module by module, the norm that `wanted` says (by the name of
+    A).
+    """
     generator, made = torch.Generator().manual_seed(seed), {}
     for name in sorted(wanted):
         a, b = (torch.randn(shapes[part].shape, generator=generator) for part in (name, partner(name)))

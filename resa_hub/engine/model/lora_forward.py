@@ -1,6 +1,8 @@
-"""The branch of a LoRA in training: the same bits as PEFT's own forward and backward, in fewer and better shaped operations.
+"""The branch of a LoRA in training: the same bits as PEFT's own forward and backward, in fewer and better shaped
+operations.
 
-PEFT scales the whole output and its gradient; a scaling that is a power of two can stand at the narrow place instead, for it rounds nothing.
+PEFT scales the whole output and its gradient; a scaling that is a power of two can stand at the narrow place instead,
+for it rounds nothing.
 """
 
 import math
@@ -13,7 +15,9 @@ from peft.tuners.lora import Linear
 from torch import Tensor, nn
 
 SLENDER = 8
-"""Up to this rank the gradient of B is made as autograd makes it: transposed it would be sooner done there too, but with other bits."""
+"""Up to this rank the gradient of B is made as autograd makes it: transposed it would be sooner done there too, but
+with other bits.
+"""
 
 
 class _Added(torch.autograd.Function):
@@ -50,7 +54,9 @@ class _Short(Linear):
 
 
 def quicken(student: PeftModel) -> PeftModel:
-    """Let every LoRA of `student` that can take the short way in training take it; what PEFT does in any other state it goes on doing."""
+    """Let every LoRA of `student` that can take the short way in training take it; what PEFT does in any other state it
+    goes on doing.
+    """
     for module in student.modules():
         if type(module) is Linear:
             module.__class__ = _Short
@@ -58,12 +64,25 @@ def quicken(student: PeftModel) -> PeftModel:
 
 
 def _plain(module: Linear, x: Float[Tensor, "..."]) -> str | None:
-    """The one adapter of this module, if it is an ordinary one: unmerged, of the model's own type, scaled by a power of two."""
+    """The one adapter of this module, if it is an ordinary one: unmerged, of the model's own type, scaled by a power of
+    two.
+    """
     names = [name for name in module.active_adapters if name in module.lora_A]
     base = module.base_layer
-    if len(names) != 1 or module.disable_adapters or module.merged or names[0] in module.lora_variant or torch.is_autocast_enabled(x.device.type):
+    if (
+        len(names) != 1
+        or module.disable_adapters
+        or module.merged
+        or names[0] in module.lora_variant
+        or torch.is_autocast_enabled(x.device.type)
+    ):
         return None
     (name,) = names
     a, b = module.lora_A[name], module.lora_B[name]
-    same = isinstance(base, nn.Linear) and all(part.weight.dtype == x.dtype for part in (a, b, base)) and a.bias is None and b.bias is None
+    same = (
+        isinstance(base, nn.Linear)
+        and all(part.weight.dtype == x.dtype for part in (a, b, base))
+        and a.bias is None
+        and b.bias is None
+    )
     return name if same and math.frexp(module.scaling[name])[0] == 0.5 else None

@@ -18,7 +18,9 @@ from .tokens import encode
 
 class Effect(NamedTuple):
     kl: float
-    """KL(with || without adapter), nats a token, mean over all positions of all texts; float64, so that small effects are exact."""
+    """KL(with || without adapter), nats a token, mean over all positions of all texts; float64, so that small effects
+    are exact.
+    """
     identical: bool
     """No logit differs."""
 

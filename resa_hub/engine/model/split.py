@@ -1,7 +1,7 @@
 """The network cut in two at a hookpoint: prefix (embedding .. layer N) and suffix (layer N+1 .. final norm).
 
-The model's own forward runs in both halves, so masks, rotary embeddings, sliding windows and scalings stay its own business:
-the prefix stops it early, the suffix lets the layers up to N pass the given state through.
+The model's own forward runs in both halves, so masks, rotary embeddings, sliding windows and scalings stay its own
+business: the prefix stops it early, the suffix lets the layers up to N pass the given state through.
 """
 
 import contextlib
@@ -19,7 +19,9 @@ Hidden = Float[Tensor, "rows positions width"]
 PROBE = 8
 """Tokens of each of the two texts by which a model is tried."""
 SAME, NEAR = 1e-3, 5e-2
-"""Relative norms: of the same products in the same order; of bf16 products of other shapes, or rounded elsewhere (Gemma-2 caps its logits in bf16)."""
+"""Relative norms: of the same products in the same order; of bf16 products of other shapes, or rounded elsewhere
+(Gemma-2 caps its logits in bf16).
+"""
 
 
 class _Stop(Exception):
@@ -27,10 +29,19 @@ class _Stop(Exception):
 
 
 def decoder_layers(model: nn.Module) -> nn.ModuleList:
-    """The list of decoder layers, found by structure: the longest list of modules of one class; raises `DoesNotFit` without one."""
-    lists = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) > 0 and len({type(layer) for layer in m}) == 1]
+    """The list of decoder layers, found by structure: the longest list of modules of one class; raises `DoesNotFit`
+    without one.
+    """
+    lists = [
+        m
+        for m in model.modules()
+        if isinstance(m, nn.ModuleList) and len(m) > 0 and len({type(layer) for layer in m}) == 1
+    ]
     if not lists:
-        raise DoesNotFit(f"{type(model).__name__} has no list of decoder layers", "only decoder-only models of transformers can be used")
+        raise DoesNotFit(
+            f"{type(model).__name__} has no list of decoder layers",
+            "only decoder-only models of transformers can be used",
+        )
     return max(lists, key=len)
 
 
@@ -38,7 +49,9 @@ def check_layer(model: nn.Module, hookpoint: str) -> int:
     """The layer of a hookpoint; raises `Usage` when the model does not have it."""
     layer, count = layer_of(hookpoint), len(decoder_layers(model))
     if layer >= count:
-        raise Usage(f"{hookpoint} does not exist: the model has {count} layers", f"choose layers.0 to layers.{count - 1}")
+        raise Usage(
+            f"{hookpoint} does not exist: the model has {count} layers", f"choose layers.0 to layers.{count - 1}"
+        )
     return layer
 
 
@@ -48,7 +61,9 @@ def hook_module(model: nn.Module, hookpoint: str) -> nn.Module:
     if not hookpoint.endswith(".mlp"):
         return layer
     if not isinstance(mlp := getattr(layer, "mlp", None), nn.Module):
-        raise DoesNotFit(f"{type(layer).__name__} has no module mlp for {hookpoint}", "choose the output of the layer: --layer N")
+        raise DoesNotFit(
+            f"{type(layer).__name__} has no module mlp for {hookpoint}", "choose the output of the layer: --layer N"
+        )
     return mlp
 
 
@@ -87,7 +102,9 @@ def prefix(model: PreTrainedModel, ids: Int[Tensor, "rows positions"], hookpoint
 
 
 @torch.no_grad()
-def prefixes(model: PreTrainedModel, ids: Int[Tensor, "rows positions"], hookpoints: Sequence[str]) -> dict[str, Hidden]:
+def prefixes(
+    model: PreTrainedModel, ids: Int[Tensor, "rows positions"], hookpoints: Sequence[str]
+) -> dict[str, Hidden]:
     """The states at several hookpoints from one pass, which ends at the deepest; each is what `prefix` gives."""
     found: dict[str, Tensor] = {}
 
@@ -108,7 +125,9 @@ def prefixes(model: PreTrainedModel, ids: Int[Tensor, "rows positions"], hookpoi
 
 
 def suffix(model: PreTrainedModel, ids: Int[Tensor, "rows positions"], state: Hidden, layer: int) -> Hidden:
-    """The final state when `state` stands at the output of `layer`; gradient flows into the layers behind it and into `state`."""
+    """The final state when `state` stands at the output of `layer`; gradient flows into the layers behind it and into
+    `state`.
+    """
     with _passing(model, layer, state):
         return body(model)(input_ids=ids, use_cache=False).last_hidden_state
 
@@ -165,7 +184,9 @@ def head(model: PreTrainedModel) -> Callable[[Float[Tensor, "n width"]], Float[T
 
 @torch.no_grad()
 def check_halves(model: PreTrainedModel) -> None:
-    """Raise `DoesNotFit` unless this very model can be cut: its halves make the whole, its head makes its logits, and it looks at the past alone."""
+    """Raise `DoesNotFit` unless this very model can be cut: its halves make the whole, its head makes its logits, and
+    it looks at the past alone.
+    """
     name = f"{type(model).__name__} ({model.config.model_type})"
     hint = "this architecture cannot be used here; choose another model"
     layer = len(decoder_layers(model)) // 2
@@ -174,7 +195,9 @@ def check_halves(model: PreTrainedModel) -> None:
         whole, logits = final_state(model, ids), model(input_ids=ids, use_cache=False).logits.float()
         halves, made = suffix(model, ids, prefix(model, ids, f"layers.{layer}"), layer), head(model)(whole)
     except Exception as error:  # whatever a strange forward does with what it is handed
-        raise DoesNotFit(f"{name} cannot be cut at a layer: {str(error).splitlines()[0][:120] or type(error).__name__}", hint) from None
+        raise DoesNotFit(
+            f"{name} cannot be cut at a layer: {str(error).splitlines()[0][:120] or type(error).__name__}", hint
+        ) from None
     if _apart(halves, whole) > SAME:
         raise DoesNotFit(f"{name} cannot be cut at a layer: its halves do not make the whole", hint)
     if made.shape != logits.shape or _apart(made, logits) > NEAR:

@@ -27,13 +27,21 @@ class Batch(NamedTuple):
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, text: str, what: str = "the text", special: bool = True) -> list[int]:
-    """Token ids, with the tokenizer's own special tokens unless told otherwise; raises `RunFailed` for characters it does not know."""
+    """Token ids, with the tokenizer's own special tokens unless told otherwise; raises `RunFailed` for characters it
+    does not know.
+    """
     try:
         return list(tokenizer(text, add_special_tokens=special)["input_ids"])  # pyright: ignore[reportArgumentType, reportCallIssue]
     except Exception as error:  # the tokenizers library raises nothing finer
         unknown = next((character for character in text if not _known(tokenizer, character)), None)
-        why = f"cannot be tokenized: {error}" if unknown is None else f"holds {unknown!r}, which the tokenizer does not know"
-        raise RunFailed(f"{what} {text[:60]!r} {why}", "the tiny models know the characters 0-9 + - * = ; ? and the tags only") from None
+        why = (
+            f"cannot be tokenized: {error}"
+            if unknown is None
+            else f"holds {unknown!r}, which the tokenizer does not know"
+        )
+        raise RunFailed(
+            f"{what} {text[:60]!r} {why}", "the tiny models know the characters 0-9 + - * = ; ? and the tags only"
+        ) from None
 
 
 def _known(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
@@ -54,7 +62,8 @@ def end_token(tokenizer: PreTrainedTokenizerBase) -> int:
 def examples(
     tokenizer: PreTrainedTokenizerBase, template: str | None, rows: Rows, *, masked: bool = False, special: bool = True
 ) -> list[tuple[list[int], int]]:
-    """(ids of the text, how many of them are the question): 0 unless `masked`. A token that spans the border belongs to the completion.
+    """(ids of the text, how many of them are the question): 0 unless `masked`. A token that spans the border belongs to
+    the completion.
 
     special: with the tokenizer's own special tokens.
     """
@@ -62,22 +71,33 @@ def examples(
     for number, (question, answer) in enumerate(rows.pairs):
         thought = rows.thoughts[number] if rows.thoughts else None
         ids = encode(tokenizer, question_answer(template, question, answer, thought), "the example", special)
-        asked = encode(tokenizer, template_of(template).opening.format(question=question), "the question", special) if masked else []
+        asked = (
+            encode(tokenizer, template_of(template).opening.format(question=question), "the question", special)
+            if masked
+            else []
+        )
         found.append((ids, sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(asked, ids, strict=False)))))
     return found
 
 
-def packed(rows: Sequence[tuple[list[int], int]], end: int, length: int, batch_rows: int, opening: Sequence[int] = ()) -> list[Batch]:
-    """(ids, length of the question), an EOS before each and behind the last, cut into chunks of `length` tokens; no padding; the tail is dropped.
+def packed(
+    rows: Sequence[tuple[list[int], int]], end: int, length: int, batch_rows: int, opening: Sequence[int] = ()
+) -> list[Batch]:
+    """(ids, length of the question), an EOS before each and behind the last, cut into chunks of `length` tokens; no
+    padding; the tail is dropped.
 
-    opening: the special tokens that begin every chunk, as sparsify's `chunk_and_tokenize` does it; the examples come without.
+    opening: the special tokens that begin every chunk, as sparsify's `chunk_and_tokenize` does it; the examples come
+    without.
     """
     stream = [end] + [token for ids, _ in rows for token in (*ids, end)]
     completion = [True] + [place >= question for ids, question in rows for place in range(len(ids) + 1)]
     room = length - len(opening)
     count = len(stream) // room if room > 0 else 0
     if count == 0:
-        raise RunFailed(f"{len(stream)} tokens of data do not fill one chunk of {length}", "use more rows, or --set training.chunk_tokens=N")
+        raise RunFailed(
+            f"{len(stream)} tokens of data do not fill one chunk of {length}",
+            "use more rows, or --set training.chunk_tokens=N",
+        )
     chunks = torch.tensor(stream[: count * room]).view(count, room)
     learnt = torch.tensor(completion[: count * room]).view(count, room)
     before = torch.tensor(opening, dtype=torch.long).expand(count, -1)
@@ -85,7 +105,10 @@ def packed(rows: Sequence[tuple[list[int], int]], end: int, length: int, batch_r
     # The mark of a position says what follows it; behind the last of a chunk stands what the next one begins with.
     follows = torch.cat([torch.ones_like(before, dtype=torch.bool), learnt], 1)[:, 1:]
     after = torch.cat([learnt[1:, :1], torch.ones(1, 1, dtype=torch.bool)])
-    return [Batch(*part) for part in zip(ids.split(batch_rows), torch.cat([follows, after], 1).split(batch_rows), strict=True)]
+    return [
+        Batch(*part)
+        for part in zip(ids.split(batch_rows), torch.cat([follows, after], 1).split(batch_rows), strict=True)
+    ]
 
 
 def openers(tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -104,18 +127,24 @@ def bucketed(rows: Sequence[tuple[list[int], int]], batch_rows: int, seed: int) 
             part = group[start : start + batch_rows]
             prompts = torch.tensor([prompt for _, prompt in part])
             places = torch.arange(length)[None]
-            batches.append(Batch(torch.tensor([ids for ids, _ in part]), (places >= prompts[:, None] - 1) & (places < length - 1)))
+            batches.append(
+                Batch(torch.tensor([ids for ids, _ in part]), (places >= prompts[:, None] - 1) & (places < length - 1))
+            )
     order = torch.randperm(len(batches), generator=torch.Generator().manual_seed(seed)).tolist()
     return [batches[i] for i in order]
 
 
 def prompt(tokenizer: PreTrainedTokenizerBase, template: str | None, question: str) -> list[int]:
-    """The ids of a question as the model is asked it: the R1 template, the tokenizer's chat template, or the bare text."""
+    """The ids of a question as the model is asked it: the R1 template, the tokenizer's chat template, or the bare
+    text.
+    """
     if template:
         return encode(tokenizer, template_of(template).opening.format(question=question), "the question")
     if not tokenizer.chat_template:
         return encode(tokenizer, question, "the question")
-    text = tokenizer.apply_chat_template([{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True)
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
+    )
     try:
         return list(tokenizer(text, add_special_tokens=False)["input_ids"])  # pyright: ignore[reportArgumentType, reportCallIssue]
     except Exception:

@@ -1,4 +1,6 @@
-"""Activations at a hookpoint as an endless stream of shuffled batches for the SAE trainer, the first position left out."""
+"""Activations at a hookpoint as an endless stream of shuffled batches for the SAE trainer, the first position
+left out.
+"""
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +28,9 @@ def rows(batch: Batch, skip_first: bool = True) -> int:
 
 
 def buffers(sources: Sources, width: int, skip_first: bool = True) -> list[list[Piece]]:
-    """What is computed and shuffled together, in the order of one pass: known from the shapes alone, before any state is computed."""
+    """What is computed and shuffled together, in the order of one pass: known from the shapes alone, before any state
+    is computed.
+    """
     found: list[list[Piece]] = []
     held = BUFFER_BYTES
     for model, batches in sources:
@@ -57,7 +61,9 @@ Read = Callable[[Sequence[Piece], str, bool], Float[Tensor, "n d_in"]]
 
 
 class OnePass:
-    """`states` for several hookpoints at once: one pass gives a buffer of each, and each is handed out once. Trainings that go in step cost one model."""
+    """`states` for several hookpoints at once: one pass gives a buffer of each, and each is handed out once. Trainings
+    that go in step cost one model.
+    """
 
     def __init__(self, hookpoints: Sequence[str]) -> None:
         self.hookpoints = hookpoints
@@ -95,16 +101,26 @@ def stream(
 ) -> Iterator[Float[Tensor, "size d_in"]]:
     """Endless batches, shuffled inside a buffer; each pass is in another order, which the seed decides.
 
-    start: batches to leave out, as if they had been taken; no state is computed for a buffer that is left out wholly. shards: where buffers are kept
-    when there are several; one alone stays in memory. crew: every process computes the states of its own texts and has, of each batch, the rows that are
-    its own. read: how the states are had, `states` where nothing is said. Raises `RunFailed` when there is no state at all.
+    start: batches to leave out, as if they had been taken; no state is computed for a buffer that is left out wholly.
+    shards: where buffers are kept when there are several; one alone stays in memory. crew: every process computes the
+    states of its own texts and has, of each batch, the rows that are its own. read: how the states are had, `states`
+    where nothing is said. Raises `RunFailed` when there is no state at all.
     """
     generator = torch.Generator().manual_seed(seed)
-    parts = [(pieces, count) for pieces in buffers(sources, width, skip_first) if (count := sum(rows(batch, skip_first) for _, batch in pieces))]
+    parts = [
+        (pieces, count)
+        for pieces in buffers(sources, width, skip_first)
+        if (count := sum(rows(batch, skip_first) for _, batch in pieces))
+    ]
     if not parts:
-        raise RunFailed("the texts hold no token behind the first: there is nothing to train an SAE on", "use more rows or longer texts")
+        raise RunFailed(
+            "the texts hold no token behind the first: there is nothing to train an SAE on",
+            "use more rows or longer texts",
+        )
     if (texts := sum(len(pieces) for pieces, _ in parts)) < crew.world:
-        raise Usage(f"{crew.world} processes share {texts} batches of text", "start fewer, or lower training.batch_rows")
+        raise Usage(
+            f"{crew.world} processes share {texts} batches of text", "start fewer, or lower training.batch_rows"
+        )
     only: Tensor | None = None
     while True:
         for place, (pieces, count) in enumerate(parts):
@@ -116,7 +132,11 @@ def stream(
                 start -= batches
                 continue
             own = pieces[crew.rows]
-            make = functools.partial(read or states, own, hookpoint, skip_first) if own else functools.partial(torch.empty, 0, width)  # a last, short buffer
+            make = (
+                functools.partial(read or states, own, hookpoint, skip_first)
+                if own
+                else functools.partial(torch.empty, 0, width)
+            )  # a last, short buffer
             if len(parts) == 1:
                 buffer = only = make() if only is None else only
             else:

@@ -8,7 +8,9 @@ from .topk import SparseTopKTrainingSAE, active
 
 
 @torch.no_grad()
-def encode(sae: SparseTopKTrainingSAE, state: Float[Tensor, "*n d_in"]) -> tuple[Float[Tensor, "*n k"], Int[Tensor, "*n k"]]:
+def encode(
+    sae: SparseTopKTrainingSAE, state: Float[Tensor, "*n d_in"]
+) -> tuple[Float[Tensor, "*n k"], Int[Tensor, "*n k"]]:
     """The k active latents of each state: (values >= 0, indices)."""
     flat = state.reshape(-1, state.shape[-1]).float()
     values, indices = active(sae.process_sae_in(flat), sae.W_enc, sae.b_enc, sae.cfg.k)

@@ -16,12 +16,22 @@ from .topk import SparseTopKTrainingSAE
 
 def new(width: int, settings: SaeSettings, hookpoint: str, seed: int) -> SparseTopKTrainingSAE:
     if not 0 < settings.k <= settings.latents:
-        raise Usage(f"k = {settings.k} active latents of {settings.latents} cannot be", "set sae.k between 1 and sae.latents")
+        raise Usage(
+            f"k = {settings.k} active latents of {settings.latents} cannot be", "set sae.k between 1 and sae.latents"
+        )
     layer = layer_of(hookpoint)
     mlp = hookpoint.endswith(".mlp")
-    metadata = SAEMetadata(hook_name=f"blocks.{layer}.hook_{'mlp_out' if mlp else 'resid_post'}", hf_hook_name=f"model.layers.{layer}{'.mlp' if mlp else ''}")
+    metadata = SAEMetadata(
+        hook_name=f"blocks.{layer}.hook_{'mlp_out' if mlp else 'resid_post'}",
+        hf_hook_name=f"model.layers.{layer}{'.mlp' if mlp else ''}",
+    )
     config = TopKTrainingSAEConfig(
-        d_in=width, d_sae=settings.latents, k=settings.k, rescale_acts_by_decoder_norm=False, decoder_init_norm=1.0, metadata=metadata
+        d_in=width,
+        d_sae=settings.latents,
+        k=settings.k,
+        rescale_acts_by_decoder_norm=False,
+        decoder_init_norm=1.0,
+        metadata=metadata,
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -29,19 +39,32 @@ def new(width: int, settings: SaeSettings, hookpoint: str, seed: int) -> SparseT
 
 
 def load(folder: Path, width: int, hookpoint: str) -> SparseTopKTrainingSAE:
-    """An SAE in SAELens format as a training SAE; raises `DoesNotFit` for another width or architecture, for scaled inputs and for damaged files."""
+    """An SAE in SAELens format as a training SAE; raises `DoesNotFit` for another width or architecture, for scaled
+    inputs and for damaged files.
+    """
     try:
         plain = SAE.load_from_disk(folder, dtype="float32")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
-        raise DoesNotFit(f"{folder} holds no SAE in SAELens format: {error}", "it needs cfg.json and sae_weights.safetensors") from None
+        raise DoesNotFit(
+            f"{folder} holds no SAE in SAELens format: {error}", "it needs cfg.json and sae_weights.safetensors"
+        ) from None
     config = plain.cfg
     if config.architecture() != "topk" or config.d_in != width:
         raise DoesNotFit(
-            f"{folder} holds a {config.architecture()} SAE of width {config.d_in}; {hookpoint} needs a topk SAE of width {width}", "name another SAE"
+            f"{folder} holds a {config.architecture()} SAE of width {config.d_in}; {hookpoint} needs a topk "
+            f"SAE of width {width}",
+            "name another SAE",
         )
-    changes = {key: value for key in ("normalize_activations", "reshape_activations") if (value := getattr(config, key)) != "none"}
+    changes = {
+        key: value
+        for key in ("normalize_activations", "reshape_activations")
+        if (value := getattr(config, key)) != "none"
+    }
     if changes:
-        raise DoesNotFit(f"{folder} holds an SAE with {', '.join(f'{key} {value}' for key, value in changes.items())}", "fold it into the weights first")
+        raise DoesNotFit(
+            f"{folder} holds an SAE with {', '.join(f'{key} {value}' for key, value in changes.items())}",
+            "fold it into the weights first",
+        )
     if not all(bool(torch.isfinite(tensor).all()) for tensor in plain.state_dict().values()):
         raise DoesNotFit(f"{folder} holds weights that are not finite numbers", "fetch it again, or name another SAE")
     if config.rescale_acts_by_decoder_norm:  # pyright: ignore[reportAttributeAccessIssue]
@@ -54,7 +77,9 @@ def load(folder: Path, width: int, hookpoint: str) -> SparseTopKTrainingSAE:
 
 
 def save(sae: SparseTopKTrainingSAE, folder: Path, base: str) -> None:
-    """SAELens format: cfg.json and sae_weights.safetensors, the same bytes every time: SAELens orders the config's keys by hash seed."""
+    """SAELens format: cfg.json and sae_weights.safetensors, the same bytes every time: SAELens orders the config's keys
+    by hash seed.
+    """
     sae.cfg.metadata.model_name = base
     folder.mkdir(parents=True, exist_ok=True)
     _, config = sae.save_inference_model(str(folder))

@@ -23,7 +23,13 @@ from .topk import SparseTopKTrainingSAE, lay_out
 
 STATE = "sae"
 DEAD_AFTER_STEPS = 1_000
-COUNTERS = ("n_training_steps", "n_training_samples", "act_freq_scores", "n_forward_passes_since_fired", "n_frac_active_samples")
+COUNTERS = (
+    "n_training_steps",
+    "n_training_samples",
+    "act_freq_scores",
+    "n_forward_passes_since_fired",
+    "n_frac_active_samples",
+)
 """What SAELens' trainer knows beside weights, optimiser and schedule."""
 
 
@@ -44,14 +50,22 @@ class AdamTrainer:
         lay_out(sae, training=True)
         self.crew, self.size, self.gradient = crew, size, SharedGradient(sae, crew)
         config = SAETrainerConfig(
-            total_training_samples=steps * size, train_batch_size_samples=size, lr=rate, lr_end=rate / 10,
-            lr_warm_up_steps=min(50, steps // 10), lr_decay_steps=steps // 3, adam_beta2=0.99, dead_feature_window=DEAD_AFTER_STEPS,
+            total_training_samples=steps * size,
+            train_batch_size_samples=size,
+            lr=rate,
+            lr_end=rate / 10,
+            lr_warm_up_steps=min(50, steps // 10),
+            lr_decay_steps=steps // 3,
+            adam_beta2=0.99,
+            dead_feature_window=DEAD_AFTER_STEPS,
             device=str(sae.device),
-        )  # fmt: skip
+        )
         self.trainer = SAETrainer(config, sae, iter(()))
         for group in self.trainer.optimizer.param_groups:
             group["fused"] = True  # one pass over each parameter where torch's default makes ten
-            group["params"] = [self._by_latent(sae) if parameter is sae.W_enc else parameter for parameter in group["params"]]
+            group["params"] = [
+                self._by_latent(sae) if parameter is sae.W_enc else parameter for parameter in group["params"]
+            ]
         self.parts = {"sae": sae, "optimizer": self.trainer.optimizer, "lr_scheduler": self.trainer.lr_scheduler}
 
     def _by_latent(self, sae: SparseTopKTrainingSAE) -> nn.Parameter:
@@ -109,7 +123,8 @@ def fit(
     shards: Shards | None = None,
     read: activations.Read | None = None,
 ) -> Iterator[None]:
-    """Train in place, one step at a time: several trainings can go in step. A run that was killed goes on from its last state.
+    """Train in place, one step at a time: several trainings can go in step. A run that was killed goes on from its last
+    state.
 
     fresh: the decoder's bias starts at the mean of the first batch. read: how the states are had.
     Raises `RunFailed` at a step whose loss is not finite.
@@ -118,7 +133,9 @@ def fit(
     sae.low_precision = settings.encoder == "bfloat16"
     size, crew = settings.batch_tokens, checkpoint.crew
     signum = settings.optimizer == "signum"
-    trainer: Trainer = SignumTrainer(sae, settings.rate, crew, size) if signum else AdamTrainer(sae, settings, steps, crew)
+    trainer: Trainer = (
+        SignumTrainer(sae, settings.rate, crew, size) if signum else AdamTrainer(sae, settings, steps, crew)
+    )
     state = checkpoint.load(STATE)
     if state:
         trainer.restore(state)
@@ -126,7 +143,16 @@ def fit(
     done = trainer.steps
     with progress.stage("train SAE", (steps - done) * size, "tokens") as advance:
         batches = activations.stream(
-            sources, hookpoint, sae.cfg.d_in, size, seed, skip_first=settings.skip_first, start=done, shards=shards, crew=crew, read=read
+            sources,
+            hookpoint,
+            sae.cfg.d_in,
+            size,
+            seed,
+            skip_first=settings.skip_first,
+            start=done,
+            shards=shards,
+            crew=crew,
+            read=read,
         )
         for step in range(done, steps):
             batch = next(batches).to(sae.device)
@@ -134,7 +160,9 @@ def fit(
                 with torch.no_grad():
                     sae.b_dec.copy_(crew.mean(batch, size))
             if not math.isfinite(trainer.step(batch)):
-                raise RunFailed(f"the loss of the SAE is not finite at step {step}", "lower it with --set sae.learning_rate=...")
+                raise RunFailed(
+                    f"the loss of the SAE is not finite at step {step}", "lower it with --set sae.learning_rate=..."
+                )
             advance(size)
             if checkpoint.due():
                 checkpoint.save(STATE, trainer.state())

@@ -1,11 +1,13 @@
 """How well an SAE describes held-out states, and what the model loses when it is spliced in.
 
-fvu, fvu_without_first: squared error over squared distance from the mean. On real models position 0 holds most of the variance: the second tells.
+fvu, fvu_without_first: squared error over squared distance from the mean. On real models position 0 holds most of the
+variance: the second tells.
 l0: mean active latents. dead: share of latents that never fire on these `tokens`.
-ce, ce_spliced, ce_zero, ce_mean: cross entropy of the next token, nats, of the model alone, with the SAE spliced in, with zeros, with the mean state instead.
-ce_recovered: (ce_zero - ce_spliced) / (ce_zero - ce), as SAELens' ce_loss_score; left out where zeros cost nothing. kl: KL(model || model with SAE), nats.
-Position 0 keeps its own state where the SAE was trained without it; ce_spliced_with_first and kl_with_first replace it too. All of these are means over
-the positions behind the first.
+ce, ce_spliced, ce_zero, ce_mean: cross entropy of the next token, nats, of the model alone, with the SAE spliced in,
+with zeros, with the mean state instead.
+ce_recovered: (ce_zero - ce_spliced) / (ce_zero - ce), as SAELens' ce_loss_score; left out where zeros cost nothing. kl:
+KL(model || model with SAE), nats. Position 0 keeps its own state where the SAE was trained without it;
+ce_spliced_with_first and kl_with_first replace it too. All of these are means over the positions behind the first.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,7 +33,9 @@ Replace = Callable[[Hidden], Hidden]
 
 
 class _Spread:
-    """Streamed squared error and squared distance from the mean, in float64: the difference of two sums loses digits."""
+    """Streamed squared error and squared distance from the mean, in float64: the difference of two sums loses
+    digits.
+    """
 
     def __init__(self) -> None:
         self.count, self.error, self.squares = 0, 0.0, 0.0
@@ -45,7 +49,11 @@ class _Spread:
 
     def joined(self, other: "_Spread") -> "_Spread":
         both = _Spread()
-        both.count, both.error, both.squares = self.count + other.count, self.error + other.error, self.squares + other.squares
+        both.count, both.error, both.squares = (
+            self.count + other.count,
+            self.error + other.error,
+            self.squares + other.squares,
+        )
         both.total = self.total + other.total
         return both
 
@@ -71,13 +79,21 @@ def fvu(sae: SparseTopKTrainingSAE, held_out: Sources, hookpoint: str) -> float:
 
 @torch.no_grad()
 def quality(
-    sae: SparseTopKTrainingSAE, held_out: Sources, hookpoint: str, skip_first: bool = True, progress: Progress = Progress(quiet=True)
+    sae: SparseTopKTrainingSAE,
+    held_out: Sources,
+    hookpoint: str,
+    skip_first: bool = True,
+    progress: Progress = Progress(quiet=True),
 ) -> dict[str, float]:
-    """All figures on held-out tokens (see above); memory does not grow with their number. skip_first: the SAE was trained without the first position."""
+    """All figures on held-out tokens (see above); memory does not grow with their number. skip_first: the SAE was
+    trained without the first position.
+    """
     fired = torch.zeros(sae.cfg.d_sae, dtype=torch.bool, device=sae.W_dec.device)
     first, later, active = _Spread(), _Spread(), 0
     means: list[Tensor] = []
-    with progress.stage("judge SAE", sum(batch.tokens for _, batches in held_out for batch in batches), "tokens") as advance:
+    with progress.stage(
+        "judge SAE", sum(batch.tokens for _, batches in held_out for batch in batches), "tokens"
+    ) as advance:
         for model, batches in held_out:
             own = _Spread()
             for batch in batches:
@@ -102,7 +118,9 @@ def quality(
     return found | _consequences(sae, held_out, hookpoint, skip_first, means)
 
 
-def _consequences(sae: SparseTopKTrainingSAE, held_out: Sources, hookpoint: str, skip_first: bool, means: Sequence[Tensor]) -> dict[str, float]:
+def _consequences(
+    sae: SparseTopKTrainingSAE, held_out: Sources, hookpoint: str, skip_first: bool, means: Sequence[Tensor]
+) -> dict[str, float]:
     """Cross entropies and KL with the state at the hookpoint replaced."""
     entropies: dict[str, float] = {}
     divergences: dict[str, float] = {}
@@ -115,18 +133,28 @@ def _consequences(sae: SparseTopKTrainingSAE, held_out: Sources, hookpoint: str,
             seen += batch.tokens
             targets = batch.ids[:, 2:].flatten().to(model.device)
             count += len(targets)
-            finals = {name: final[:, 1:-1].flatten(0, 1) for name, final in _finals(model, batch, hookpoint, ways).items()}
+            finals = {
+                name: final[:, 1:-1].flatten(0, 1) for name, final in _finals(model, batch, hookpoint, ways).items()
+            }
             for start in range(0, len(targets), CHUNK):
                 part = slice(start, start + CHUNK)
                 plain = head(model)(finals["model"][part])
                 for name, final in finals.items():
                     logits = plain if name == "model" else head(model)(final[part])
-                    entropies[name] = entropies.get(name, 0.0) + float(torch.nn.functional.cross_entropy(logits, targets[part], reduction="sum"))
+                    entropies[name] = entropies.get(name, 0.0) + float(
+                        torch.nn.functional.cross_entropy(logits, targets[part], reduction="sum")
+                    )
                     divergences[name] = divergences.get(name, 0.0) + float(kl(plain, logits, "teacher-student").sum())
     if not count:
         return {}
     ce = {name: value / count for name, value in entropies.items()}
-    found = {"ce": ce["model"], "ce_spliced": ce["spliced"], "ce_zero": ce["zero"], "ce_mean": ce["mean"], "kl": divergences["spliced"] / count}
+    found = {
+        "ce": ce["model"],
+        "ce_spliced": ce["spliced"],
+        "ce_zero": ce["zero"],
+        "ce_mean": ce["mean"],
+        "kl": divergences["spliced"] / count,
+    }
     if ce["zero"] - ce["model"] > CHEAP:
         found["ce_recovered"] = (ce["zero"] - ce["spliced"]) / (ce["zero"] - ce["model"])
     if skip_first:
@@ -156,4 +184,6 @@ def _finals(model: PreTrainedModel, batch: Batch, hookpoint: str, ways: dict[str
                 found[name] = final_state(model, ids)
         return found
     state, layer = prefix(model, ids, hookpoint), check_layer(model, hookpoint)
-    return {"model": suffix(model, ids, state, layer)} | {name: suffix(model, ids, replace(state), layer) for name, replace in ways.items()}
+    return {"model": suffix(model, ids, state, layer)} | {
+        name: suffix(model, ids, replace(state), layer) for name, replace in ways.items()
+    }

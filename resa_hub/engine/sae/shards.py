@@ -15,10 +15,12 @@ NAME = "states"
 
 
 class Shards:
-    """One safetensors file a buffer, in the model's own precision: what is read back equals what would be computed, bit for bit.
+    """One safetensors file a buffer, in the model's own precision: what is read back equals what would be computed, bit
+    for bit.
 
-    limit: bytes; beyond it, and beyond half of the free disk, a buffer is computed at every use. What a killed run wrote is taken over: the folder must belong
-    to one set of texts, models and hookpoint. A full disk is no error: a cache is no reason to stop.
+    limit: bytes; beyond it, and beyond half of the free disk, a buffer is computed at every use. What a killed run
+    wrote is taken over: the folder must belong to one set of texts, models and hookpoint. A full disk is no error: a
+    cache is no reason to stop.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:

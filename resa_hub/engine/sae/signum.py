@@ -1,4 +1,6 @@
-"""The reference code's way to train an SAE: schedule-free sign SGD on the fraction of variance unexplained, as in EleutherAI's sparsify."""
+"""The reference code's way to train an SAE: schedule-free sign SGD on the fraction of variance unexplained, as in
+EleutherAI's sparsify.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -29,7 +31,9 @@ class SignSGD(torch.optim.Optimizer):
 
 
 class SignumTrainer:
-    """One step: unit decoder, FVU of the batch, the gradient's part along the decoder taken out, sign step. No auxiliary loss, the reference's default."""
+    """One step: unit decoder, FVU of the batch, the gradient's part along the decoder taken out, sign step. No
+    auxiliary loss, the reference's default.
+    """
 
     def __init__(self, sae: SparseTopKTrainingSAE, rate: float, crew: Crew = ALONE, size: int = 0) -> None:
         """size: tokens of a step, those of the crew's other processes included."""

@@ -71,8 +71,8 @@ def training(
 ) -> Training:
     """An SAE of the states at `hookpoint`, from scratch or continuing from `start`, whose latents and k then count.
 
-    checkpoint: holds the state of a run that was killed. shards: activations on disk. Raises `RunFailed` on a loss that is not finite and `DoesNotFit` for a
-    start that cannot be taken.
+    checkpoint: holds the state of a run that was killed. shards: activations on disk. Raises `RunFailed` on a loss that
+    is not finite and `DoesNotFit` for a start that cannot be taken.
     """
     model = sources[0][0]
     width = prefix(model, sources[0][1][0].ids[:1].to(model.device), hookpoint).shape[-1]
@@ -81,7 +81,10 @@ def training(
         sae, record = begin(start, width, hookpoint, held_out, progress)
         found = msgspec.structs.replace(settings, latents=sae.cfg.d_sae, k=sae.cfg.k)
         if found != settings:
-            progress.say(f"  the SAE has {found.latents:,} latents, k = {found.k}: they count, not the recipe's {settings.latents:,} and {settings.k}")
+            progress.say(
+                f"  the SAE has {found.latents:,} latents, k = {found.k}: they count, not the recipe's "
+                f"{settings.latents:,} and {settings.k}"
+            )
         settings = found
     else:
         sae = new(width, settings, hookpoint, seed)
@@ -90,7 +93,17 @@ def training(
         tokens = activations.count(sources, settings.skip_first)
         steps = settings.steps or max(1, int(tokens * settings.epochs) // settings.batch_tokens)
         yield from fit(
-            sae, sources, settings, hookpoint, steps, fresh=start is None, seed=seed, progress=progress, checkpoint=checkpoint, shards=shards, read=read
+            sae,
+            sources,
+            settings,
+            hookpoint,
+            steps,
+            fresh=start is None,
+            seed=seed,
+            progress=progress,
+            checkpoint=checkpoint,
+            shards=shards,
+            read=read,
         )
     sae.requires_grad_(False)
     return Trained(sae, quality(sae, held_out, hookpoint, settings.skip_first, progress), tokens, record)

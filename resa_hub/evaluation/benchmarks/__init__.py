@@ -1,7 +1,9 @@
-"""Benchmarks by name: a table of rows (a data set of the Hub or a local file) as the registry describes it, or a generator with a file of its own.
+"""Benchmarks by name: a table of rows (a data set of the Hub or a local file) as the registry describes it, or a
+generator with a file of its own.
 
-`--benchmark` takes NAME (of the registry), FILE (.jsonl, .json, .csv, .parquet with columns problem and answer), NAME=FILE (a local copy of a registered one,
-or a file with another rule of grading: integer=FILE), or FAMILY/TASK@LEVEL of a generator that has several (reasoning-gym/basic_arithmetic@2).
+`--benchmark` takes NAME (of the registry), FILE (.jsonl, .json, .csv, .parquet with columns problem and answer),
+NAME=FILE (a local copy of a registered one, or a file with another rule of grading: integer=FILE), or FAMILY/TASK@LEVEL
+of a generator that has several (reasoning-gym/basic_arithmetic@2).
 """
 
 from importlib import import_module
@@ -26,7 +28,9 @@ OWN_FILES = {
 
 
 def load(text: str, names: Registry | None = None) -> Benchmark:
-    """The benchmark of a name, nothing read yet; raises `NotFound` with the nearest name, or `Usage`. Without `names` the built-in and the user's count."""
+    """The benchmark of a name, nothing read yet; raises `NotFound` with the nearest name, or `Usage`. Without `names`
+    the built-in and the user's count.
+    """
     names = names or Registry()
     name, _, path = text.partition("=")
     if path:

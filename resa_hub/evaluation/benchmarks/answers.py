@@ -12,7 +12,9 @@ THOUGHT = "</think>"
 
 
 def last_box(text: str) -> str | None:
-    r"""The content of the last balanced `\boxed{...}`, of the inner one where boxes are nested; None without one. Escaped braces (`\{`) do not count."""
+    r"""The content of the last balanced `\boxed{...}`, of the inner one where boxes are nested; None without one.
+    Escaped braces (`\{`) do not count.
+    """
     found, place = None, 0
     while match := BOX.search(text, place):
         end = _closing(text, match.end())
@@ -49,7 +51,9 @@ def spoken(text: str) -> str | None:
 
 
 def integer(text: str) -> int | None:
-    """The integer that a boxed answer is, units and all signs of format removed; None for anything else (`2.5`, `1/2`, `3, 4`)."""
+    """The integer that a boxed answer is, units and all signs of format removed; None for anything else (`2.5`, `1/2`,
+    `3, 4`).
+    """
     plain = plain_text(text).rpartition("=")[2]
     plain = re.sub(r"\\(?:,|!|;|:|quad|qquad|ldots|dots)|\{,\}|~", lambda m: "," if m[0] == "{,}" else "", plain)
     plain = re.sub(r"(?:\^\s*\{?\s*\\circ\s*\}?|\\circ|°|\\?%)\s*\.?$", "", plain.strip().rstrip("."))

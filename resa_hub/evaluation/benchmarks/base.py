@@ -8,7 +8,8 @@ class Problem(NamedTuple):
     id: str
     """Equal ids mean equal questions: samples are kept by it."""
     question: str
-    """The user's turn as the model is asked it, instruction and choices included; the chat template is the model's own."""
+    """The user's turn as the model is asked it, instruction and choices included; the chat template is the model's own.
+    """
     answer: str
     """Gold."""
     said: str = ""
@@ -23,7 +24,9 @@ class Grade(NamedTuple):
     answer: str = ""
     """What was read as the answer."""
     note: str = ""
-    """Why the grade says less than it seems: `no answer`, `answered while thinking`, `unreadable gold`, `time-out`; counted in the report."""
+    """Why the grade says less than it seems: `no answer`, `answered while thinking`, `unreadable gold`, `time-out`;
+    counted in the report.
+    """
 
 
 class Completion(NamedTuple):
@@ -51,7 +54,8 @@ class Benchmark(Protocol):
         ...
 
     def problems(self, split: str | None = None, count: int | None = None, draw: int = 0) -> list[Problem]:
-        """`count` problems of a split, all of them (of a generator: its usual number) for None; fewer are always a part of more.
+        """`count` problems of a split, all of them (of a generator: its usual number) for None; fewer are always a part
+        of more.
 
         draw: which problems of a generator. Raises `Usage` for an unknown split, too many, or a draw of a fixed set.
         """

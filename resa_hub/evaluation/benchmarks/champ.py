@@ -1,4 +1,5 @@
-"""CHAMP (Mao et al. 2024, arXiv 2401.06961): competition problems from the package champ-dataset, no network; those whose answer is one integer.
+"""CHAMP (Mao et al. 2024, arXiv 2401.06961): competition problems from the package champ-dataset, no network; those
+whose answer is one integer.
 
 The other answers are formulas in plain text, yes or no, or proofs: no rule grades them reliably.
 """

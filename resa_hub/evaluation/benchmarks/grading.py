@@ -1,7 +1,8 @@
 r"""Rules of grading, one line each in `RULES`: how an answer is read, and when it equals the gold.
 
-*Strict*: the answer stands in the asked format (mostly the last balanced `\boxed{...}`), behind the thinking where the text thinks, equals the gold, and the
-completion is finished. *Lenient*: the last answer by any reading, in the thinking too, finished or cut. A wrong answer in the asked format is wrong in both.
+*Strict*: the answer stands in the asked format (mostly the last balanced `\boxed{...}`), behind the thinking where the
+text thinks, equals the gold, and the completion is finished. *Lenient*: the last answer by any reading, in the thinking
+too, finished or cut. A wrong answer in the asked format is wrong in both.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -37,13 +38,24 @@ def grades(kind: str, completions: Sequence[Completion]) -> list[Grade]:
     """The grades in the given order. Equal questions to the rule are asked once."""
     chosen = rule(kind)
     read = [_candidates(chosen, completion.text) for completion in completions]
-    pairs: set[Pair] = {(c.problem.answer, answer, loose) for c, (answer, loose, _) in zip(completions, read, strict=True) if answer is not None}
+    pairs: set[Pair] = {
+        (c.problem.answer, answer, loose)
+        for c, (answer, loose, _) in zip(completions, read, strict=True)
+        if answer is not None
+    }
     outcomes = chosen.equal(pairs)
     found = []
     for completion, (answer, loose, note) in zip(completions, read, strict=True):
         outcome = outcomes[completion.problem.answer, answer, loose] if answer is not None else False
         right = outcome is True
-        found.append(Grade(right and completion.finished and not note, right, answer or "", outcome if isinstance(outcome, str) else note))
+        found.append(
+            Grade(
+                right and completion.finished and not note,
+                right,
+                answer or "",
+                outcome if isinstance(outcome, str) else note,
+            )
+        )
     return found
 
 
@@ -65,7 +77,9 @@ def _candidates(chosen: Rule, text: str) -> tuple[str | None, bool, str]:
 
 
 def _each(equal: Callable[[str, str, bool], Outcome]) -> Callable[[Iterable[Pair]], dict[Pair, Outcome]]:
-    return lambda pairs: {(gold, answer, loose): equal(gold, gold if answer is None else answer, loose) for gold, answer, loose in pairs}
+    return lambda pairs: {
+        (gold, answer, loose): equal(gold, gold if answer is None else answer, loose) for gold, answer, loose in pairs
+    }
 
 
 def _same_integer(gold: str, answer: str, loose: bool) -> Outcome:
@@ -95,7 +109,11 @@ def _last_line(text: str) -> str | None:
 
 def _end(text: str) -> str | None:
     """Where math-verify looks for an answer itself; boxes that never close are opened."""
-    return answers.BOX.sub(" ", text[-2000:]).replace("{", " ") if "\\boxed" in text and answers.last_box(text) is None else text[-2000:] or None
+    return (
+        answers.BOX.sub(" ", text[-2000:]).replace("{", " ")
+        if "\\boxed" in text and answers.last_box(text) is None
+        else text[-2000:] or None
+    )
 
 
 def _last_number(text: str) -> str | None:
@@ -119,5 +137,7 @@ RULES = {
     "choice": Rule("choice-1", answers.last_box, answers.said_letter, _each(_same_letter), "choice"),
     "exact": Rule("exact-1", answers.last_box, _last_line, _each(_same_words)),
     "last-integer": Rule("last-integer-1", _last_number, _last_number, _each(_same_integer), "bare"),
-    "answer-tag": Rule("answer-tag-1", _tag, _open_tag, _each(lambda gold, answer, loose: answer == gold), "bare", anywhere=True),
+    "answer-tag": Rule(
+        "answer-tag-1", _tag, _open_tag, _each(lambda gold, answer, loose: answer == gold), "bare", anywhere=True
+    ),
 }

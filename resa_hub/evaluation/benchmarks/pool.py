@@ -1,4 +1,6 @@
-"""Processes that compare answers, each with a time limit that holds whatever the answer is: a process that overruns it is killed and replaced."""
+"""Processes that compare answers, each with a time limit that holds whatever the answer is: a process that overruns it
+is killed and replaced.
+"""
 
 import atexit
 import json
@@ -46,7 +48,14 @@ class Worker:
         path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
         command = [sys.executable, "-m", f"{__package__}.worker"]
         environment = os.environ | {"PYTHONPATH": path}
-        self.process = process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment, bufsize=0)
+        self.process = process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            bufsize=0,
+        )
         assert process.stdin and process.stdout
         process.stdin.write(b'["1", "2", false]\n')  # the imports take their own time, not the first answer's
         ready, _, _ = select.select([process.stdout], [], [], START)
@@ -89,7 +98,9 @@ class Pool:
 
 @cache
 def _pool() -> Pool:
-    pool = Pool(max(1, min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)))
+    pool = Pool(
+        max(1, min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
+    )
     atexit.register(pool.stop)
     return pool
 

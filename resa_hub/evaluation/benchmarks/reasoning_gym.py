@@ -1,6 +1,8 @@
-"""Families of reasoning-gym (Apache-2.0), generated from a seed: `reasoning-gym/basic_arithmetic`, `reasoning-gym/basic_arithmetic@2` at a level of difficulty.
+"""Families of reasoning-gym (Apache-2.0), generated from a seed: `reasoning-gym/basic_arithmetic`,
+`reasoning-gym/basic_arithmetic@2` at a level of difficulty.
 
-The package's own scoring decides, and only its full score counts: it gives parts of a point for answers that are wrong. Answers stand in <answer> tags.
+The package's own scoring decides, and only its full score counts: it gives parts of a point for answers that are wrong.
+Answers stand in <answer> tags.
 """
 
 from collections.abc import Iterator, Sequence
@@ -53,7 +55,10 @@ class ReasoningGym:
                 self.entries[problem.id] = source, entry
             if len(found) == count:
                 return list(found.values())
-        raise Usage(f"{self.name} has {len(found)} different problems in its split {split}", "ask for fewer, or for a higher level")
+        raise Usage(
+            f"{self.name} has {len(found)} different problems in its split {split}",
+            "ask for fewer, or for a higher level",
+        )
 
     def grades(self, completions: Sequence[Completion]) -> list[Grade]:
         """Of problems that this object made."""
@@ -81,22 +86,35 @@ class ReasoningGym:
             yield source, source[number]
 
     def _factory(self) -> Any:
-        """(seed, size) -> the package's data set; raises `MissingExtra`, `NotFound` or `Usage` for what it cannot make."""
+        """(seed, size) -> the package's data set; raises `MissingExtra`, `NotFound` or `Usage` for what it cannot
+        make.
+        """
         try:
             from reasoning_gym import factory
         except ModuleNotFoundError:
-            raise MissingExtra("the package reasoning-gym is missing", "pip install 'resa-hub[reasoning-gym]'") from None
+            raise MissingExtra(
+                "the package reasoning-gym is missing", "pip install 'resa-hub[reasoning-gym]'"
+            ) from None
         known = sorted(factory.DATASETS.keys() - set(UNSEEDED))
         if self.family not in known:
-            raise NotFound(f"reasoning-gym has no family {self.family!r}", f"reasoning-gym/FAMILY; {did_you_mean(self.family, known)}")
+            raise NotFound(
+                f"reasoning-gym has no family {self.family!r}",
+                f"reasoning-gym/FAMILY; {did_you_mean(self.family, known)}",
+            )
         if self.level is None:
             return lambda seed, size: factory.create_dataset(self.family, seed=seed, size=size)
         if not factory.has_curriculum(self.family):
-            raise Usage(f"{self.family} of reasoning-gym has no levels of difficulty", f"--benchmark reasoning-gym/{self.family}")
+            raise Usage(
+                f"{self.family} of reasoning-gym has no levels of difficulty",
+                f"--benchmark reasoning-gym/{self.family}",
+            )
         course = factory.create_curriculum(self.family)
         highest = max((len(attribute.levels) for attribute in course.attributes.values()), default=1) - 1
         if self.level > highest:
-            raise Usage(f"{self.family} of reasoning-gym has levels 0 to {highest}", f"--benchmark reasoning-gym/{self.family}@{highest}")
+            raise Usage(
+                f"{self.family} of reasoning-gym has levels 0 to {highest}",
+                f"--benchmark reasoning-gym/{self.family}@{highest}",
+            )
         for name, attribute in course.attributes.items():
             course.set_attr_level(name, min(self.level, len(attribute.levels) - 1))
 

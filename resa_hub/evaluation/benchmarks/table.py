@@ -19,7 +19,8 @@ Reader = Callable[[], tuple[list[dict[str, Any]], str]]
 
 
 class Table:
-    """Splits of the one published split: `full` is all of it; `dev` (two tenths) and `test` (the rest) part it by the hash of the question.
+    """Splits of the one published split: `full` is all of it; `dev` (two tenths) and `test` (the rest) part it by the
+    hash of the question.
 
     Published scores are those of `full`. Whoever chooses a layer or a checkpoint does it on `dev` and judges on `test`.
     """
@@ -43,7 +44,9 @@ class Table:
         except datasets.OUT_OF_REACH as error:
             if self.reader:
                 raise
-            raise type(error)(f"benchmark {self.name!r}: {error.message}", f"{error.hint}, or {self._copy_hint()}") from None
+            raise type(error)(
+                f"benchmark {self.name!r}: {error.message}", f"{error.hint}, or {self._copy_hint()}"
+            ) from None
         if not records:
             raise RunFailed(f"benchmark {self.name!r} has no rows in {self.entry.id}", "it needs one row a problem")
         return records, revision or "sha256:" + digest(json.dumps(records, default=str))
@@ -65,7 +68,10 @@ class Table:
         found = [problem for tenth, problem in _distinct(rows) if split == FULL or (split == DEV) == (tenth < 2)]
         if len(found) < 2 or (count is not None and not 2 <= count <= len(found)):
             asked = f"{count} problems cannot be judged: " if count is not None else ""
-            raise Usage(f"{asked}{self.name} has {len(found)} problems in its split {split}", f"ask for 2 to {len(found)}, or for another --split")
+            raise Usage(
+                f"{asked}{self.name} has {len(found)} problems in its split {split}",
+                f"ask for 2 to {len(found)}, or for another --split",
+            )
         chosen = found[:count]
         self._check_golds(chosen)
         return chosen
@@ -104,22 +110,28 @@ class Table:
             return datasets.field(row, column, self.name).strip()
         except Usage as error:
             raise Usage(
-                f"benchmark {error.message.removeprefix('data set ')}", "a file needs the columns problem and answer; a registry entry names its own"
+                f"benchmark {error.message.removeprefix('data set ')}",
+                "a file needs the columns problem and answer; a registry entry names its own",
             ) from None
 
     def _check_golds(self, problems: list[Problem]) -> None:
-        """Before hours of sampling: a column that holds no answers at all is the wrong one. Single ones are counted when they are graded."""
+        """Before hours of sampling: a column that holds no answers at all is the wrong one. Single ones are counted
+        when they are graded.
+        """
         golds = [problem.answer for problem in problems]
         if len(grading.unreadable(self.entry.grading, golds)) == len(golds):
             example = json.dumps(golds[0][:60], ensure_ascii=False)
             raise RunFailed(
-                f"benchmark {self.name!r}: none of {len(golds)} answers can be read by the grading {self.entry.grading!r}; the first is {example}",
+                f"benchmark {self.name!r}: none of {len(golds)} answers can be read by the grading "
+                f"{self.entry.grading!r}; the first is {example}",
                 "check the column `answer`, or name another grading: exact=FILE",
             )
 
 
 def _distinct(rows: list[tuple[str, Problem]]) -> list[tuple[int, Problem]]:
-    """(tenth that decides the split, problem), in the order of a hash, so that the first n are a fair sample; a question asked twice counts once."""
+    """(tenth that decides the split, problem), in the order of a hash, so that the first n are a fair sample; a
+    question asked twice counts once.
+    """
     found = {problem.id: (said, problem) for said, problem in rows}
     hashed = sorted((digest(normalised(said)), problem) for said, problem in found.values())
     return [(int(hash_[:8], 16) % 10, problem) for hash_, problem in hashed]

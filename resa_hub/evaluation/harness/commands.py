@@ -36,7 +36,9 @@ class Asked(NamedTuple):
 
 
 def lm_eval(asked: Asked, base: Files, adapter: Path | None, rank: int | None, folder: Path) -> list[str]:
-    """The arguments behind `python -m`. adapter: a PEFT folder; rank: what vLLM takes for it, since lm-eval's default of 16 refuses larger ones."""
+    """The arguments behind `python -m`. adapter: a PEFT folder; rank: what vLLM takes for it, since lm-eval's default
+    of 16 refuses larger ones.
+    """
     engines = asked.engines
     told: dict[str, Any] = {"pretrained": str(base.folder), "dtype": engines.dtype}
     if engines.name == "vllm":
@@ -44,8 +46,22 @@ def lm_eval(asked: Asked, base: Files, adapter: Path | None, rank: int | None, f
         told |= {"lora_local_path": str(adapter), "max_lora_rank": rank, "enable_lora": True} if adapter else {}
     elif adapter:
         told |= {"peft": str(adapter)}
-    command = ["lm_eval", "run", "--model", "vllm" if engines.name == "vllm" else "hf", "--model_args", json.dumps(told)]
-    command += ["--tasks", ",".join(asked.tasks), "--batch_size", "auto" if engines.name == "vllm" else BATCH, "--seed", str(asked.seed)]
+    command = [
+        "lm_eval",
+        "run",
+        "--model",
+        "vllm" if engines.name == "vllm" else "hf",
+        "--model_args",
+        json.dumps(told),
+    ]
+    command += [
+        "--tasks",
+        ",".join(asked.tasks),
+        "--batch_size",
+        "auto" if engines.name == "vllm" else BATCH,
+        "--seed",
+        str(asked.seed),
+    ]
     command += ["--log_samples", "--output_path", str(folder)]
     command += ["--limit", str(asked.limit)] if asked.limit else []
     command += ["--gen_kwargs", f"max_gen_toks={asked.new_tokens}"] if asked.new_tokens else []
@@ -60,7 +76,18 @@ def inspect(asked: Asked, base: Files, adapter: Path | None, rank: int | None, f
     command = ["inspect_ai", "eval", *asked.tasks, "--model", f"hf/{base.id.rpartition('/')[2]}"]
     for name, value in {**paths, "dtype": asked.engines.dtype}.items():
         command += ["-M", f"{name}={value}"]
-    command += ["--epochs", str(asked.samples), "--seed", str(asked.seed), "--log-dir", str(folder), "--log-format", "json", "--display", "plain"]
+    command += [
+        "--epochs",
+        str(asked.samples),
+        "--seed",
+        str(asked.seed),
+        "--log-dir",
+        str(folder),
+        "--log-format",
+        "json",
+        "--display",
+        "plain",
+    ]
     command += ["--limit", str(asked.limit)] if asked.limit else []
     return command + (["--max-tokens", str(asked.new_tokens)] if asked.new_tokens else [])
 
@@ -77,10 +104,20 @@ class Tool(NamedTuple):
 
 TOOLS = {
     "lm-eval": Tool(
-        "lm-eval", "lm_eval", lm_eval, "**/samples_*.jsonl", ("transformers", "vllm"), "lm-eval: one sample a problem, drawn (or greedy) as its task says"
+        "lm-eval",
+        "lm_eval",
+        lm_eval,
+        "**/samples_*.jsonl",
+        ("transformers", "vllm"),
+        "lm-eval: one sample a problem, drawn (or greedy) as its task says",
     ),
     "inspect": Tool(
-        "inspect-ai", "inspect_ai", inspect, "*_*.json", ("transformers",), "inspect: sampled at the model's own settings where its task names none"
+        "inspect-ai",
+        "inspect_ai",
+        inspect,
+        "*_*.json",
+        ("transformers",),
+        "inspect: sampled at the model's own settings where its task names none",
     ),
 }
 
@@ -92,7 +129,9 @@ def named(harness: str, asked: Asked) -> Tool:
     if not find_spec(TOOLS[harness].module):
         raise MissingExtra(f"{harness} is not installed", f"pip install 'resa-hub[{harness}]'")
     if not asked.tasks:
-        raise Usage(f"no task of {harness} is named", "--tasks gsm8k" if harness == "lm-eval" else "--tasks file.py@task")
+        raise Usage(
+            f"no task of {harness} is named", "--tasks gsm8k" if harness == "lm-eval" else "--tasks file.py@task"
+        )
     return TOOLS[harness]
 
 
@@ -112,12 +151,18 @@ def logged(harness: str, folder: Path) -> dict[str, Path]:
 def with_base(adapter: Path, base: Files, folder: Path) -> None:
     """The adapter's folder, its config naming the base by path: that is how transformers finds it."""
     folder.mkdir()
-    (folder / CONFIG).write_text(json.dumps(read_json(adapter / CONFIG) | {"base_model_name_or_path": str(base.folder.resolve()), "revision": None}))
+    (folder / CONFIG).write_text(
+        json.dumps(
+            read_json(adapter / CONFIG) | {"base_model_name_or_path": str(base.folder.resolve()), "revision": None}
+        )
+    )
     (folder / WEIGHTS).symlink_to((adapter / WEIGHTS).resolve())
 
 
 def absolute(task: str) -> str:
-    """The tools look for files from the folder they are started in; here that is the caller's own. Raises `NotFound`."""
+    """The tools look for files from the folder they are started in; here that is the caller's own. Raises
+    `NotFound`.
+    """
     path = Path(task.partition("@")[0]).expanduser()
     if path.suffix in (".py", ".yaml") and not path.is_file():
         raise NotFound(f"the task {path} does not exist", "check the path")
@@ -131,4 +176,6 @@ def file_of(task: str) -> Path | None:
 
 
 def _has_template(base: Files) -> bool:
-    return (base.folder / "chat_template.jinja").is_file() or bool((read_json((base.folder / "tokenizer_config.json").resolve())).get("chat_template"))
+    return (base.folder / "chat_template.jinja").is_file() or bool(
+        (read_json((base.folder / "tokenizer_config.json").resolve())).get("chat_template")
+    )

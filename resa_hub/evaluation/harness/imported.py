@@ -1,6 +1,8 @@
-"""`eval --import`: our verdict on the logs of other tools, one file an arm: `base=FILE adapter=FILE source=FILE random-1=FILE`.
+"""`eval --import`: our verdict on the logs of other tools, one file an arm: `base=FILE adapter=FILE source=FILE
+random-1=FILE`.
 
-An imported verdict is not kept beside an adapter: nothing in a log proves which weights it was made with. `eval --harness` runs the arms itself and keeps it.
+An imported verdict is not kept beside an adapter: nothing in a log proves which weights it was made with. `eval
+--harness` runs the arms itself and keeps it.
 """
 
 from collections.abc import Sequence
@@ -39,16 +41,31 @@ class Imported(msgspec.Struct, frozen=True):
 
 
 def external(found: Imported, **about: Any) -> External:
-    """The document of a verdict on logs; about: what the logs do not tell. Scores in percent; lengths and what was cut are not known."""
+    """The document of a verdict on logs; about: what the logs do not tell. Scores in percent; lengths and what was cut
+    are not known.
+    """
     unknown = dict.fromkeys(("lenient", "tokens", "unfinished"))
     arms = [
-        {"name": _full(arm.name, about["adapter"]), "role": "random" if arm.name not in (BASE, SOURCE, ADAPTER) else arm.name, "metric": arm.metric,
-         "score": arm.score, "score_ci": arm.score_ci, **unknown}
+        {
+            "name": _full(arm.name, about["adapter"]),
+            "role": "random" if arm.name not in (BASE, SOURCE, ADAPTER) else arm.name,
+            "metric": arm.metric,
+            "score": arm.score,
+            "score_ci": arm.score_ci,
+            **unknown,
+        }
         for arm in found.arms
-    ]  # fmt: skip
+    ]
     created = datetime.now(UTC).isoformat(timespec="seconds")
     return External(
-        **about, problems=found.problems, samples=found.samples, temperature=None, arms=arms, notes=found.notes, created=created, **told(found.verdict)
+        **about,
+        problems=found.problems,
+        samples=found.samples,
+        temperature=None,
+        arms=arms,
+        notes=found.notes,
+        created=created,
+        **told(found.verdict),
     )
 
 
@@ -57,18 +74,27 @@ def _full(name: str, adapter: str) -> str:
 
 
 def judge_logs(files: Sequence[str], metric: str | None = None) -> Imported:
-    """files: `arm=path` each; base and adapter are needed, every arm beside source is a control. Raises `Usage` for arms that answered other problems."""
+    """files: `arm=path` each; base and adapter are needed, every arm beside source is a control. Raises `Usage` for
+    arms that answered other problems.
+    """
     paths = dict(_named(text) for text in files)
     if len(paths) != len(files):
         raise Usage("an arm is named twice", "one file for each arm: base=FILE adapter=FILE")
     if missing := {BASE, ADAPTER} - paths.keys():
         raise Usage(
-            f"no log for {' and '.join(sorted(missing))}", "--import base=FILE --import adapter=FILE, and source=FILE or controls such as random-1=FILE"
+            f"no log for {' and '.join(sorted(missing))}",
+            "--import base=FILE --import adapter=FILE, and source=FILE or controls such as random-1=FILE",
         )
     found = {name: logs.read(path, metric) for name, path in paths.items()}
-    notes = [f"{name}: {log.dropped} samples are neither right nor wrong and count as wrong" for name, log in found.items() if log.dropped]
+    notes = [
+        f"{name}: {log.dropped} samples are neither right nor wrong and count as wrong"
+        for name, log in found.items()
+        if log.dropped
+    ]
     if len(metrics := {log.metric for log in found.values()}) > 1:
-        raise Usage(f"the logs were graded by different metrics: {', '.join(sorted(metrics))}", "name one with --metric")
+        raise Usage(
+            f"the logs were graded by different metrics: {', '.join(sorted(metrics))}", "name one with --metric"
+        )
     problems, samples = _common(found)
     scores = {name: [log.results[problem][:samples] for problem in problems] for name, log in found.items()}
     if any(len(row) > samples for log in found.values() for row in log.results.values()):
@@ -76,7 +102,10 @@ def judge_logs(files: Sequence[str], metric: str | None = None) -> Imported:
     controls = {name: scores[name] for name in scores if name not in (BASE, SOURCE, ADAPTER)}
     verdict = judge(scores[BASE], scores.get(SOURCE), AdapterArm(scores[ADAPTER], controls))
     notes.append("the tools do not share random numbers between arms: differences are noisier than those of `eval`")
-    arms = [ImportedArm(name, log.tool, log.metric, *_percent(average(scores[name])), log.dropped) for name, log in found.items()]
+    arms = [
+        ImportedArm(name, log.tool, log.metric, *_percent(average(scores[name])), log.dropped)
+        for name, log in found.items()
+    ]
     return Imported(len(problems), samples, verdict, arms, notes)
 
 
@@ -92,7 +121,10 @@ def _common(found: dict[str, logs.Log]) -> tuple[list[str], int]:
     base = found[BASE].results
     for name, log in found.items():
         if others := log.results.keys() ^ base.keys():
-            raise Usage(f"{name} and base answered different problems: {len(others)} stand in one of them only", "run both on the same task and limit")
+            raise Usage(
+                f"{name} and base answered different problems: {len(others)} stand in one of them only",
+                "run both on the same task and limit",
+            )
     return sorted(base), min(len(row) for log in found.values() for row in log.results.values())
 
 

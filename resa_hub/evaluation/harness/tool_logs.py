@@ -1,7 +1,9 @@
-"""Per-sample results of other evaluation tools, read from their own log files: lm-eval (samples_*.jsonl), inspect (.eval, .json), lighteval (details .parquet).
+"""Per-sample results of other evaluation tools, read from their own log files: lm-eval (samples_*.jsonl), inspect
+(.eval, .json), lighteval (details .parquet).
 
-Nothing is graded again: a result counts as right where the tool's own metric says so. Formats: lm-eval 0.4.13 and inspect 0.3.285 as written by the tools
-themselves (tests generate them), lighteval 0.10 to 0.13 as its documentation describes the details.
+Nothing is graded again: a result counts as right where the tool's own metric says so. Formats: lm-eval 0.4.13 and
+inspect 0.3.285 as written by the tools themselves (tests generate them), lighteval 0.10 to 0.13 as its documentation
+describes the details.
 """
 
 import json
@@ -37,15 +39,24 @@ def read(path: Path, metric: str | None = None) -> Log:
         raise RunFailed(f"{path} is larger than {MOST_BYTES // 10**9} GB", "split it by task")
     readers = {".jsonl": _lm_eval, ".parquet": _lighteval, ".eval": _inspect_archive, ".json": _inspect_json}
     if path.suffix not in readers:
-        raise Usage(f"{path.name} is no log that is known", "lm-eval: samples_*.jsonl; inspect: .eval or .json; lighteval: details .parquet")
+        raise Usage(
+            f"{path.name} is no log that is known",
+            "lm-eval: samples_*.jsonl; inspect: .eval or .json; lighteval: details .parquet",
+        )
     try:
         tool, rows = readers[path.suffix](path)
     except (ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile, NotImplementedError) as error:
-        raise RunFailed(f"{path.name} cannot be read: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", "is it whole?") from None
+        raise RunFailed(
+            f"{path.name} cannot be read: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+            "is it whole?",
+        ) from None
     if not rows:
         raise RunFailed(f"{path.name} holds no samples", "was the tool told to write them? (lm-eval: --log_samples)")
     names = sorted({name for _, values in rows for name in values})
-    chosen = metric or next((name for wanted in PREFERRED for name in names if name == wanted or name.startswith(f"{wanted},")), names[0] if names else None)
+    chosen = metric or next(
+        (name for wanted in PREFERRED for name in names if name == wanted or name.startswith(f"{wanted},")),
+        names[0] if names else None,
+    )
     if chosen is None or chosen not in names:
         raise Usage(f"{path.name} has no metric {metric or ''}", did_you_mean(metric or "", names) or "it has none")
     results: dict[str, list[int]] = defaultdict(list)
@@ -67,7 +78,9 @@ Rows = list[tuple[str, dict[str, Any]]]
 
 
 def _lm_eval(path: Path) -> tuple[str, Rows]:
-    """A line a document and filter; a metric of one of several filters is called `metric,filter` as in lm-eval's own tables."""
+    """A line a document and filter; a metric of one of several filters is called `metric,filter` as in lm-eval's own
+    tables.
+    """
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     filters = {line.get("filter", "none") for line in lines}
     found: dict[Any, tuple[str, dict[str, Any]]] = {}
@@ -85,20 +98,33 @@ def _inspect_json(path: Path) -> tuple[str, Rows]:
 
 def _finished(path: Path, header: dict[str, Any]) -> None:
     if header.get("status", "success") != "success":
-        raise RunFailed(f"{path.name}: the run did not finish: {(header.get('error') or {}).get('message', header['status'])[:200]}", "run it again")
+        raise RunFailed(
+            f"{path.name}: the run did not finish: "
+            f"{(header.get('error') or {}).get('message', header['status'])[:200]}",
+            "run it again",
+        )
 
 
 def _inspect_archive(path: Path) -> tuple[str, Rows]:
-    """A zip of one JSON file a sample; newer ones are packed in a way that the standard library cannot read before Python 3.14."""
+    """A zip of one JSON file a sample; newer ones are packed in a way that the standard library cannot read before
+    Python 3.14.
+    """
     with zipfile.ZipFile(path) as archive:
         names = sorted(name for name in archive.namelist() if name.startswith("samples/") and name.endswith(".json"))
         if all(archive.getinfo(name).compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for name in names):
-            _finished(path, json.loads(archive.read("header.json")) if "header.json" in archive.namelist() else {"status": "started"})
+            _finished(
+                path,
+                json.loads(archive.read("header.json"))
+                if "header.json" in archive.namelist()
+                else {"status": "started"},
+            )
             return "inspect", _inspect(json.loads(archive.read(name)) for name in names)
     try:
         from inspect_ai.log import read_eval_log
     except ModuleNotFoundError:
-        raise MissingExtra(f"{path.name} is packed with zstandard, which inspect itself reads", "pip install 'resa-hub[inspect]'") from None
+        raise MissingExtra(
+            f"{path.name} is packed with zstandard, which inspect itself reads", "pip install 'resa-hub[inspect]'"
+        ) from None
     found = read_eval_log(str(path))
     _finished(path, {"status": found.status, "error": {"message": found.error.message} if found.error else None})
     return "inspect", _inspect(sample.model_dump() for sample in found.samples or [])
@@ -106,11 +132,16 @@ def _inspect_archive(path: Path) -> tuple[str, Rows]:
 
 def _inspect(samples: Iterable[dict[str, Any]]) -> Rows:
     ordered = sorted(samples, key=lambda sample: (str(sample["id"]), sample.get("epoch", 1)))
-    return [(str(sample["id"]), {name: score["value"] for name, score in (sample.get("scores") or {}).items()}) for sample in ordered]
+    return [
+        (str(sample["id"]), {name: score["value"] for name, score in (sample.get("scores") or {}).items()})
+        for sample in ordered
+    ]
 
 
 def _lighteval(path: Path) -> tuple[str, Rows]:
-    """A row a sample: `metric` (or `metrics`, older) maps names to values; the problem is its `doc.id`, else its question."""
+    """A row a sample: `metric` (or `metrics`, older) maps names to values; the problem is its `doc.id`, else its
+    question.
+    """
     from pyarrow import parquet
 
     rows = parquet.read_table(path).to_pylist()

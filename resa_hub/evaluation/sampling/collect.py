@@ -1,4 +1,6 @@
-"""The samples of all arms: read where they are kept, generated where they are missing. Nothing heavy is imported when nothing is missing."""
+"""The samples of all arms: read where they are kept, generated where they are missing. Nothing heavy is imported when
+nothing is missing.
+"""
 
 from collections.abc import Sequence
 from hashlib import sha256
@@ -12,7 +14,10 @@ from ..arms import PROMPT, Arm
 from .jobs import Asked, Part, _about, _check, _idle, _prompt_rule, rendered, sample_set, work
 from .samples import SampleStore
 
-VLLM_NOTE = "vLLM: arms share a seed per problem and sample, which couples them less than common uniforms do; intervals are wider for it, not wrong"
+VLLM_NOTE = (
+    "vLLM: arms share a seed per problem and sample, which couples them less than common uniforms do; "
+    "intervals are wider for it, not wrong"
+)
 
 
 class Collected(NamedTuple):
@@ -32,8 +37,9 @@ class Collected(NamedTuple):
 
 
 def collect(asked: Asked, arms: Sequence[Arm], store: SampleStore, progress: Progress) -> Collected:
-    """Every sample of every arm. Raises `DoesNotFit` where prompts and answers exceed the context, `RunFailed` where the self-check fails or the engine dies;
-    what was finished by then is kept."""
+    """Every sample of every arm. Raises `DoesNotFit` where prompts and answers exceed the context, `RunFailed` where
+    the self-check fails or the engine dies; what was finished by then is kept.
+    """
     asked = asked._replace(engines=asked.engines.settled(arms[0].base))
     make_controls(arms)
     prompts = {arm.name: _prompts(asked, arm, store) for arm in arms}
@@ -46,12 +52,24 @@ def collect(asked: Asked, arms: Sequence[Arm], store: SampleStore, progress: Pro
     for _ in range(2):  # a damaged sample shows when it is read, and is missing then
         for part in missing(asked, arms, store, {name: found.get("longest", 0) for name, found in prompts.items()}):
             _generate(asked, part, store, progress)
-        samples = {arm.name: store.read(sample_set(asked, arm, asked.temperature), asked.problems, asked.samples) for arm in arms}
-        greedy = {arm.name: store.read(sample_set(asked, arm, 0.0), asked.problems, 1) for arm in arms} if asked.greedy else {}
-        if all(len(table) == len(asked.problems) * asked.samples for table in samples.values()) and all(len(t) == len(asked.problems) for t in greedy.values()):
+        samples = {
+            arm.name: store.read(sample_set(asked, arm, asked.temperature), asked.problems, asked.samples)
+            for arm in arms
+        }
+        greedy = (
+            {arm.name: store.read(sample_set(asked, arm, 0.0), asked.problems, 1) for arm in arms}
+            if asked.greedy
+            else {}
+        )
+        if all(len(table) == len(asked.problems) * asked.samples for table in samples.values()) and all(
+            len(t) == len(asked.problems) for t in greedy.values()
+        ):
             break
     else:
-        raise RunFailed("the engine did not give all samples that it was asked for", "run it again, with --engine transformers if this was another")
+        raise RunFailed(
+            "the engine did not give all samples that it was asked for",
+            "run it again, with --engine transformers if this was another",
+        )
     identical = _idle(asked, arms, store)
     return Collected(
         samples=samples,
@@ -66,23 +84,32 @@ def collect(asked: Asked, arms: Sequence[Arm], store: SampleStore, progress: Pro
 
 
 def missing(asked: Asked, arms: Sequence[Arm], store: SampleStore, longest: dict[str, int]) -> list[Part]:
-    """What has to be generated, or checked, base by base; empty when everything is there. `longest`: tokens of the longest prompt of each arm."""
+    """What has to be generated, or checked, base by base; empty when everything is there. `longest`: tokens of the
+    longest prompt of each arm.
+    """
     parts: dict[str, Part] = {}
     for arm in arms:
         jobs = []
         for temperature, count in ((asked.temperature, asked.samples), *(((0.0, 1),) if asked.greedy else ())):
             present = store.present(sample_set(asked, arm, temperature), asked.problems)
-            jobs += [(temperature, arm.name, (p.id, n)) for p in asked.problems for n in range(count) if (p.id, n) not in present]
+            jobs += [
+                (temperature, arm.name, (p.id, n))
+                for p in asked.problems
+                for n in range(count)
+                if (p.id, n) not in present
+            ]
         if jobs or (arm.folder and store.finding(_check(asked, arm)) is None):
             part = parts.setdefault(arm.base.weights_digest, Part(arm.base, [], [], 0))
             parts[arm.base.weights_digest] = part._replace(
                 arms=[*part.arms, arm], jobs=part.jobs + jobs, longest=max(part.longest, longest.get(arm.name, 0))
-            )  # fmt: skip
+            )
     return list(parts.values())
 
 
 def _generate(asked: Asked, part: Part, store: SampleStore, progress: Progress) -> None:
-    label = f"{part.base.id.rpartition('/')[2]}, {len(part.arms)} arms" + (f", {asked.engines.workers} processes" if asked.engines.workers > 1 else "")
+    label = f"{part.base.id.rpartition('/')[2]}, {len(part.arms)} arms" + (
+        f", {asked.engines.workers} processes" if asked.engines.workers > 1 else ""
+    )
     with progress.stage(label, len(part.jobs), "samples") as advance:
         if asked.engines.workers > 1 and len(part.jobs) >= asked.engines.workers:
             from .workers import share
@@ -105,8 +132,12 @@ def make_controls(arms: Sequence[Arm]) -> None:
 
 
 def _prompts(asked: Asked, arm: Arm, store: SampleStore) -> dict[str, Any]:
-    """{digest, longest} of the arm's prompts, or the {error} that keeps a prompt-only arm from being asked; kept, so that a finished run loads nothing."""
-    name = "prompts " + canonical_digest([_prompt_rule(arm.base, arm.template), [[p.id, p.question] for p in asked.problems]])
+    """{digest, longest} of the arm's prompts, or the {error} that keeps a prompt-only arm from being asked; kept, so
+    that a finished run loads nothing.
+    """
+    name = "prompts " + canonical_digest(
+        [_prompt_rule(arm.base, arm.template), [[p.id, p.question] for p in asked.problems]]
+    )
     found = store.finding(name)
     if found is None:
         try:
@@ -125,18 +156,27 @@ def _check_context(asked: Asked, arm: Arm, longest: int) -> None:
     if isinstance(context, int) and longest + asked.new_tokens > context:
         room = context - longest
         raise DoesNotFit(
-            f"{arm.base.id} has a context of {context:,} tokens; the longest prompt has {longest:,}, which leaves {max(0, room):,} of the {asked.new_tokens:,} "
+            f"{arm.base.id} has a context of {context:,} tokens; the longest prompt has {longest:,}, which "
+            f"leaves {max(0, room):,} of the {asked.new_tokens:,} "
             f"asked for an answer",
-            f"--new-tokens {room}, or another target" if room > 0 else "no answer fits: take another target or benchmark",
+            f"--new-tokens {room}, or another target"
+            if room > 0
+            else "no answer fits: take another target or benchmark",
         )
 
 
-def _notes(asked: Asked, arms: Sequence[Arm], prompts: dict[str, Any], left_out: dict[str, str], store: SampleStore) -> list[str]:
+def _notes(
+    asked: Asked, arms: Sequence[Arm], prompts: dict[str, Any], left_out: dict[str, str], store: SampleStore
+) -> list[str]:
     """What a reader of the verdict has to know besides."""
     notes = [f"the arm {name} was left out: {why}" for name, why in left_out.items()]
     if asked.engines.name == "vllm":
         notes.append(VLLM_NOTE)
-    other = [arm.name for arm in arms if arm.role != PROMPT and prompts[arm.name]["digest"] != prompts[arms[0].name]["digest"]]
+    other = [
+        arm.name
+        for arm in arms
+        if arm.role != PROMPT and prompts[arm.name]["digest"] != prompts[arms[0].name]["digest"]
+    ]
     if other:
         notes.append(f"other token ids in the prompts of {', '.join(other)}: another tokenizer or template")
     if any(arm.role == PROMPT for arm in arms):

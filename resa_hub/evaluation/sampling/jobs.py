@@ -33,14 +33,18 @@ class Engines(NamedTuple):
     tensor_parallel: int = 1
     """GPUs that share one model (vLLM)."""
     workers: int = 1
-    """Processes that share the samples, each with an engine of its own and, where there are GPUs, `tensor_parallel` of them."""
+    """Processes that share the samples, each with an engine of its own and, where there are GPUs, `tensor_parallel` of
+    them.
+    """
     lora: str = "auto"
     """merged, beside or auto."""
 
     def settled(self, base: Files) -> "Engines":
         """`auto` decided, for it is part of what a sample depends on; raises `Usage`."""
         if self.tensor_parallel < 1 or self.workers < 1 or self.lora not in ("auto", "merged", "beside"):
-            raise Usage("workers and GPUs are counts; adapters run merged, beside or auto", "--workers 2 --tensor-parallel 1")
+            raise Usage(
+                "workers and GPUs are counts; adapters run merged, beside or auto", "--workers 2 --tensor-parallel 1"
+            )
         if self.name not in ENGINES:
             raise Usage(f"no engine is called {self.name!r}", did_you_mean(self.name, list(ENGINES)))
         if self.dtype not in DTYPES:
@@ -79,21 +83,39 @@ class Part(NamedTuple):
 def sample_set(asked: Asked, arm: Arm, temperature: float) -> SampleSet:
     """The key of an arm's samples; `asked.engines` are settled."""
     settings = {
-        "engine": asked.engines.name, "dtype": asked.engines.dtype, "temperature": temperature, "top_p": asked.top_p if temperature else 1.0,
-        "new_tokens": asked.new_tokens, "seed": asked.seed if temperature else 0, "prompt": _prompt_rule(arm.base, arm.template),
-    }  # fmt: skip
+        "engine": asked.engines.name,
+        "dtype": asked.engines.dtype,
+        "temperature": temperature,
+        "top_p": asked.top_p if temperature else 1.0,
+        "new_tokens": asked.new_tokens,
+        "seed": asked.seed if temperature else 0,
+        "prompt": _prompt_rule(arm.base, arm.template),
+    }
     return SampleSet(arm.identity, asked.benchmark, settings)
 
 
 def work(asked: Asked, part: Part, store: SampleStore, advance: Advance) -> None:
-    """One engine from its start to its end: load, self-check, samples, self-check. What does not pass the second check is thrown away."""
+    """One engine from its start to its end: load, self-check, samples, self-check. What does not pass the second check
+    is thrown away.
+    """
     from ...engine.generation.base import Job, Means, Sampling, open_engine
 
     arms, problems = {arm.name: arm for arm in part.arms}, {p.id: p for p in asked.problems}
-    sets = {(t, arm.name): sample_set(asked, arm, t) for arm in part.arms for t in {t for t, name, _ in part.jobs if name == arm.name}}
-    ids = {arm.name: dict(zip(problems, rendered(arm.base, arm.template, tuple(p.question for p in asked.problems)), strict=True)) for arm in part.arms}
+    sets = {
+        (t, arm.name): sample_set(asked, arm, t)
+        for arm in part.arms
+        for t in {t for t, name, _ in part.jobs if name == arm.name}
+    }
+    ids = {
+        arm.name: dict(
+            zip(problems, rendered(arm.base, arm.template, tuple(p.question for p in asked.problems)), strict=True)
+        )
+        for arm in part.arms
+    }
     texts = {arm.name: arm.texts or tuple(p.question for p in asked.problems[:4]) for arm in part.arms if arm.folder}
-    means = Means(part.longest + asked.new_tokens, asked.engines.dtype, asked.engines.tensor_parallel, asked.engines.lora)
+    means = Means(
+        part.longest + asked.new_tokens, asked.engines.dtype, asked.engines.tensor_parallel, asked.engines.lora
+    )
     kept, mark = 0, store.last()
     try:
         engine = open_engine(asked.engines.name, part.base, {name: arm.folder for name, arm in arms.items()}, means)
@@ -105,10 +127,16 @@ def work(asked: Asked, part: Part, store: SampleStore, advance: Advance) -> None
             _idle(asked, part.arms, store)
             for temperature in dict.fromkeys(t for t, _, _ in part.jobs):
                 jobs = [Job(name, key, ids[name][key[0]]) for t, name, key in part.jobs if t == temperature]
-                how = Sampling(temperature, asked.top_p if temperature else 1.0, asked.new_tokens, asked.seed if temperature else 0)
+                how = Sampling(
+                    temperature, asked.top_p if temperature else 1.0, asked.new_tokens, asked.seed if temperature else 0
+                )
                 for done in engine.run(jobs, how):
                     for name in {one.arm for one in done}:
-                        store.add(sets[temperature, name], problems, [(one.key, one.sample) for one in done if one.arm == name])
+                        store.add(
+                            sets[temperature, name],
+                            problems,
+                            [(one.key, one.sample) for one in done if one.arm == name],
+                        )
                     kept += len(done)
                     advance(len(done))
             if part.jobs:
@@ -123,7 +151,11 @@ def work(asked: Asked, part: Part, store: SampleStore, advance: Advance) -> None
         raise
     except Exception as error:
         found = explain(error)
-        what = found.message if found else f"{type(error).__name__}: {str(error).splitlines()[0][:160] if str(error) else ''}"
+        what = (
+            found.message
+            if found
+            else f"{type(error).__name__}: {str(error).splitlines()[0][:160] if str(error) else ''}"
+        )
         hint = f"run the same command again: {kept:,} new samples are kept, it goes on behind them"
         raise RunFailed(f"the engine {asked.engines.name} died: {what}", hint) from error
 
@@ -153,9 +185,14 @@ def _about(asked: Asked, base: Files) -> str:
 
 
 def _idle(asked: Asked, arms: Sequence[Arm], store: SampleStore) -> set[str]:
-    """The arms that change no logit; raises `RunFailed` where that is a control or the source, which would control nothing."""
+    """The arms that change no logit; raises `RunFailed` where that is a control or the source, which would control
+    nothing.
+    """
     found = {arm.name: arm for arm in arms if arm.folder and (store.finding(_check(asked, arm)) or {}).get("identical")}
     for arm in found.values():
         if arm.role in ("random", "negated", "source", "source-model"):
-            raise RunFailed(f"the arm {arm.name!r} changes no logit, so it controls nothing", "leave it out: --arms, or --controls 0")
+            raise RunFailed(
+                f"the arm {arm.name!r} changes no logit, so it controls nothing",
+                "leave it out: --arms, or --controls 0",
+            )
     return set(found)

@@ -1,6 +1,8 @@
-"""Samples as they finish, in one SQLite file (write-ahead log, texts compressed): what is there is never generated again.
+"""Samples as they finish, in one SQLite file (write-ahead log, texts compressed): what is there is never generated
+again.
 
-A sample belongs to a set (arm, benchmark, generation settings) and to a problem as it is worded: a problem of the same id with another text is another one.
+A sample belongs to a set (arm, benchmark, generation settings) and to a problem as it is worded: a problem of the same
+id with another text is another one.
 """
 
 import contextlib
@@ -23,7 +25,8 @@ FILE = "samples.sqlite"
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS sets (id INTEGER PRIMARY KEY, digest TEXT NOT NULL, about TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS samples (
-    set_id INTEGER NOT NULL, problem BLOB NOT NULL, number INTEGER NOT NULL, tokens INTEGER NOT NULL, finished INTEGER NOT NULL, text BLOB NOT NULL,
+    set_id INTEGER NOT NULL, problem BLOB NOT NULL, number INTEGER NOT NULL,
+    tokens INTEGER NOT NULL, finished INTEGER NOT NULL, text BLOB NOT NULL,
     UNIQUE (set_id, problem, number)
 );
 CREATE TABLE IF NOT EXISTS findings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -74,11 +77,15 @@ class SampleStore:
         return {(named[problem], number) for problem, number in rows if problem in named}
 
     def read(self, of: SampleSet | str, problems: Sequence[Asked], count: int | None = None) -> dict[Key, Sample]:
-        """The samples (the first `count` of each problem) of a set or of its digest. A text that is damaged is removed, counted, and missing afterwards."""
+        """The samples (the first `count` of each problem) of a set or of its digest. A text that is damaged is removed,
+        counted, and missing afterwards.
+        """
         number_of = _set(of if isinstance(of, str) else of.digest)
         named, found, bad = {_problem(p): p.id for p in problems}, {}, []
         query = "SELECT rowid, problem, number, tokens, finished, text FROM samples WHERE set_id = ? AND number < ?"
-        for row, problem, number, tokens, finished, text in self._read(query, number_of, 1 << 62 if count is None else count):
+        for row, problem, number, tokens, finished, text in self._read(
+            query, number_of, 1 << 62 if count is None else count
+        ):
             if problem in named:
                 try:
                     found[named[problem], number] = Sample(zlib.decompress(text).decode(), tokens, bool(finished))
@@ -93,10 +100,16 @@ class SampleStore:
     def add(self, of: SampleSet, problems: Mapping[str, Asked], samples: Iterable[tuple[Key, Sample]]) -> None:
         """Keep them, in one transaction; `problems` by id."""
         digest = of.digest
-        rows = [(_set(digest), _problem(problems[id_]), n, s.tokens, s.finished, zlib.compress(s.text.encode())) for (id_, n), s in samples]
+        rows = [
+            (_set(digest), _problem(problems[id_]), n, s.tokens, s.finished, zlib.compress(s.text.encode()))
+            for (id_, n), s in samples
+        ]
 
         def write(db: sqlite3.Connection) -> None:
-            db.execute("INSERT OR IGNORE INTO sets VALUES (?, ?, ?)", (_set(digest), digest, json.dumps(of._asdict(), sort_keys=True)))
+            db.execute(
+                "INSERT OR IGNORE INTO sets VALUES (?, ?, ?)",
+                (_set(digest), digest, json.dumps(of._asdict(), sort_keys=True)),
+            )
             db.executemany("INSERT OR IGNORE INTO samples VALUES (?, ?, ?, ?, ?, ?)", rows)
 
         self._write(write)
@@ -154,14 +167,20 @@ class SampleStore:
                 sqlite3.SQLITE_FULL: os.strerror(errno.ENOSPC),
                 sqlite3.SQLITE_BUSY: f"another process has held it for {PATIENCE:.0f} s",
             }.get(_code(error), str(error))
-            raise RunFailed(f"the samples in {self.path} cannot be used: {why}", "mend that, then run the same command again: what was kept is used") from None
+            raise RunFailed(
+                f"the samples in {self.path} cannot be used: {why}",
+                "mend that, then run the same command again: what was kept is used",
+            ) from None
 
     @cached_property
     def _db(self) -> sqlite3.Connection:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RunFailed(f"cannot write into {self.path.parent}: {error.strerror}", "choose another --workspace, or mend its permissions") from None
+            raise RunFailed(
+                f"cannot write into {self.path.parent}: {error.strerror}",
+                "choose another --workspace, or mend its permissions",
+            ) from None
         db = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None)
         try:
             db.execute("PRAGMA journal_mode = WAL")
@@ -195,7 +214,10 @@ class SampleStore:
                 with contextlib.suppress(FileNotFoundError):
                     os.replace(f"{self.path}{tail}", f"{aside}{tail}")
             saved = self._salvage(aside)
-        self.say(f"  {self.path} is damaged ({error}): moved to {aside.name}, {saved:,} samples could be read from it, the others are made again")
+        self.say(
+            f"  {self.path} is damaged ({error}): moved to {aside.name}, {saved:,} samples could be read from "
+            "it, the others are made again"
+        )
 
     def _salvage(self, aside: Path) -> int:
         """Copy whole rows until the damage is met; returns how many samples."""
@@ -206,7 +228,9 @@ class SampleStore:
             try:
                 for table, columns in (("sets", 3), ("findings", 2), ("samples", 6)):
                     for row in _readable(old, f"SELECT * FROM {table}"):
-                        done = self._db.execute(f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * columns)})", row)
+                        done = self._db.execute(
+                            f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * columns)})", row
+                        )
                         saved += done.rowcount if table == "samples" else 0
             finally:
                 self._db.execute("COMMIT")

@@ -1,4 +1,6 @@
-"""Samples shared out over processes, each with an engine of its own: data parallel on GPUs, both cores for small models on a CPU."""
+"""Samples shared out over processes, each with an engine of its own: data parallel on GPUs, both cores for small models
+on a CPU.
+"""
 
 import contextlib
 import multiprocessing
@@ -17,8 +19,9 @@ POLL = 0.2
 
 
 def share(asked: Asked, part: Part, folder: Path, workers: int, gpus: int, advance: Advance) -> None:
-    """Run `part` in `workers` processes that all write to the sample store in `folder`, each on `gpus` GPUs of its own where there are any.
-    A process that fails or dies ends the run; what all had finished is kept."""
+    """Run `part` in `workers` processes that all write to the sample store in `folder`, each on `gpus` GPUs of its own
+    where there are any. A process that fails or dies ends the run; what all had finished is kept.
+    """
     context = multiprocessing.get_context("spawn")  # torch and CUDA do not survive a fork
     queue = context.Queue()
     size = -(-len(part.jobs) // workers)
@@ -48,7 +51,8 @@ def _follow(processes: list[Any], queue: Any, advance: Advance) -> None:
             lost = [p for p in processes if p.exitcode not in (None, 0)]
             if lost and queue.empty():
                 raise RunFailed(
-                    f"a process of the engine died (exit code {lost[0].exitcode})", "run the same command again: what was finished is kept"
+                    f"a process of the engine died (exit code {lost[0].exitcode})",
+                    "run the same command again: what was finished is kept",
                 ) from None
             continue
         if isinstance(said, HubError):
@@ -73,11 +77,16 @@ def _worker(asked: Asked, part: Part, folder: Path, queue: Any) -> None:
 
 @contextlib.contextmanager
 def _environment(number: int, workers: int, gpus: int) -> Iterator[None]:
-    """What the next process sees, for its environment is copied when it starts: GPUs of its own, and its share of the cores."""
+    """What the next process sees, for its environment is copied when it starts: GPUs of its own, and its share of the
+    cores.
+    """
     given = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     first = number * gpus
     seen = given[first : first + gpus] if given else [str(n) for n in range(first, first + gpus)]
-    told = {"CUDA_VISIBLE_DEVICES": ",".join(seen), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))}
+    told = {
+        "CUDA_VISIBLE_DEVICES": ",".join(seen),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers))),
+    }
     before = {name: os.environ.get(name) for name in told}
     os.environ.update(told)
     try:

@@ -17,7 +17,9 @@ OTHER_TOKEN, OTHER = "hf_test_other", "bob"
 
 @pytest.fixture(name="hub")
 def running_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    """HF_ENDPOINT, token and cache of this test only; `hub.url` answers, nothing else is reachable through the client."""
+    """HF_ENDPOINT, token and cache of this test only; `hub.url` answers, nothing else is reachable through the
+    client.
+    """
     from huggingface_hub import constants
 
     server = HubServer(tmp_path / "hub", {TOKEN: OWNER, OTHER_TOKEN: OTHER})

@@ -25,19 +25,29 @@ def tree(request: Request, repo_id: str, revision: str, folder: str | None) -> N
         if not path.startswith(prefix):
             continue
         parents = path[len(prefix) :].split("/")[:-1]
-        folders |= {prefix + "/".join(parents[: depth + 1]) for depth in range(len(parents) if recursive else min(1, len(parents)))}
+        folders |= {
+            prefix + "/".join(parents[: depth + 1])
+            for depth in range(len(parents) if recursive else min(1, len(parents)))
+        }
         if recursive or not parents:
             files.append(entry(path, file))
     if prefix and not files and not folders:
         raise Refusal(404, "EntryNotFound", f"{prefix} does not exist", {"X-Repo-Commit": commit})
-    listed = [{"type": "directory", "oid": hashlib.sha1(name.encode()).hexdigest(), "size": 0, "path": name} for name in sorted(folders)]
+    listed = [
+        {"type": "directory", "oid": hashlib.sha1(name.encode()).hexdigest(), "size": 0, "path": name}
+        for name in sorted(folders)
+    ]
     request.reply(listed + files, headers={"X-Repo-Commit": commit})
 
 
 @route("POST", "/api/models/{repo}/paths-info/([^/]+)")
 def paths_info(request: Request, repo_id: str, revision: str) -> None:
     commit = request.storage.resolve(request.storage.readable(repo_id, request.user), revision)
-    asked = request.json()["paths"] if "json" in request.headers.get("Content-Type", "") else parse_qs(request.body.decode())["paths"]
+    asked = (
+        request.json()["paths"]
+        if "json" in request.headers.get("Content-Type", "")
+        else parse_qs(request.body.decode())["paths"]
+    )
     files = request.storage.commits[commit].tree
     request.reply([entry(path, files[path]) for path in asked if path in files])
 
@@ -48,7 +58,15 @@ def commits(request: Request, repo_id: str, revision: str) -> None:
     listed = []
     while oid:
         found = request.storage.commits[oid]
-        listed.append({"id": oid, "title": found.title, "message": found.message, "date": found.date, "authors": [{"user": found.author}]})
+        listed.append(
+            {
+                "id": oid,
+                "title": found.title,
+                "message": found.message,
+                "date": found.date,
+                "authors": [{"user": found.author}],
+            }
+        )
         oid = found.parent
     request.reply(listed)
 
@@ -72,7 +90,10 @@ def commit(request: Request, repo_id: str, branch: str) -> None:
     repo = request.storage.writable(repo_id, request.user)
     if branch not in repo.branches:
         raise Refusal(404, "RevisionNotFound", f"Invalid rev id: {branch}")
-    head, (header, *operations) = repo.branches[branch], [json.loads(line) for line in request.body.splitlines() if line]
+    head, (header, *operations) = (
+        repo.branches[branch],
+        [json.loads(line) for line in request.body.splitlines() if line],
+    )
     if header["value"].get("parentCommit") not in (None, head):
         raise Refusal(412, "", "A commit has happened since. Please refresh and try again.")
     files = dict(request.storage.commits[head].tree)
@@ -80,7 +101,9 @@ def commit(request: Request, repo_id: str, branch: str) -> None:
         apply(request, files, operation["key"], operation["value"])
     author, title, message = request.user or "", header["value"]["summary"], header["value"].get("description", "")
     repo.branches[branch] = oid = request.storage.add_commit(head, files, title, author, message)
-    request.reply({"success": True, "commitOid": oid, "commitUrl": f"{request.base}/{repo_id}/commit/{oid}", "hookOutput": ""})
+    request.reply(
+        {"success": True, "commitOid": oid, "commitUrl": f"{request.base}/{repo_id}/commit/{oid}", "hookOutput": ""}
+    )
 
 
 def apply(request: Request, files: Tree, kind: str, value: dict[str, Any]) -> None:
@@ -112,7 +135,11 @@ def refs(request: Request, repo_id: str) -> None:
 @route("POST", "/api/models/{repo}/(tag|branch)/(.+)")
 def add_ref(request: Request, repo_id: str, kind: str, name: str) -> None:
     repo, asked = request.storage.writable(repo_id, request.user), request.json()
-    new, start, known = (asked["tag"], name, repo.tags) if kind == "tag" else (name, asked.get("startingPoint") or "main", repo.branches)
+    new, start, known = (
+        (asked["tag"], name, repo.tags)
+        if kind == "tag"
+        else (name, asked.get("startingPoint") or "main", repo.branches)
+    )
     if new in known:
         raise Refusal(409, "", f"Reference {new} already exists")
     known[new] = request.storage.resolve(repo, start)

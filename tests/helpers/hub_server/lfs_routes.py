@@ -1,4 +1,6 @@
-"""Large files up, all files down: the LFS batch protocol (one part or many), `resolve` with Range, and the host for files."""
+"""Large files up, all files down: the LFS batch protocol (one part or many), `resolve` with Range, and the host for
+files.
+"""
 
 import hashlib
 import re
@@ -42,7 +44,9 @@ def put_part(request: Request, oid: str, number: str) -> None:
 
 @route("POST", r"/_lfs/complete/(\w+)")
 def complete(request: Request, oid: str) -> None:
-    keep(request, oid, b"".join(request.storage.parts.pop((oid, part["partNumber"])) for part in request.json()["parts"]))
+    keep(
+        request, oid, b"".join(request.storage.parts.pop((oid, part["partNumber"])) for part in request.json()["parts"])
+    )
     request.reply({})
 
 
@@ -66,13 +70,25 @@ def resolve(request: Request, repo_id: str, revision: str, path: str) -> None:
     commit = request.storage.resolve(repo, revision)
     file = request.storage.commits[commit].tree.get(path)
     if repo.gated and request.user != repo_id.split("/")[0]:
-        raise Refusal(403 if request.user else 401, "GatedRepo", f"Access to model {repo_id} is restricted.", {"X-Repo-Commit": commit})
+        raise Refusal(
+            403 if request.user else 401,
+            "GatedRepo",
+            f"Access to model {repo_id} is restricted.",
+            {"X-Repo-Commit": commit},
+        )
     if file is None:
         raise Refusal(404, "EntryNotFound", "Entry not found", {"X-Repo-Commit": commit})
     etag = f'"{file.sha256 if file.lfs else file.oid}"'
-    headers = {"X-Repo-Commit": commit, "ETag": etag, **({"X-Linked-Etag": etag, "X-Linked-Size": str(file.size)} if file.lfs else {})}
+    headers = {
+        "X-Repo-Commit": commit,
+        "ETag": etag,
+        **({"X-Linked-Etag": etag, "X-Linked-Size": str(file.size)} if file.lfs else {}),
+    }
     if file.lfs and request.server.hub.redirect_files:
-        request.reply(status=302, headers={**headers, "Location": f"{request.server.hub.files_url}/_files/{file.sha256}?signature=1"})
+        request.reply(
+            status=302,
+            headers={**headers, "Location": f"{request.server.hub.files_url}/_files/{file.sha256}?signature=1"},
+        )
     else:
         serve(request, file.sha256, headers)
 
@@ -95,4 +111,8 @@ def serve(request: Request, sha256: str, headers: dict[str, str]) -> None:
     first, last = int(asked[1]), min(int(asked[2] or len(content) - 1), len(content) - 1)
     if first >= len(content):
         raise Refusal(416, "", "no such range", {"Content-Range": f"bytes */{len(content)}"})
-    request.reply(raw=content[first : last + 1], status=206, headers={**headers, "Content-Range": f"bytes {first}-{last}/{len(content)}"})
+    request.reply(
+        raw=content[first : last + 1],
+        status=206,
+        headers={**headers, "Content-Range": f"bytes {first}-{last}/{len(content)}"},
+    )

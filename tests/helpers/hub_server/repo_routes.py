@@ -14,7 +14,9 @@ def whoami(request: Request) -> None:
     if not request.user:
         raise Refusal(401, "", "Invalid username or password.")
     token = {"type": "access_token", "accessToken": {"displayName": "test", "role": "write"}}
-    request.reply({"type": "user", "id": "1", "name": request.user, "fullname": request.user, "orgs": [], "auth": token})
+    request.reply(
+        {"type": "user", "id": "1", "name": request.user, "fullname": request.user, "orgs": [], "auth": token}
+    )
 
 
 @route("POST", "/api/repos/create")
@@ -28,7 +30,9 @@ def create(request: Request) -> None:
         raise Refusal(403, "", f"You don't have the rights to create a model under the namespace {owner}")
     if repo_id in request.storage.repos:
         raise Refusal(409, "", "You already created this model repo")
-    request.storage.create(repo_id, request.user, private=bool(asked.get("private")) or asked.get("visibility") == "private")
+    request.storage.create(
+        repo_id, request.user, private=bool(asked.get("private")) or asked.get("visibility") == "private"
+    )
     request.reply({"url": f"{request.base}/{repo_id}", "name": repo_id, "id": repo_id})
 
 
@@ -65,7 +69,9 @@ def info_at(request: Request, repo_id: str, revision: str) -> None:
     commit = request.storage.resolve(repo, revision)
     described = describe(request, repo_id, repo, commit)
     if "blobs" in request.query:
-        described["siblings"] = [{"rfilename": path, "blobId": file.oid, **lfs_of(file, "sha256")} for path, file in tree_of(request, commit)]
+        described["siblings"] = [
+            {"rfilename": path, "blobId": file.oid, **lfs_of(file, "sha256")} for path, file in tree_of(request, commit)
+        ]
     request.reply(described, headers={"X-Repo-Commit": commit})
 
 
@@ -90,7 +96,10 @@ def tree_of(request: Request, commit: str) -> list[tuple[str, StoredFile]]:
 
 def lfs_of(file: StoredFile, name: str) -> dict[str, Any]:
     """`size`, and `lfs` for a file in LFS, whose digest each answer calls differently."""
-    return {"size": file.size, **({"lfs": {name: file.sha256, "size": file.size, "pointerSize": file.pointer_size}} if file.lfs else {})}
+    return {
+        "size": file.size,
+        **({"lfs": {name: file.sha256, "size": file.size, "pointerSize": file.pointer_size}} if file.lfs else {}),
+    }
 
 
 def describe(request: Request, repo_id: str, repo: Repo, commit: str) -> dict[str, Any]:
@@ -99,11 +108,25 @@ def describe(request: Request, repo_id: str, repo: Repo, commit: str) -> dict[st
     if base := card.get("base_model"):
         tags += [f"base_model:{base}", f"base_model:{card.get('base_model_relation', 'adapter')}:{base}"]
     return {
-        "_id": "1", "id": repo_id, "modelId": repo_id, "author": repo_id.split("/")[0], "sha": commit, "private": repo.private, "gated": repo.gated,
-        "disabled": False, "downloads": 0, "likes": 0, "tags": tags, "library_name": card.get("library_name"), "pipeline_tag": card.get("pipeline_tag"),
-        "cardData": card, "lastModified": request.storage.commits[commit].date, "createdAt": repo.created, "usedStorage": 0,
+        "_id": "1",
+        "id": repo_id,
+        "modelId": repo_id,
+        "author": repo_id.split("/")[0],
+        "sha": commit,
+        "private": repo.private,
+        "gated": repo.gated,
+        "disabled": False,
+        "downloads": 0,
+        "likes": 0,
+        "tags": tags,
+        "library_name": card.get("library_name"),
+        "pipeline_tag": card.get("pipeline_tag"),
+        "cardData": card,
+        "lastModified": request.storage.commits[commit].date,
+        "createdAt": repo.created,
+        "usedStorage": 0,
         "siblings": [{"rfilename": path} for path, _ in tree_of(request, commit)],
-    }  # fmt: skip
+    }
 
 
 def card_of(request: Request, commit: str) -> dict[str, Any]:

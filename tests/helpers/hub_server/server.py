@@ -1,4 +1,6 @@
-"""The HTTP side of the test Hub: routing, authentication, a log of every exchange, faults on demand, a second host for files."""
+"""The HTTP side of the test Hub: routing, authentication, a log of every exchange, faults on demand, a second host for
+files.
+"""
 
 import http.server
 import json
@@ -73,11 +75,17 @@ class Request(http.server.BaseHTTPRequestHandler):
     def json(self) -> Any:
         return json.loads(self.body or b"{}")
 
-    def reply(self, content: Any = None, *, raw: bytes | None = None, status: int = 200, headers: dict[str, str] | None = None) -> None:
+    def reply(
+        self, content: Any = None, *, raw: bytes | None = None, status: int = 200, headers: dict[str, str] | None = None
+    ) -> None:
         data = raw if raw is not None else b"" if content is None else json.dumps(content).encode()
         self.status = status
         self.send_response(status)
-        for name, value in {"Content-Type": "application/json", "Content-Length": str(len(data)), **(headers or {})}.items():
+        for name, value in {
+            "Content-Type": "application/json",
+            "Content-Length": str(len(data)),
+            **(headers or {}),
+        }.items():
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
@@ -86,7 +94,11 @@ class Request(http.server.BaseHTTPRequestHandler):
     def reply_cut(self, content: bytes, headers: dict[str, str]) -> None:
         """The head of a whole answer, half of its bytes, and then nothing."""
         self.send_response(200)
-        for name, value in {"Content-Type": "application/octet-stream", "Content-Length": str(len(content)), **headers}.items():
+        for name, value in {
+            "Content-Type": "application/octet-stream",
+            "Content-Length": str(len(content)),
+            **headers,
+        }.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content[: len(content) // 2])
@@ -105,7 +117,11 @@ class Request(http.server.BaseHTTPRequestHandler):
                     raise Refusal(401, "", "Invalid credentials in Authorization header")
                 self._dispatch(hub, path)
         except Refusal as refusal:
-            headers = {"X-Error-Message": refusal.message, **refusal.headers, **({"X-Error-Code": refusal.code} if refusal.code else {})}
+            headers = {
+                "X-Error-Message": refusal.message,
+                **refusal.headers,
+                **({"X-Error-Code": refusal.code} if refusal.code else {}),
+            }
             self.reply({"error": refusal.message}, status=refusal.status, headers=headers)
         except ConnectionAbortedError:
             self.close_connection = True

@@ -138,7 +138,11 @@ class Storage:
         """The repository if this user may see it; the real Hub tells the anonymous 401, others 404."""
         repo = self.repos.get(repo_id)
         if repo is None or (repo.private and user != repo_id.split("/")[0]):
-            raise Refusal(404, "RepoNotFound", "Repository not found") if user else Refusal(401, "", "Invalid username or password.")
+            raise (
+                Refusal(404, "RepoNotFound", "Repository not found")
+                if user
+                else Refusal(401, "", "Invalid username or password.")
+            )
         return repo
 
     def writable(self, repo_id: str, user: str | None) -> Repo:
