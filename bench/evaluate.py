@@ -14,7 +14,7 @@ import torch
 
 from resa_hub.config.refs import Repo
 from resa_hub.data.snapshots import locate
-from resa_hub.engine.generation.base import Job, Means, Sampling, open_engine
+from resa_hub.engine.generation.base import EngineConfig, Job, Sampling, open_engine
 from resa_hub.engine.model.controls import negated, random_like
 from resa_hub.engine.model.loading import load_tokenizer
 from resa_hub.engine.model.tokens import prompt
@@ -40,12 +40,13 @@ def main() -> None:
 
             def one_load(way: str, jobs: list[Job] = jobs) -> int:
                 return sum(
-                    len(batch) for batch in open_engine("transformers", base, arms, Means(100, lora=way)).run(jobs, HOW)
+                    len(batch)
+                    for batch in open_engine("transformers", base, arms, EngineConfig(100, lora=way)).run(jobs, HOW)
                 )
 
             def load_an_arm(jobs: list[Job] = jobs) -> int:
                 ways = [
-                    (arm, open_engine("transformers", base, {arm: folder}, Means(100, lora="beside")))
+                    (arm, open_engine("transformers", base, {arm: folder}, EngineConfig(100, lora="beside")))
                     for arm, folder in arms.items()
                 ]
                 return sum(

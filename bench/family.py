@@ -8,7 +8,7 @@ from resa_hub.engine.generation.noise import uniforms
 from resa_hub.engine.generation.sampling import generate
 from resa_hub.engine.model.loading import Source, load, load_tokenizer
 from resa_hub.engine.model.tokens import prompt
-from resa_hub.evaluation.benchmarks.base import Completion
+from resa_hub.evaluation.benchmarks.base import GradedCompletion
 from resa_hub.evaluation.benchmarks.tiny_chain import TinyChain
 from resa_hub.evaluation.statistics import Interval, average
 
@@ -37,7 +37,7 @@ def answered(name: str, temperature: float, samples: int, problems: int) -> list
         for c in done:
             row, column = divmod(c.index, samples)
             text = str(tokenizer.decode(c.tokens, skip_special_tokens=True))
-            table[row][column] = int(benchmark.grades([Completion(asked[row], text, c.finished)])[0].strict)
+            table[row][column] = int(benchmark.grades([GradedCompletion(asked[row], text, c.finished)])[0].strict)
     return table
 
 

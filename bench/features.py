@@ -13,14 +13,14 @@ from typing import NamedTuple
 
 from resa_hub.adapter.workspace import Workspace
 from resa_hub.core.progress import Progress
-from resa_hub.evaluation.evaluate import Settings, answers, evaluate
+from resa_hub.evaluation.evaluate import EvalSettings, answers, evaluate
 from resa_hub.evaluation.statistics import paired_interval, retained
 from resa_hub.evaluation.verdict import AdapterArm, judge_all
 from resa_hub.extraction.extract import extract
 
 SEEDS = tuple(range(int(os.environ.get("RESA_BENCH_SEEDS", "3"))))
 TARGETS = ("tiny-r1", "tiny-r1b")
-JUDGING = Settings(
+JUDGING = EvalSettings(
     problems=int(os.environ.get("RESA_BENCH_PROBLEMS", "250")), samples=4, seeds=0, split="test", greedy=False, draw=7
 )
 FOLDER = Path(".resa-hub/bench")

@@ -20,11 +20,11 @@ from resa_hub.config.refs import Repo
 from resa_hub.core.progress import Progress
 from resa_hub.data.snapshots import locate
 from resa_hub.engine.methods import sae_tuning
-from resa_hub.engine.methods.teacher_states import Examples
+from resa_hub.engine.methods.teacher_states import TeacherStateCache
 from resa_hub.engine.model.loading import load_base
 from resa_hub.engine.model.lora import new_lora, state_of
 from resa_hub.engine.sae.files import load
-from resa_hub.extraction.extract import Means, extract
+from resa_hub.extraction.extract import ResourceLimits, extract
 from tests.helpers.models import byte_tokenizer
 from tests.helpers.plain_sft import plain_tuning
 
@@ -77,12 +77,12 @@ def world(home: Path) -> None:
     )
 
 
-def ours(home: Path, layer: int, means: Means) -> tuple[float, Adapter, list[Tensor]]:
+def ours(home: Path, layer: int, means: ResourceLimits) -> tuple[float, Adapter, list[Tensor]]:
     """(CPU seconds of the tuning, the adapter, the chunks it was trained on)."""
     fit, found = sae_tuning.fit, {}
 
     def timed(*arguments: Any, **named: Any) -> Any:
-        examples = next(a for a in arguments if isinstance(a, Examples))
+        examples = next(a for a in arguments if isinstance(a, TeacherStateCache))
         began = time.process_time()
         result = fit(*arguments, **named)
         found.update(seconds=time.process_time() - began, chunks=[batch.ids for batch in examples.batches])
@@ -130,9 +130,9 @@ def main() -> None:
         for layer in (12, 20):
             best, apart = dict.fromkeys(("plain", "reference", "memory", "disk"), float("inf")), 0.0
             for _ in range(REPEATS):
-                seconds, adapter, chunks = ours(home, layer, Means())
+                seconds, adapter, chunks = ours(home, layer, ResourceLimits())
                 best["memory"] = min(best["memory"], seconds)
-                best["disk"] = min(best["disk"], ours(home, layer, Means(memory=0))[0])
+                best["disk"] = min(best["disk"], ours(home, layer, ResourceLimits(memory=0))[0])
                 seconds, apart = plain(home, adapter, chunks)
                 best["plain"] = min(best["plain"], seconds)
                 best["reference"] = min(best["reference"], plain(home, adapter, chunks, everywhere=True)[0])

@@ -11,7 +11,7 @@ from resa_hub.config.recipe import SaeSettings
 from resa_hub.core.progress import Progress
 from resa_hub.engine.model.tokens import Batch
 from resa_hub.engine.sae.activations import OnePass
-from resa_hub.engine.sae.train import in_step, train, training
+from resa_hub.engine.sae.train import sae_training_steps, train_interleaved, train_sae
 
 LAYERS, WIDTH, INNER, TEXTS, LENGTH = 12, 256, 1_536, 32, 128
 SETTINGS = SaeSettings(mode="scratch", latents=1_024, k=16, batch_tokens=1_024, learning_rate=1e-3)
@@ -32,12 +32,14 @@ def main() -> None:
     made: dict[str, list[torch.Tensor]] = {}
     for _ in range(2):
         began = time.process_time()
-        made["apart"] = [train(sources, judge, SETTINGS, at, None, 0, QUIET).sae.W_dec for at in hookpoints]
+        made["apart"] = [train_sae(sources, judge, SETTINGS, at, None, 0, QUIET).sae.W_dec for at in hookpoints]
         best["apart"] = min(best["apart"], time.process_time() - began)
         began, read = time.process_time(), OnePass(hookpoints)
         made["one pass"] = [
             t.sae.W_dec
-            for t in in_step([training(sources, judge, SETTINGS, at, None, 0, QUIET, read=read) for at in hookpoints])
+            for t in train_interleaved(
+                [sae_training_steps(sources, judge, SETTINGS, at, None, 0, QUIET, read=read) for at in hookpoints]
+            )
         ]
         best["one pass"] = min(best["one pass"], time.process_time() - began)
     equal = all(torch.equal(a, b) for a, b in zip(*made.values(), strict=True))

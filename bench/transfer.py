@@ -6,7 +6,7 @@
 import tempfile
 
 from resa_hub.core.progress import Progress
-from resa_hub.evaluation.evaluate import Settings, evaluate
+from resa_hub.evaluation.evaluate import EvalSettings, evaluate
 from resa_hub.extraction.extract import extract
 
 ARMS = (
@@ -43,7 +43,7 @@ def main(seeds: tuple[int, ...] = (0,)) -> None:
                     (e,) = evaluate(
                         adapter.manifest.reference,
                         target=target,
-                        settings=Settings(greedy=False),
+                        settings=EvalSettings(greedy=False),
                         workspace=home,
                         progress=quiet,
                     )

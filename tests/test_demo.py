@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from resa_hub.adapter.results import kept
+from resa_hub.adapter.results import load_evaluations
 from resa_hub.adapter.store import Store
 from resa_hub.adapter.verify import verify
 from resa_hub.cli.demo import FEATURES, TARGETS, TUNED, script
@@ -90,6 +90,6 @@ def test_committed_example_is_whole_and_comes_out_again(demonstration: Demonstra
     assert verify(EXAMPLE) == committed.manifest
     again = Store(demonstration.workspace / "adapters").get(AdapterRef(FEATURES, "0.1.0"))
     assert again.manifest.recipe == committed.manifest.recipe
-    words = {evaluation["target"]: evaluation["verdict"] for evaluation in kept(committed)}
+    words = {evaluation["target"]: evaluation["verdict"] for evaluation in load_evaluations(committed)}
     assert words.keys() == set(TARGETS)
-    assert {evaluation["target"]: evaluation["verdict"] for evaluation in kept(again)} == words
+    assert {evaluation["target"]: evaluation["verdict"] for evaluation in load_evaluations(again)} == words

@@ -12,7 +12,7 @@ from resa_hub.core.progress import Progress
 from resa_hub.data.snapshots import Files
 from resa_hub.engine.model.loading import load_base, load_tokenizer
 from resa_hub.engine.model.lora import merge, new_lora, save_lora, state_of
-from resa_hub.engine.model.split import final_state, head
+from resa_hub.engine.model.split import last_hidden_state, lm_head
 from resa_hub.engine.model.tokens import bucketed, end_token, prompt
 
 LORA = LoraSettings(rank=16, alpha=32, dropout=0.0)
@@ -32,7 +32,7 @@ def train(
     batches = bucketed(rows, ROWS, seed)
     student = new_lora(load_base(base), LORA, None, seed)
     inner = student.get_base_model()
-    logits = head(inner)  # pyright: ignore[reportArgumentType]
+    logits = lm_head(inner)  # pyright: ignore[reportArgumentType]
     parameters = [p for p in student.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=RATE)
     student.train()
@@ -40,7 +40,7 @@ def train(
         for step, batch in enumerate(batches):
             for group in optimizer.param_groups:
                 group["lr"] = RATE * min(1.0, (step + 1) / 5) * (0.55 + 0.45 * math.cos(math.pi * step / len(batches)))
-            state = final_state(inner, batch.ids)[batch.completion]  # pyright: ignore[reportArgumentType]
+            state = last_hidden_state(inner, batch.ids)[batch.completion]  # pyright: ignore[reportArgumentType]
             loss = cross_entropy(logits(state), batch.ids[:, 1:][batch.completion[:, :-1]])
             optimizer.zero_grad()
             loss.backward()

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import msgspec
 
 from ..config.refs import HOOKPOINT
-from .manifest import Manifest, SaeStart
+from .manifest import Manifest, SaeInit
 
 
 class Figure(NamedTuple):
@@ -27,11 +27,15 @@ def figures(manifest: Manifest) -> list[tuple[str, list[Figure]]]:
         several = msgspec.convert(manifest.run.findings.get("saes", {}), dict[str, dict[str, float]])
     except msgspec.ValidationError:  # somebody else's findings
         several = {}
-    others = [(at, told(quality)) for at, quality in several.items() if HOOKPOINT.fullmatch(at) and at != sae.hookpoint]
-    return [(sae.hookpoint, told(sae.quality) + _started(sae.start)), *others]
+    others = [
+        (at, describe_quality(quality))
+        for at, quality in several.items()
+        if HOOKPOINT.fullmatch(at) and at != sae.hookpoint
+    ]
+    return [(sae.hookpoint, describe_quality(sae.quality) + _started(sae.start)), *others]
 
 
-def told(quality: dict[str, float]) -> list[Figure]:
+def describe_quality(quality: dict[str, float]) -> list[Figure]:
     """The figures that are there, the telling ones first."""
     seen = f"these {quality['tokens']:,.0f} tokens" if "tokens" in quality else "the held-out tokens"
     references = [
@@ -80,7 +84,7 @@ def told(quality: dict[str, float]) -> list[Figure]:
     return [Figure(name, form.format(quality[key]), meaning) for key, name, form, meaning in wordings if key in quality]
 
 
-def _started(start: SaeStart | None) -> list[Figure]:
+def _started(start: SaeInit | None) -> list[Figure]:
     if start is None or start.fvu_here is None:
         return []
     own = "" if start.fvu_there is None else f"; at its own hookpoint {start.hookpoint} it is {start.fvu_there:.3g}"

@@ -11,7 +11,7 @@ from ..core.tensors import read_tensor
 from .fit import LoraFile, read_lora
 from .layout import WEIGHTS
 from .manifest import Manifest
-from .results import kept
+from .results import load_evaluations
 from .store import Adapter
 
 
@@ -26,7 +26,7 @@ class ModuleDifference(msgspec.Struct, frozen=True):
     cosine: float | None
 
 
-class Comparison(msgspec.Struct, frozen=True):
+class AdapterDiff(msgspec.Struct, frozen=True):
     a: str
     b: str
     identical: bool
@@ -43,11 +43,11 @@ class Comparison(msgspec.Struct, frozen=True):
     verdicts: tuple[list[dict[str, Any]], list[dict[str, Any]]]
 
 
-def compare(a: Adapter, b: Adapter) -> Comparison:
+def compare(a: Adapter, b: Adapter) -> AdapterDiff:
     """Raises `Integrity` for weights that cannot be read."""
     modules, total = weights(a.folder, b.folder)
     inner, norm_a, norm_b = total
-    return Comparison(
+    return AdapterDiff(
         a=a.manifest.reference,
         b=b.manifest.reference,
         identical=a.manifest.content_hash == b.manifest.content_hash,
@@ -140,4 +140,4 @@ def _features(a: Adapter, b: Adapter) -> dict[str, int] | None:
 
 def _verdicts(adapter: Adapter) -> list[dict[str, Any]]:
     keys = ("verdict", "target", "benchmark", "split", "gain", "gain_ci", "retained")
-    return [{key: e.get(key) for key in keys} for e in kept(adapter)]
+    return [{key: e.get(key) for key in keys} for e in load_evaluations(adapter)]

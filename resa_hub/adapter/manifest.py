@@ -55,7 +55,7 @@ class Probe(Strict, frozen=True):
     kl: float
 
 
-class SaeStart(Strict, frozen=True, kw_only=True):
+class SaeInit(Strict, frozen=True, kw_only=True):
     """The SAE that modes pretrained and finetuned start from."""
 
     digest: str
@@ -76,7 +76,7 @@ class SaeRecord(Strict, frozen=True):
     k: int
     quality: dict[str, float]
     """On held-out tokens; the keys are told in `engine.sae.quality`."""
-    start: SaeStart | None = None
+    start: SaeInit | None = None
 
 
 class Sibling(Strict, frozen=True):

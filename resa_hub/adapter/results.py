@@ -42,7 +42,7 @@ SHOWN = {"verdict", "sentence", "target", "benchmark", "split"}
 """What a file in `evals/` must hold to be shown: it may be a stranger's."""
 
 
-def present(adapter: Adapter) -> str:
+def current_card(adapter: Adapter) -> str:
     """The card as it is."""
     try:
         return read_bounded(adapter.folder / CARD).decode(errors="replace")
@@ -50,7 +50,7 @@ def present(adapter: Adapter) -> str:
         return ""
 
 
-def kept(adapter: Adapter) -> list[dict]:
+def load_evaluations(adapter: Adapter) -> list[dict]:
     """The evaluations that lie beside an adapter, oldest first."""
     found = [read_json(path) for path in sorted((adapter.folder / "evals").glob("*.json"))]
     return sorted((e for e in found if isinstance(e, dict) and e.keys() >= SHOWN), key=lambda e: str(e.get("created")))
@@ -151,7 +151,7 @@ class Evaluation(Outcome[float, ArmResult], frozen=True):
     """What has to be known besides: arms that were left out, weaker pairing, damaged samples."""
 
 
-class External(Outcome[float | None, dict[str, Any]], frozen=True):
+class ImportedEvaluation(Outcome[float | None, dict[str, Any]], frozen=True):
     """An evaluation whose samples another tool drew and graded. `benchmark` is its task, `split` its name, for the
     problems are of no split of ours;
     `temperature` is None where the task or the model sets it.

@@ -25,7 +25,7 @@ CODE_KEYS = ("auto_mapping", "megatron_config", "custom_modules")
 """Settings of a PEFT config that make the loader import modules which the config names."""
 
 
-def inspect(folder: Path) -> None:
+def check_files(folder: Path) -> None:
     """Raise `Integrity` naming what an adapter folder tries, `NoEffect` for one that can change nothing; reads every
     weight once.
     """

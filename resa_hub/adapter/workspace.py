@@ -16,7 +16,7 @@ class Workspace:
         self.folder, self._names_of = folder, names_of
 
     @classmethod
-    def find(cls, asked: "str | os.PathLike[str] | Workspace | None" = None) -> "Workspace":
+    def find(cls, asked: "WorkspaceLike" = None) -> "Workspace":
         if isinstance(asked, Workspace):
             return asked
         named = asked or os.environ.get("RESA_HUB_WORKSPACE")
@@ -48,3 +48,7 @@ class Workspace:
     def cache(self) -> Path:
         """Samples and control adapters: can be deleted at any time."""
         return self.folder / ".resa-hub"
+
+
+WorkspaceLike = str | os.PathLike[str] | Workspace | None
+"""A workspace as functions take it: found already, a folder, or None for the one that `Workspace.find` finds."""

@@ -43,7 +43,7 @@ class Commands(click.Group):
         return list(self.commands)
 
 
-class Noun(Commands):
+class DefaultGroup(Commands):
     """Its first command needs no naming: `registry models` is `registry list models`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -56,7 +56,7 @@ def _command(name: str, made: Callable[..., Any] | dict[str, Callable[..., Any]]
     if not isinstance(made, dict):
         return command(name, made)
     verbs = {verb: command(verb, function) for verb, function in made.items()}
-    return Noun(
+    return DefaultGroup(
         name,
         commands=verbs,
         help="; ".join(f"{verb}: {c.short_help}" for verb, c in verbs.items()),

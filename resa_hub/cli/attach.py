@@ -28,8 +28,8 @@ def attach(
     from ..hub.resolve import choose
     from ..inference.attach import attach as verb
 
-    home = Workspace.find(workspace)
-    choice = choose(name, target, home.registry)
+    opened = Workspace.find(workspace)
+    choice = choose(name, target, opened.registry)
     plan = [("target", f"{target} = {choice.target}"), ("adapter", f"{choice.name or '(any)'}: {choice.why}")]
     if dry_run:
         if not out.data(dict(plan), choice.name or ""):
@@ -38,7 +38,7 @@ def attach(
     for label, value in plan:
         out.hint(f"  {label:<8} {value}")
     generation = {"temperature": temperature, "new_tokens": new_tokens, "seed": seed}
-    done = verb(name, target=target, prompts=prompts or (), workspace=workspace, force=force, merge=merge, **generation)
+    done = verb(name, target=target, prompts=prompts or (), workspace=opened, force=force, merge=merge, **generation)
     m, proof = done.adapter.manifest, done.proof
     floor = (
         f"above the floor of {proof.floor:.2g}"

@@ -19,9 +19,9 @@ TARGETS = ("tiny-r1", "tiny-r1b")
 PROMPT = "7*7-8+6-4="
 
 
-def script(home: str) -> list[tuple[str, list[str]]]:
+def script(workspace: str) -> list[tuple[str, list[str]]]:
     """(what it shows, arguments) of every step; `home` is the workspace."""
-    here, remote, friend = ["--workspace", home], f"folder:{home}/remote", f"{home}/friend"
+    here, remote, friend = ["--workspace", workspace], f"folder:{workspace}/remote", f"{workspace}/friend"
     make = ["extract", "--source", "tina-tiny"]
     attach = [["attach", FEATURES, "--target", target, "--prompt", PROMPT, *here] for target in TARGETS]
     judge = [
@@ -77,12 +77,12 @@ def demo(
 
 def read_verdict(folder: Path, name: str, target: str) -> dict[str, Any]:
     """The evaluation that was just recorded beside the adapter."""
-    from ..adapter.results import kept
+    from ..adapter.results import load_evaluations
     from ..adapter.workspace import Workspace
     from ..config.refs import AdapterRef
 
     adapter = Workspace.find(folder).store.get(AdapterRef(name))
-    return next(e for e in reversed(kept(adapter)) if e["target"] == target)
+    return next(e for e in reversed(load_evaluations(adapter)) if e["target"] == target)
 
 
 def _row(name: str, target: str, e: dict[str, Any]) -> list[str]:

@@ -99,11 +99,11 @@ def evaluate(
     """Judge whether the reasoning transferred: base, source, adapters and random controls."""
     from ..adapter.workspace import Workspace
     from ..core.progress import Progress
-    from ..evaluation.evaluate import Settings
+    from ..evaluation.evaluate import EvalSettings
     from ..evaluation.evaluate import evaluate as verb
     from ..evaluation.evaluate import plan as resolve
     from ..evaluation.evaluate import quick as in_minutes
-    from ..evaluation.reports import Wish, check, of, write
+    from ..evaluation.reports import ReportQuery, check, report_of, write
     from ..evaluation.sampling.jobs import Engines
     from .render import verdicts
 
@@ -140,7 +140,7 @@ def evaluate(
         return harnessed.show(out, made, target, metric, dry_run, Progress(quiet=out.silent))
     if page:
         check(page)
-    settings = Settings(
+    settings = EvalSettings(
         benchmark,
         problems,
         samples,
@@ -172,7 +172,7 @@ def evaluate(
         names, target=target, settings=settings, workspace=workspace, force=force, progress=Progress(quiet=out.silent)
     )
     if page:
-        write(of(results, Wish(), Workspace.find(workspace)), page)
+        write(report_of(results, ReportQuery(), Workspace.find(workspace)), page)
     documents = [verdicts.document(result) for result in results]
     if not out.data(
         documents[0] if len(documents) == 1 else {"evaluations": documents},

@@ -56,7 +56,7 @@ def extract(
     from ..adapter.workspace import Workspace
     from ..config.registry import plain
     from ..core.progress import Progress
-    from ..extraction.extract import Means
+    from ..extraction.extract import ResourceLimits
     from ..extraction.extract import extract as verb
     from ..extraction.extract import screen as screening
     from ..extraction.plan import plan as resolve
@@ -84,7 +84,7 @@ def extract(
     if not out.silent:
         for label, value in plan.lines():
             out.hint(f"  {label:<9} {value}")
-    means = Means(memory=None if cache_gb is None else int(cache_gb * 1e9), disk=int(disk_gb * 1e9), rate=rate)
+    means = ResourceLimits(memory=None if cache_gb is None else int(cache_gb * 1e9), disk=int(disk_gb * 1e9), rate=rate)
     if screen:
         rows = screening(plan, means=means, workspace=workspace, progress=Progress(quiet=out.silent))
         if not out.data(rows, screened.chosen(rows)):

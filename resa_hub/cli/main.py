@@ -12,7 +12,7 @@ from ..core.errors import HubError
 from .app import app
 from .output import fail
 
-SPEAKING = 2.0
+ERROR_GRACE_SECONDS = 2.0
 """Seconds that the first process has to say what went wrong: torchrun ends all when one has ended."""
 
 
@@ -24,14 +24,14 @@ def run(arguments: list[str]) -> int:
     """The exit code of one command line; errors become one or two lines on stderr. Of several processes under torchrun
     the first one speaks.
     """
-    if ranks.world() == 1:
+    if ranks.world_size() == 1:
         return _run(arguments)
     if ranks.rank() == 0:
         return _run(arguments) if arguments[:1] == ["extract"] else _alone_only(arguments)
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
         code = _run(arguments) if arguments[:1] == ["extract"] else 2
     if code:
-        time.sleep(SPEAKING)
+        time.sleep(ERROR_GRACE_SECONDS)
     return code
 
 

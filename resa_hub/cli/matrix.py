@@ -32,12 +32,12 @@ def matrix(
 
     from ..adapter.workspace import Workspace
     from ..core.progress import Progress
-    from ..evaluation.evaluate import Settings
+    from ..evaluation.evaluate import EvalSettings
     from ..evaluation.matrix import markdown as tables
     from ..evaluation.matrix import matrix as verb
     from ..evaluation.matrix import rows as adapters
     from ..evaluation.matrix import worded
-    from ..evaluation.reports import Wish, check, of, write
+    from ..evaluation.reports import ReportQuery, check, report_of, write
     from ..evaluation.sampling.jobs import Engines
 
     columns, names = targets.split(","), benchmarks.split(",")
@@ -49,7 +49,7 @@ def matrix(
         if not out.data({"cells": cells}, str(len(cells))):
             out.table(["adapter", "target", "benchmark"], cells)
         return
-    settings = Settings(
+    settings = EvalSettings(
         problems=problems,
         samples=samples,
         seeds=controls,
@@ -68,7 +68,7 @@ def matrix(
         progress=Progress(quiet=out.silent),
     )
     if page and made.evaluations:
-        write(of(made.evaluations, Wish(), Workspace.find(workspace)), page)
+        write(report_of(made.evaluations, ReportQuery(), Workspace.find(workspace)), page)
     if out.data(msgspec.to_builtins(made), "\n".join(cell.verdict for cell in made.cells)):
         return
     if markdown:

@@ -28,7 +28,7 @@ class Option:
 
 
 @dataclass(frozen=True)
-class Made:
+class OptionGroup:
     """`Annotated[Output, Made(output)]`: the options of `by`, which makes one value of what they say."""
 
     by: Callable[..., Any]
@@ -44,7 +44,7 @@ class Argument:
 def command(name: str, function: Callable[..., Any]) -> click.Command:
     """The click command that calls `function`; its docstring is the help."""
     told = _told(function)
-    made = {p.name: (how.by, _told(how.by)) for p, _, how in told if isinstance(how, Made)}
+    made = {p.name: (how.by, _told(how.by)) for p, _, how in told if isinstance(how, OptionGroup)}
     flat = [one for p, kind, how in told for one in (made[p.name][1] if p.name in made else [(p, kind, how)])]
     parameters = [_parameter(p, kind, how) for p, kind, how in flat]
     arguments = [(p.name.upper(), how.help) for p, _, how in told if isinstance(how, Argument)]
@@ -120,5 +120,5 @@ def output(as_json: Json = False, quiet: Quiet = False, debug: Debug = False) ->
     return Output(as_json=as_json, quiet=quiet)
 
 
-Out = Annotated[Output, Made(output)]
+Out = Annotated[Output, OptionGroup(output)]
 """The options that every command ends with, as the sink that they make."""

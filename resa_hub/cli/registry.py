@@ -53,8 +53,8 @@ def pin(
     from ..adapter.workspace import Workspace
     from ..hub.pin import pin as verb
 
-    home = Workspace.find(workspace)
-    found = verb(names, home)
+    opened = Workspace.find(workspace)
+    found = verb(names, opened)
     missing = [p for p in found if p.revision is None]
     if not out.data(
         {"pins": msgspec.to_builtins(found)}, "\n".join(f"{p.name} {p.revision}" for p in found if p.revision)
@@ -64,7 +64,7 @@ def pin(
             [[SINGULARS[p.kind], p.name, p.id, p.revision or f"- {p.error}"] for p in found],
         )
         if len(missing) < len(found):
-            out.hint(f"written to {home.folder / 'registry.yaml'}")
+            out.hint(f"written to {opened.folder / 'registry.yaml'}")
     return 3 if missing else 0
 
 
@@ -89,15 +89,15 @@ def flatten(value: Any, prefix: str = "") -> list[tuple[str, str]]:
 
 def summary(value: Any) -> str:
     """One line an entry."""
-    from ..config.schema import Model, Published, Sweep
+    from ..config.schema import Model, PublishedEntry, SweepEntry
 
     if isinstance(value, str):
         return value
     if isinstance(value, Model):
         return value.id or f"{value.base} + {value.adapter.repo if value.adapter else '?'}"
-    if isinstance(value, Published):
+    if isinstance(value, PublishedEntry):
         return f"average {value.average}" if value.average is not None else value.source
-    if isinstance(value, Sweep):
+    if isinstance(value, SweepEntry):
         return f"{value.recipe} with {value.vary} {value.value}, N = {value.over}"
     if isinstance(value, dict):
         return ", ".join(f"{key} {value[key]}" for key in ("like", "method", "source", "target") if key in value)

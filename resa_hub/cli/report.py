@@ -27,13 +27,15 @@ def report(
 ) -> None:
     """Write evaluations as one page: verdicts in words, every arm, flips, lengths, settings, samples."""
     from ..core.errors import Usage
-    from ..evaluation.reports import Wish, default_name, gather, rendered, write
+    from ..evaluation.reports import ReportQuery, collect_report, default_name, rendered, write
 
     if samples != "none" and not samples.isdecimal():
         raise Usage(f"--samples {samples!r} is no number", "--samples 2000, or --samples none")
     printed = out.as_json or str(to) == "-"
-    wish = Wish(names or (), target, benchmark, 0 if printed or samples == "none" else int(samples), published or ())
-    made = gather(wish, workspace)
+    wish = ReportQuery(
+        names or (), target, benchmark, 0 if printed or samples == "none" else int(samples), published or ()
+    )
+    made = collect_report(wish, workspace)
     if out.as_json and to is None:
         print(rendered(made, ".json"), end="")
     elif str(to) == "-":

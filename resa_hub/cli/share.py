@@ -26,12 +26,14 @@ def push(
     """Send an adapter to a folder, the Hugging Face Hub or a registry."""
     from ..core.errors import Usage
     from ..hub.sharing import push as verb
-    from ..hub.sharing import push_apart
+    from ..hub.sharing import push_with_sae_repo
 
     if sae_repo and no_sae:
         raise Usage("--no-sae and --sae-repo say the opposite of each other", "leave one out")
     if sae_repo:
-        all_done = push_apart(name, to, sae_repo, workspace=workspace, public=public, dry_run=dry_run, sign=sign)
+        all_done = push_with_sae_repo(
+            name, to, sae_repo, workspace=workspace, public=public, dry_run=dry_run, sign=sign
+        )
     else:
         all_done = (verb(name, to, workspace=workspace, public=public, dry_run=dry_run, sae=not no_sae, sign=sign),)
     told = [

@@ -19,18 +19,18 @@ def list_(
     """The adapters of the store."""
     from ..adapter.workspace import Workspace
 
-    home = Workspace.find(workspace)
-    good, bad = home.store.readable()
+    opened = Workspace.find(workspace)
+    good, bad = opened.store.readable()
     if base:
-        wanted = home.registry.model(base).base.id if base in home.registry.entries["models"] else base
+        wanted = opened.registry.model(base).base.id if base in opened.registry.entries["models"] else base
         good = [adapter for adapter in good if adapter.manifest.base.id == wanted]
     if method:
         good = [adapter for adapter in good if adapter.manifest.method == method]
     if verdict:
-        from ..adapter.results import kept
+        from ..adapter.results import load_evaluations
 
-        good = [adapter for adapter in good if any(said["verdict"] == verdict for said in kept(adapter))]
-    fits = _fits(home, target) if target else {}
+        good = [adapter for adapter in good if any(said["verdict"] == verdict for said in load_evaluations(adapter))]
+    fits = _fits(opened, target) if target else {}
     rows = [_row(adapter, fits) for adapter in good]
     document = {"adapters": rows, "unreadable": [{"adapter": name, "reason": error.message} for name, error in bad]}
     if not out.data(document, "\n".join(row["adapter"] for row in rows)):
@@ -44,7 +44,7 @@ def list_(
             next_step = (
                 "leave a filter out" if filtered else "make one with `resa-hub extract`, fetch one with `resa-hub pull`"
             )
-            out.hint(f"no {'such ' if filtered else ''}adapters in {home.store.root}: {next_step}")
+            out.hint(f"no {'such ' if filtered else ''}adapters in {opened.store.root}: {next_step}")
     for name, error in bad:
         out.hint(f"unreadable: {name}: {error.message}")
 
@@ -63,12 +63,12 @@ def _row(adapter: Any, fits: dict[str, str]) -> dict[str, Any]:
     return row | ({"fit": fits.get(m.reference, "")} if fits else {})
 
 
-def _fits(home: Any, target: str) -> dict[str, str]:
+def _fits(workspace: Any, target: str) -> dict[str, str]:
     from ..data.snapshots import locate
     from ..hub.resolve import candidates, choose
 
-    choice = choose(None, target, home.registry)
-    found = candidates(home.store, locate(choice.target.base))
+    choice = choose(None, target, workspace.registry)
+    found = candidates(workspace.store, locate(choice.target.base))
     return {c.adapter.manifest.reference: c.fit.level for c in found}
 
 
@@ -82,16 +82,16 @@ def show(
 
     from ..adapter.describe import figures, tree
     from ..adapter.layout import SAE
-    from ..adapter.results import kept
+    from ..adapter.results import load_evaluations
     from ..adapter.workspace import Workspace
     from ..evaluation.published import compare
     from ..hub.resolve import find
     from .render import costs
 
-    home = Workspace.find(workspace)
-    adapter = find(name, home)
-    m, evaluations = adapter.manifest, kept(adapter)
-    claimed = compare(m.name, m.recipe, evaluations, home.registry)
+    opened = Workspace.find(workspace)
+    adapter = find(name, opened)
+    m, evaluations = adapter.manifest, load_evaluations(adapter)
+    claimed = compare(m.name, m.recipe, evaluations, opened.registry)
     document = msgspec.to_builtins(m) | {"folder": str(adapter.folder), "evals": evaluations}
     if out.data(document | ({"published": msgspec.to_builtins(claimed)} if claimed else {}), m.content_hash):
         return
@@ -102,7 +102,7 @@ def show(
     pairs = [
         ("adapter", m.reference),
         ("identity", m.content_hash),
-        ("versions", ", ".join(home.store.versions(m.name))),
+        ("versions", ", ".join(opened.store.versions(m.name))),
         ("folder", str(adapter.folder)),
         ("made by", f"{m.method} at {m.hookpoint}, seed {m.seed}, {m.run.created}"),
         *(("" if number else "lineage", branch) for number, branch in enumerate(tree(m))),
@@ -143,13 +143,13 @@ def verify(
     from ..hub.resolve import find
     from ..inference.verify import check
 
-    home = Workspace.find(workspace)
-    wanted = names or [f"{name}@{version}" for name in home.store.names() for version in home.store.versions(name)]
+    opened = Workspace.find(workspace)
+    wanted = names or [f"{name}@{version}" for name in opened.store.names() for version in opened.store.versions(name)]
     results, code = [], 0
     for name in wanted:
         try:
-            adapter = find(name, home)
-            found = check(adapter, home, deep=deep, keys=keys or [])
+            adapter = find(name, opened)
+            found = check(adapter, opened, deep=deep, keys=keys or [])
             results.append(
                 {
                     "adapter": adapter.manifest.reference,

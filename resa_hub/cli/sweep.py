@@ -37,14 +37,14 @@ def sweep(
 
     from ..adapter.workspace import Workspace
     from ..core.progress import Progress
-    from ..evaluation.evaluate import Settings
+    from ..evaluation.evaluate import EvalSettings
     from ..extraction.sweep import named, planned
     from ..extraction.sweep import sweep as verb
 
     registry = Workspace.find(workspace).registry
     asked, recipe = named(name, layers, recipe, registry)
     choices = {"target": target, "method": method, "recipe": recipe, "settings": settings}
-    judging = Settings(benchmark, problems, samples, controls, split, greedy=False)
+    judging = EvalSettings(benchmark, problems, samples, controls, split, greedy=False)
     if dry_run:
         plans = planned(source, layers=asked, family=name, registry=registry, **choices).values()
         if not out.data({"adapters": [p.name for p in plans], "seeds": seeds}, str(len(plans) * seeds)):

@@ -14,7 +14,7 @@ def log(
     out: options.Out = Output(),
 ) -> None:
     """The versions of an adapter, newest first: when, from what, and what was found out."""
-    from ..adapter.results import kept
+    from ..adapter.results import load_evaluations
     from ..adapter.workspace import Workspace
     from ..config.refs import AdapterRef
 
@@ -25,7 +25,7 @@ def log(
     rows: list[dict[str, Any]] = []
     for version in reversed(store.versions(ref.name)):
         adapter = store.get(AdapterRef(ref.name, version))
-        m, verdicts = adapter.manifest, kept(adapter)
+        m, verdicts = adapter.manifest, load_evaluations(adapter)
         rows.append(
             {
                 "version": version,
@@ -63,8 +63,8 @@ def diff(
     from ..adapter.workspace import Workspace
     from ..hub.resolve import find
 
-    home = Workspace.find(workspace)
-    found = compare(find(a, home), find(b, home))
+    opened = Workspace.find(workspace)
+    found = compare(find(a, opened), find(b, opened))
     if out.data(msgspec.to_builtins(found), "identical" if found.identical else "different"):
         return
     out.text(f"{found.a} and {found.b}: {'the same bytes' if found.identical else 'different bytes'}")

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 
 from ..core.errors import Usage, did_you_mean
-from ..core.strict import Strict, canonical_digest, told
+from ..core.strict import Strict, canonical_digest, non_default_values
 
 Method = Literal[
     "sae-tuning",
@@ -187,7 +187,7 @@ class Recipe(Strict, frozen=True, kw_only=True):
     seed: int = 0
 
     @property
-    def at(self) -> tuple[str, ...]:
+    def all_hookpoints(self) -> tuple[str, ...]:
         """All hookpoints, the shallowest first."""
         return self.hookpoints or (self.hookpoint,)
 
@@ -195,7 +195,7 @@ class Recipe(Strict, frozen=True, kw_only=True):
         self.digest()  # NaN and infinity have none: refused here, before any work
 
     def digest(self) -> str:
-        return canonical_digest(told(self))
+        return canonical_digest(non_default_values(self))
 
 
 def override(values: dict[str, Any], settings: list[str]) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from ..core.errors import NotFound, Usage, did_you_mean
 from ..core.strict import Strict, structure
 from .recipe import Recipe
 from .refs import DATA_SUFFIXES, DatasetRef, ModelRef, Repo, is_path
-from .schema import KINDS, SINGULAR, Dataset, Model, Sweep
+from .schema import KINDS, SINGULAR, Dataset, Model, SweepEntry
 
 
-class Entry(Strict, frozen=True, kw_only=True):
+class RegistryEntry(Strict, frozen=True, kw_only=True):
     kind: str
     name: str
     layer: str
@@ -76,15 +76,15 @@ class Registry:
         self.layers = [(name, path) for name, path in layers if path.exists()]
 
     @cached_property
-    def entries(self) -> dict[str, dict[str, Entry]]:
-        found: dict[str, dict[str, Entry]] = {kind: {} for kind in KINDS}
+    def entries(self) -> dict[str, dict[str, RegistryEntry]]:
+        found: dict[str, dict[str, RegistryEntry]] = {kind: {} for kind in KINDS}
         for layer, path in self.layers:
             for kind, section in read_layer(path).items():
                 for name, value in section.items():
-                    found[kind][name] = Entry(kind=kind, name=name, layer=layer, value=value)
+                    found[kind][name] = RegistryEntry(kind=kind, name=name, layer=layer, value=value)
         return found
 
-    def folder_of(self, entry: Entry) -> Path:
+    def folder_of(self, entry: RegistryEntry) -> Path:
         """The folder of a local id: a relative one is seen from the registry that names it, so that a workspace can
         move.
         """
@@ -210,7 +210,7 @@ class Registry:
         match = re.fullmatch(r"(.*?)(0|[1-9]\d{0,6})", name)
         if name in self.entries["recipes"] or not match or match[1] not in self.entries["sweeps"]:
             return self.get("recipes", name)
-        sweep: Sweep = self.get("sweeps", match[1])
+        sweep: SweepEntry = self.get("sweeps", match[1])
         if int(match[2]) not in sweep.numbers:
             raise NotFound(f"the sweep {match[1]} has no {match[2]}", f"it goes over {sweep.over}")
         values: Any = sweep.value.replace("{N}", match[2])

@@ -7,7 +7,7 @@ from ..core.strict import Strict
 from .refs import Repo
 
 
-class Location(Strict, frozen=True, kw_only=True):
+class HubLocation(Strict, frozen=True, kw_only=True):
     id: str
     revision: str | None = None
     subfolder: str | None = None
@@ -23,7 +23,7 @@ class Model(Strict, frozen=True, kw_only=True):
     id: str | None = None
     revision: str | None = None
     base: str | None = None
-    adapter: Location | None = None
+    adapter: HubLocation | None = None
     template: str | None = None
     """Prompt template: `r1`, or null for the model's own chat template."""
     recipes: dict[str, str] = {}
@@ -68,7 +68,7 @@ class Dataset(Strict, frozen=True, kw_only=True):
     note: str = ""
 
 
-class Benchmark(Strict, frozen=True, kw_only=True):
+class BenchmarkEntry(Strict, frozen=True, kw_only=True):
     id: str
     revision: str | None = None
     config: str | None = None
@@ -94,7 +94,7 @@ class Benchmark(Strict, frozen=True, kw_only=True):
     note: str = ""
 
 
-class Published(Strict, frozen=True, kw_only=True):
+class PublishedEntry(Strict, frozen=True, kw_only=True):
     """A published result, in percent, one sample a problem unless the source says otherwise."""
 
     scores: dict[str, float] = {}
@@ -105,7 +105,7 @@ class Published(Strict, frozen=True, kw_only=True):
     """Samples a problem; the uncertainty of a single one can be told from the score alone."""
 
 
-class Sweep(Strict, frozen=True, kw_only=True):
+class SweepEntry(Strict, frozen=True, kw_only=True):
     """A family of recipes that differ in one value: the sweep's name and a number name a recipe."""
 
     recipe: str
@@ -126,10 +126,10 @@ KINDS: dict[str, type] = {
     "models": Model,
     "saes": Sae,
     "datasets": Dataset,
-    "benchmarks": Benchmark,
+    "benchmarks": BenchmarkEntry,
     "recipes": dict,
-    "sweeps": Sweep,
-    "published": Published,
+    "sweeps": SweepEntry,
+    "published": PublishedEntry,
     "remotes": str,
     "settings": str,
 }

@@ -13,7 +13,7 @@ class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base of everything read from people or strangers: unknown keys and wrong types are errors."""
 
 
-def told(value: Any) -> Any:
+def non_default_values(value: Any) -> Any:
     """A struct as plain values, without what equals a default: a field that is added later with the old behaviour as
     default changes no digest.
     """
@@ -21,7 +21,9 @@ def told(value: Any) -> Any:
         return msgspec.to_builtins(value)
     given = ((field, getattr(value, field.name)) for field in msgspec.structs.fields(value))
     return {
-        field.name: told(part) for field, part in given if field.default is msgspec.NODEFAULT or part != field.default
+        field.name: non_default_values(part)
+        for field, part in given
+        if field.default is msgspec.NODEFAULT or part != field.default
     }
 
 

@@ -18,6 +18,6 @@ def local_rank() -> int:
     return _number("LOCAL_RANK", 0)
 
 
-def world() -> int:
+def world_size() -> int:
     """Processes on all machines; 1 without torchrun."""
     return _number("WORLD_SIZE", 1)

@@ -36,12 +36,12 @@ def starts(recipe: Recipe, registry: Registry) -> dict[str, SaeFiles]:
             f"SAE mode {settings.mode} needs an SAE to start from",
             "--set sae.origin=./folder, or --set sae.mode=scratch",
         )
-    if AUTO in recipe.at:
+    if AUTO in recipe.all_hookpoints:
         raise Usage(
             f"SAE mode {settings.mode} needs a hookpoint that is settled: its SAE is fetched before anything runs",
             "choose --layer N",
         )
-    return {hookpoint: _start(settings.origin, hookpoint, recipe, registry) for hookpoint in recipe.at}
+    return {hookpoint: _start(settings.origin, hookpoint, recipe, registry) for hookpoint in recipe.all_hookpoints}
 
 
 def _start(origin: str, hookpoint: str, recipe: Recipe, registry: Registry) -> SaeFiles:

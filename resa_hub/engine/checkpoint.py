@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ..core.errors import RunFailed
-from .distributed import ALONE, Crew
+from .distributed import SINGLE_PROCESS, ProcessGroup
 
 SHARE = 20
 """A state is written so rarely that writing takes at most one part in this many of the time."""
@@ -21,18 +21,25 @@ class Checkpoint:
     Of several processes the first one has the folder, and all go on from what it finds there.
     """
 
-    def __init__(self, folder: Path | None = None, every: float = 30.0, crew: Crew = ALONE) -> None:
+    def __init__(
+        self, folder: Path | None = None, every: float = 30.0, processes: ProcessGroup = SINGLE_PROCESS
+    ) -> None:
         """every: seconds between two states of running work, more where writing one takes long; 0 writes one at each
         step.
         """
-        self.folder, self.every, self._pause, self.crew = folder if crew.first else None, every, every, crew
+        self.folder, self.every, self._pause, self.processes = (
+            folder if processes.is_main_process else None,
+            every,
+            every,
+            processes,
+        )
         self._last = time.monotonic()
 
     def load(self, name: str) -> dict[str, Any] | None:
         """The state last saved under this name, None where there is none that can be read whole. All processes of a
-        crew call it together.
+        group call it together.
         """
-        return self.crew.agree(self._read(name))
+        return self.processes.broadcast(self._read(name))
 
     def _read(self, name: str) -> dict[str, Any] | None:
         path = self._path(name)

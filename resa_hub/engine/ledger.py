@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from ..adapter.manifest import Cost
 from ..core.flops import Sizes
 from .checkpoint import Checkpoint
-from .distributed import ALONE, Crew
+from .distributed import SINGLE_PROCESS, ProcessGroup
 from .model.split import decoder_layers
 
 STATE = "cost"
@@ -36,11 +36,13 @@ def _count(module: nn.Module | None) -> int:
     return sum(p.numel() for p in module.parameters()) if module else 0
 
 
-class Ledger(Checkpoint):
+class CostTracker(Checkpoint):
     """A checkpoint that writes, beside each state, what the stages took so far: a resumed run goes on counting."""
 
-    def __init__(self, folder: Path | None = None, every: float = 30.0, crew: Crew = ALONE) -> None:
-        super().__init__(folder, every, crew)
+    def __init__(
+        self, folder: Path | None = None, every: float = 30.0, processes: ProcessGroup = SINGLE_PROCESS
+    ) -> None:
+        super().__init__(folder, every, processes)
         self.costs: dict[str, Cost] = msgspec.convert(self._read(STATE) or {}, dict[str, Cost])
         self._open: dict[str, tuple[float, float | None]] = {}
 
@@ -74,9 +76,9 @@ class Ledger(Checkpoint):
 
     def save(self, name: str, state: dict[str, Any]) -> None:
         super().save(name, state)
-        self.note()
+        self.flush()
 
-    def note(self) -> None:
+    def flush(self) -> None:
         """Write the costs alone."""
         self._settle()
         super().save(STATE, msgspec.to_builtins(self.costs))

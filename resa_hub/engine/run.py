@@ -9,14 +9,14 @@ from ..adapter.manifest import Probe, SaeRecord
 from ..core.errors import NoEffect
 from ..data.snapshots import Files
 from .methods import method, screened
-from .methods.context import Session
+from .methods.context import ExtractionContext
 from .model.loading import crawls, load_base
 from .model.lora import load_lora, modules_of, save_lora
 from .model.probe import measure
 from .sae.files import save
 
 
-class Made(NamedTuple):
+class ExtractionResult(NamedTuple):
     probe: Probe
     sae: SaeRecord | None
     tokens: int
@@ -25,12 +25,12 @@ class Made(NamedTuple):
     """The shallowest one, settled where the recipe left it open."""
 
 
-def assist(session: Session) -> None:
-    """What the other processes of a crew do: they compute, the first one writes."""
+def run_worker(session: ExtractionContext) -> None:
+    """What the other processes of a group do: they compute, the first one writes."""
     method(session.recipe.method)(session)
 
 
-def make(session: Session, target: Files, folder: Path) -> Made:
+def make(session: ExtractionContext, target: Files, folder: Path) -> ExtractionResult:
     """Run the method, write adapter and SAE into `folder`, and measure the effect of the written bytes on the target
     itself.
 
@@ -63,7 +63,7 @@ def make(session: Session, target: Files, folder: Path) -> Made:
         {"saes": {record.hookpoint: record.quality for record in records}} if len(records) > 1 else {}
     )
     findings |= {"modules": carriers} if other else {}
-    return Made(
+    return ExtractionResult(
         Probe(texts=result.probe_texts, kl=effect.kl),
         records[0] if records else None,
         result.tokens,
@@ -72,7 +72,7 @@ def make(session: Session, target: Files, folder: Path) -> Made:
     )
 
 
-def screen(session: Session) -> list[dict[str, Any]]:
+def screen(session: ExtractionContext) -> list[dict[str, Any]]:
     """What the screen tries and chooses, and nothing more: no adapter is trained."""
     return screened(session.recipe.method)(session).findings["screen"]
 

@@ -16,7 +16,7 @@ Table = list[list[int]]
 """[n problems, K samples] of 0 and 1."""
 
 
-class Judged(msgspec.Struct, frozen=True):
+class ArmsOfAdapter(msgspec.Struct, frozen=True):
     """What one adapter is held against, by names of arms."""
 
     controls: dict[str, str]
@@ -33,10 +33,10 @@ class Grades(msgspec.Struct, frozen=True):
     source: str | None
     scores: dict[str, Table]
     greedy: dict[str, Table]
-    adapters: dict[str, Judged]
+    adapters: dict[str, ArmsOfAdapter]
 
 
-class Judgement(msgspec.Struct, frozen=True):
+class Analysis(msgspec.Struct, frozen=True):
     verdicts: dict[str, Verdict]
     averages: dict[str, Interval]
     greedy: dict[str, Interval]
@@ -44,14 +44,14 @@ class Judgement(msgspec.Struct, frozen=True):
     """adapter -> arm of `Judged.shown` -> adapter minus arm."""
 
 
-def judgement(grades: Grades) -> Judgement:
+def analyse(grades: Grades) -> Analysis:
     """Computed. Raises `Usage` on scores that cannot be paired."""
     scores = grades.scores
     tests = {
         label: AdapterArm(scores[label], {name: scores[arm] for name, arm in judged.controls.items()}, judged.identical)
         for label, judged in grades.adapters.items()
     }
-    return Judgement(
+    return Analysis(
         verdicts=judge_all(scores[grades.base], scores[grades.source] if grades.source else None, tests),
         averages={arm: average(table) for arm, table in scores.items()},
         greedy={arm: average(table) for arm, table in grades.greedy.items()},
@@ -62,16 +62,16 @@ def judgement(grades: Grades) -> Judgement:
     )
 
 
-def kept(grades: Grades, store: SampleStore) -> Judgement:
+def cached_analysis(grades: Grades, store: SampleStore) -> Analysis:
     """As it was computed before from the very same grades by the very same rule, code and libraries; else computed now,
     and kept.
     """
     name = "judgement " + sha256(msgspec.json.encode([_by(), RULE, grades])).hexdigest()
-    found = store.finding(name)
+    found = store.get_fact(name)
     if found is None:
-        found = msgspec.to_builtins(judgement(grades))
-        store.find(name, found)
-    return msgspec.convert(found, Judgement)
+        found = msgspec.to_builtins(analyse(grades))
+        store.put_fact(name, found)
+    return msgspec.convert(found, Analysis)
 
 
 def _by() -> list[str]:

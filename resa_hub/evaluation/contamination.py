@@ -5,7 +5,7 @@ them?
 import re
 from collections.abc import Iterable, Sequence
 
-from ..adapter.results import WORDS, Overlap, kept
+from ..adapter.results import WORDS, Overlap, load_evaluations
 from ..adapter.store import Adapter
 from ..config.recipe import Data
 from ..config.registry import Registry
@@ -57,14 +57,14 @@ CHOOSING = "choosing"
 """Purpose of an evaluation that compared layers, checkpoints or settings."""
 
 
-def chosen_on(adapter: Adapter, benchmark: str, split: str, splits: Sequence[str], draw: int = 0) -> tuple[str, bool]:
+def tuned_on(adapter: Adapter, benchmark: str, split: str, splits: Sequence[str], draw: int = 0) -> tuple[str, bool]:
     """(what was chosen on problems of this evaluation, as a sentence; whether it was this very split). Empty when
     nothing was.
 
     Evaluations that were made for choosing lie beside the adapter with that purpose. Splits `dev` and `test` share no
     problem, `full` holds both; another draw of a generated benchmark, which has no `full`, holds other problems.
     """
-    for found in kept(adapter):
+    for found in load_evaluations(adapter):
         if found.get("purpose") != CHOOSING or found.get("benchmark") != benchmark:
             continue
         if "full" not in splits and found.get("draw", 0) != draw:

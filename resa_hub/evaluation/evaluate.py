@@ -23,14 +23,14 @@ from ..hub.resolve import choose, fitting
 from . import analysis as judgement
 from . import arms as planning
 from . import benchmarks
-from .analysis import Grades, Judged, Judgement
+from .analysis import Analysis, ArmsOfAdapter, Grades
 from .arms import BASE, MADE, PROMPT, SOURCE, USUAL, Arm
-from .benchmarks.base import Benchmark, Completion, Problem
-from .sampling.collect import Collected, collect
-from .sampling.jobs import Asked, Engines, sample_set
+from .benchmarks.base import Benchmark, GradedCompletion, Problem
+from .sampling.collect import CollectedSamples, collect
+from .sampling.jobs import Engines, SamplingConfig, sample_set
 from .sampling.samples import SampleStore
 from .statistics import Difference
-from .verdict import Verdict, told
+from .verdict import Verdict, verdict_fields
 
 POWER = 2.80 / 1.96
 """From the half-width of a 95% interval to the effect that is seen in 80% of runs: z of .975 plus z of .80, over z of
@@ -39,7 +39,7 @@ POWER = 2.80 / 1.96
 
 
 @dataclass(frozen=True)
-class Settings:
+class EvalSettings:
     benchmark: str = "tiny-chain"
     problems: int | None = None
     """None: all of a fixed benchmark, the usual number of a generated one."""
@@ -66,8 +66,8 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Plan:
-    settings: Settings
+class EvaluationPlan:
+    settings: EvalSettings
     benchmark: Benchmark
     problems: list[Problem]
     target_name: str
@@ -76,9 +76,9 @@ class Plan:
     arms: list[Arm]
 
     @property
-    def asked(self) -> Asked:
+    def asked(self) -> SamplingConfig:
         chosen = self.settings
-        return Asked(
+        return SamplingConfig(
             self.benchmark.name,
             self.problems,
             chosen.samples,
@@ -91,19 +91,21 @@ class Plan:
         )
 
 
-def plan(names: Sequence[str], target: str, settings: Settings, home: Workspace, force: bool = False) -> Plan:
+def plan(
+    names: Sequence[str], target: str, settings: EvalSettings, workspace: Workspace, force: bool = False
+) -> EvaluationPlan:
     """Which arms are run on which problems; raises `NotFound`, `DoesNotFit`, `NoEffect`, `Usage`."""
     settings.check()
     if not names:
         raise Usage("no adapter is named", "resa-hub eval NAME --target TARGET")
-    benchmark = benchmarks.load(settings.benchmark, home.registry)
+    benchmark = benchmarks.load(settings.benchmark, workspace.registry)
     problems = benchmark.problems(settings.split, settings.problems, settings.draw)
     settings = replace(settings, split=settings.split or benchmark.splits[0], problems=len(problems))
-    choices = [choose(name, target, home.registry) for name in names]
+    choices = [choose(name, target, workspace.registry) for name in names]
     files = locate(choices[0].target.base)
     adapters = {}
     for choice in choices:
-        adapter, fit = fitting(choice, home, files, force, zero=True)
+        adapter, fit = fitting(choice, workspace, files, force, zero=True)
         adapters[adapter.manifest.reference] = (adapter, fit)
     kinds, arms = planning.chosen(settings.arms), [Arm(BASE, BASE, files)]
     sources = {adapter.manifest.source for adapter, _ in adapters.values()}
@@ -117,15 +119,17 @@ def plan(names: Sequence[str], target: str, settings: Settings, home: Workspace,
         arms.append(Arm(PROMPT, PROMPT, files, template="r1"))
     for label, (adapter, fit) in adapters.items():
         arms += planning.adapter_arms(
-            adapter, label, files, home.cache / "controls", settings.seeds, () if fit.zero else kinds
+            adapter, label, files, workspace.cache / "controls", settings.seeds, () if fit.zero else kinds
         )
-    arms += _peers(adapters, kinds, home, files)
-    return Plan(settings, benchmark, problems, target, files, adapters, arms)
+    arms += _peers(adapters, kinds, workspace, files)
+    return EvaluationPlan(settings, benchmark, problems, target, files, adapters, arms)
 
 
-def _peers(adapters: dict[str, tuple[Adapter, Fit]], kinds: Sequence[str], home: Workspace, target: Files) -> list[Arm]:
+def _peers(
+    adapters: dict[str, tuple[Adapter, Fit]], kinds: Sequence[str], workspace: Workspace, target: Files
+) -> list[Arm]:
     """What other methods made of the same source and data, where the store has it and nobody named it."""
-    stored, found = home.store.readable()[0] if set(kinds) & set(MADE) else [], {}
+    stored, found = workspace.store.readable()[0] if set(kinds) & set(MADE) else [], {}
     for adapter, _ in adapters.values():
         for method in MADE:
             peer = planning.peer(adapter, stored, method) if method in kinds else None
@@ -139,7 +143,7 @@ def evaluate(
     names: str | Sequence[str],
     *,
     target: str,
-    settings: Settings = Settings(),
+    settings: EvalSettings = EvalSettings(),
     workspace: str | Path | Workspace | None = None,
     force: bool = False,
     progress: Progress | None = None,
@@ -150,13 +154,13 @@ def evaluate(
     Samples that exist are not generated again. Raises the errors of `plan`, and `RunFailed` when a control changes
     nothing.
     """
-    began, home, progress = time.monotonic(), Workspace.find(workspace), progress or Progress()
-    made = plan([names] if isinstance(names, str) else names, target, settings, home, force)
-    with contextlib.closing(SampleStore(home.cache, progress.say)) as store:
+    began, workspace, progress = time.monotonic(), Workspace.find(workspace), progress or Progress()
+    made = plan([names] if isinstance(names, str) else names, target, settings, workspace, force)
+    with contextlib.closing(SampleStore(workspace.cache, progress.say)) as store:
         collected = collect(made.asked, made.arms, store, progress)
         arms = {arm.name: arm for arm in made.arms if arm.name not in collected.left_out}
         graded = {name: _grades(made, collected.samples[name], settings.samples) for name in arms}
-        judged = judgement.kept(
+        judged = judgement.cached_analysis(
             _judged(made, arms, collected, {name: table.strict for name, table in graded.items()}), store
         )
     rows = [_row(arm, collected, graded[arm.name], judged) for arm in arms.values()]
@@ -167,22 +171,22 @@ def evaluate(
         )
         for label in made.adapters
     ]
-    results = [_apart(made, _beside_base(made, result, collected), home) for result in results]
+    results = [_apart(made, _beside_base(made, result, collected), workspace) for result in results]
     if record:
-        from .record import keep
+        from .record import save_evaluation
 
         for result, (adapter, _) in zip(results, made.adapters.values(), strict=True):
-            keep(adapter, result)
+            save_evaluation(adapter, result)
     return results
 
 
-def quick(settings: Settings, target: str, home: Workspace) -> Settings:
+def quick(settings: EvalSettings, target: str, workspace: Workspace) -> EvalSettings:
     """The same question in minutes, on a model of 1.5B and one GPU: a fixed part of math500, answers of at most 4,096
     tokens, one control an adapter.
 
     The embedded family is asked tiny-chain.
     """
-    small = choose(None, target, home.registry).target.base.id.startswith(tiny.PREFIX)
+    small = choose(None, target, workspace.registry).target.base.id.startswith(tiny.PREFIX)
     benchmark, problems, budget = ("tiny-chain", 200, None) if small else ("math500", 100, 4096)
     return replace(
         settings,
@@ -197,7 +201,7 @@ def quick(settings: Settings, target: str, home: Workspace) -> Settings:
     )
 
 
-def _beside_base(made: Plan, result: Evaluation, collected: Collected) -> Evaluation:
+def _beside_base(made: EvaluationPlan, result: Evaluation, collected: CollectedSamples) -> Evaluation:
     """Of an adapter that changes no logit of the probe texts: how many of its answers are base's, letter for letter;
     and why a zero one has no controls.
     """
@@ -217,13 +221,13 @@ def _beside_base(made: Plan, result: Evaluation, collected: Collected) -> Evalua
     return msgspec.structs.replace(result, notes=[*result.notes, *said])
 
 
-def _apart(made: Plan, result: Evaluation, home: Workspace) -> Evaluation:
+def _apart(made: EvaluationPlan, result: Evaluation, workspace: Workspace) -> Evaluation:
     """With what is known of choosing on these problems, and of the problems in the adapter's data."""
     from . import contamination as apart
 
     adapter, split = made.adapters[result.adapter][0], made.settings.split or ""
-    note, same = apart.chosen_on(adapter, made.benchmark.name, split, made.benchmark.splits, made.settings.draw)
-    shared = apart.overlaps(adapter, made.problems, home.registry)
+    note, same = apart.tuned_on(adapter, made.benchmark.name, split, made.benchmark.splits, made.settings.draw)
+    shared = apart.overlaps(adapter, made.problems, workspace.registry)
     purpose = apart.CHOOSING if same else made.settings.purpose  # once chosen on, these problems stay marked
     return msgspec.structs.replace(
         result,
@@ -233,12 +237,12 @@ def _apart(made: Plan, result: Evaluation, home: Workspace) -> Evaluation:
     )
 
 
-def kept_samples(made: Plan, arm: Arm, home: Workspace) -> list[list[Sample]]:
+def kept_samples(made: EvaluationPlan, arm: Arm, workspace: Workspace) -> list[list[Sample]]:
     """[problems][samples] of an arm at the benchmark's temperature, as the store has them; nothing is generated. Raises
     `NotFound` where one is missing.
     """
     asked = made.asked._replace(engines=made.settings.engines.settled(made.target))
-    with contextlib.closing(SampleStore(home.cache)) as store:
+    with contextlib.closing(SampleStore(workspace.cache)) as store:
         if arm.folder and not arm.folder.exists():
             found = {}
         else:
@@ -251,14 +255,14 @@ def kept_samples(made: Plan, arm: Arm, home: Workspace) -> list[list[Sample]]:
 
 
 def answers(
-    names: Sequence[str], target: str, settings: Settings, home: Workspace, roles: Sequence[str] = ("adapter",)
+    names: Sequence[str], target: str, settings: EvalSettings, workspace: Workspace, roles: Sequence[str] = ("adapter",)
 ) -> dict[str, list[list[int]]]:
     """arm -> [problems][samples] of 0 and 1 at the benchmark's temperature: what `evaluate` has judged, read from the
     samples it kept.
     """
-    made = plan(names, target, settings, home, force=True)
+    made = plan(names, target, settings, workspace, force=True)
     arms = [arm for arm in made.arms if arm.role in roles]
-    kept = {arm.name: kept_samples(made, arm, home) for arm in arms}
+    kept = {arm.name: kept_samples(made, arm, workspace) for arm in arms}
     return {
         name: _grades(
             made,
@@ -269,7 +273,9 @@ def answers(
     }
 
 
-def _judged(made: Plan, arms: dict[str, Arm], collected: Collected, scores: dict[str, list[list[int]]]) -> Grades:
+def _judged(
+    made: EvaluationPlan, arms: dict[str, Arm], collected: CollectedSamples, scores: dict[str, list[list[int]]]
+) -> Grades:
     """Which arm is held against which; beside each adapter are shown its source, its negative, the prompt alone and
     other methods.
     """
@@ -283,7 +289,7 @@ def _judged(made: Plan, arms: dict[str, Arm], collected: Collected, scores: dict
         shown = [
             arm.name for arm in arms.values() if arm.role not in ("base", "adapter", "random") and arm.of in ("", label)
         ]
-        adapters[label] = Judged(controls, shown, label in collected.identical)
+        adapters[label] = ArmsOfAdapter(controls, shown, label in collected.identical)
     greedy = {name: _grades(made, collected.greedy[name], 1).strict for name in arms if collected.greedy.get(name)}
     return Grades(BASE, SOURCE if SOURCE in scores else None, scores, greedy, adapters)
 
@@ -299,16 +305,18 @@ class _Graded(NamedTuple):
     lenient: list[list[int]]
 
 
-def _grades(made: Plan, samples: dict[Key, Sample], count: int) -> _Graded:
+def _grades(made: EvaluationPlan, samples: dict[Key, Sample], count: int) -> _Graded:
     asked = [(problem, samples[problem.id, number]) for problem in made.problems for number in range(count)]
-    grades = made.benchmark.grades([Completion(problem, sample.text, sample.finished) for problem, sample in asked])
+    grades = made.benchmark.grades(
+        [GradedCompletion(problem, sample.text, sample.finished) for problem, sample in asked]
+    )
     rows = [grades[start : start + count] for start in range(0, len(grades), count)]
     return _Graded(
         [[int(grade.strict) for grade in row] for row in rows], [[int(grade.lenient) for grade in row] for row in rows]
     )
 
 
-def _row(arm: Arm, collected: Collected, graded: _Graded, judged: Judgement) -> ArmResult:
+def _row(arm: Arm, collected: CollectedSamples, graded: _Graded, judged: Analysis) -> ArmResult:
     score, single, samples = judged.averages[arm.name], judged.greedy.get(arm.name), collected.samples[arm.name]
     count = len(samples)
     return ArmResult(
@@ -327,12 +335,12 @@ def _row(arm: Arm, collected: Collected, graded: _Graded, judged: Judgement) -> 
 
 
 def _evaluation(
-    made: Plan,
+    made: EvaluationPlan,
     label: str,
     rows: list[ArmResult],
     contrasts: list[Contrast],
     verdict: Verdict,
-    collected: Collected,
+    collected: CollectedSamples,
     seconds: float,
 ) -> Evaluation:
     adapter, fit = made.adapters[label]
@@ -350,7 +358,7 @@ def _evaluation(
         samples=made.settings.samples,
         temperature=made.benchmark.temperature,
         seed=made.settings.seed,
-        **told(verdict),
+        **verdict_fields(verdict),
         arms=[row for row in rows if row.name not in others],
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=round(seconds, 1),

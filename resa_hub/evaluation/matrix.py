@@ -10,7 +10,7 @@ import msgspec
 from ..adapter import fit as compat
 from ..adapter.results import Evaluation
 from ..adapter.store import Adapter
-from ..adapter.workspace import Workspace
+from ..adapter.workspace import Workspace, WorkspaceLike
 from ..core.errors import NoEffect, NotFound, Usage
 from ..core.executors import run
 from ..core.progress import Progress
@@ -18,7 +18,7 @@ from ..core.strict import canonical_digest
 from ..data.snapshots import locate
 from ..hub.resolve import choose, find
 from . import statistics
-from .evaluate import Settings, evaluate
+from .evaluate import EvalSettings, evaluate
 
 FOREIGN = "does not fit"
 
@@ -58,9 +58,9 @@ def matrix(
     *,
     targets: Sequence[str],
     benchmarks: Sequence[str],
-    settings: Settings = Settings(),
+    settings: EvalSettings = EvalSettings(),
     executor: str = "local",
-    workspace: str | Path | None = None,
+    workspace: WorkspaceLike = None,
     progress: Progress | None = None,
 ) -> Matrix:
     """Rows are adapters of the store: those that `sources` name, and for a model's name all that were extracted from
@@ -70,12 +70,14 @@ def matrix(
     are not generated again, so a matrix that was stopped, or asked for one more row, goes on. Raises the errors of
     `evaluate`.
     """
-    home, progress = Workspace.find(workspace), progress or Progress()
-    adapters = rows(sources, home)
+    workspace, progress = Workspace.find(workspace), progress or Progress()
+    adapters = rows(sources, workspace)
     if not targets or not benchmarks:
         raise Usage("a matrix needs targets and benchmarks", "--targets tiny-r1,tiny-r1b --benchmarks tiny-chain")
     fits = {
-        (a.manifest.reference, target): _fit(a, target, home) for target in dict.fromkeys(targets) for a in adapters
+        (a.manifest.reference, target): _fit(a, target, workspace)
+        for target in dict.fromkeys(targets)
+        for a in adapters
     }
     groups: dict[tuple[str, str, str], list[str]] = {}  # adapters of one source share an engine, base and source
     for benchmark in dict.fromkeys(benchmarks):
@@ -85,7 +87,7 @@ def matrix(
                     groups.setdefault((target, benchmark, a.manifest.source), []).append(a.manifest.reference)
     quiet = progress.quiet or executor != "local"
     tasks = [
-        functools.partial(_judge, names, target, replace(settings, benchmark=b), home.folder, quiet)
+        functools.partial(_judge, names, target, replace(settings, benchmark=b), workspace.folder, quiet)
         for (target, b, _), names in groups.items()
     ]
     judged: dict[tuple[str, str, str], Evaluation] = {}
@@ -97,7 +99,9 @@ def matrix(
     found = {
         (a, t, b): judged[a, t, b] for (t, b, _), names in groups.items() for a in names
     }  # in this order, whichever ended first
-    return _matrix(adapters, list(dict.fromkeys(targets)), list(dict.fromkeys(benchmarks)), fits, found, settings, home)
+    return _matrix(
+        adapters, list(dict.fromkeys(targets)), list(dict.fromkeys(benchmarks)), fits, found, settings, workspace
+    )
 
 
 def markdown(made: Matrix) -> str:
@@ -130,28 +134,29 @@ def worded(cell: Cell) -> str:
     )
 
 
-def rows(sources: Sequence[str], home: Workspace) -> list[Adapter]:
+def rows(sources: Sequence[str], workspace: Workspace) -> list[Adapter]:
     """The adapters that these names mean, each once; raises `NotFound`."""
     found: dict[str, Adapter] = {}
     for text in dict.fromkeys(sources):
-        if text not in home.store.names() and home.registry.model_entry(text):
-            ref = str(home.registry.model(text))
-            made = [a for a in home.store.readable()[0] if a.manifest.source == ref]
+        if text not in workspace.store.names() and workspace.registry.model_entry(text):
+            ref = str(workspace.registry.model(text))
+            made = [a for a in workspace.store.readable()[0] if a.manifest.source == ref]
             if not made:
                 raise NotFound(
-                    f"no adapter in {home.store.root} was extracted from {text}", f"resa-hub extract --source {text}"
+                    f"no adapter in {workspace.store.root} was extracted from {text}",
+                    f"resa-hub extract --source {text}",
                 )
         else:
-            made = [find(text, home)]
+            made = [find(text, workspace)]
         found.update({a.manifest.reference: a for a in made})
     if not found:
         raise Usage("a matrix needs adapters", "--sources NAME,NAME or the name of a source model")
     return list(found.values())
 
 
-def _fit(adapter: Adapter, target: str, home: Workspace) -> tuple[str, str]:
+def _fit(adapter: Adapter, target: str, workspace: Workspace) -> tuple[str, str]:
     """(level, reason)."""
-    files = locate(choose(adapter.manifest.reference, target, home.registry).target.base)
+    files = locate(choose(adapter.manifest.reference, target, workspace.registry).target.base)
     try:
         fit = compat.assess(adapter.manifest.base, compat.read_lora(adapter.folder, zero=True), files)
     except NoEffect as error:
@@ -159,7 +164,7 @@ def _fit(adapter: Adapter, target: str, home: Workspace) -> tuple[str, str]:
     return fit.level, fit.reason
 
 
-def _judge(names: list[str], target: str, settings: Settings, folder: Path, quiet: bool) -> list[Evaluation]:
+def _judge(names: list[str], target: str, settings: EvalSettings, folder: Path, quiet: bool) -> list[Evaluation]:
     """One task: it can run in another process."""
     return evaluate(names, target=target, settings=settings, workspace=folder, progress=Progress(quiet=quiet))
 
@@ -170,8 +175,8 @@ def _matrix(
     benchmarks: list[str],
     fits: dict[tuple[str, str], tuple[str, str]],
     found: dict[tuple[str, str, str], Evaluation],
-    settings: Settings,
-    home: Workspace,
+    settings: EvalSettings,
+    workspace: Workspace,
 ) -> Matrix:
     corrected = dict(zip(found, statistics.holm([e.p for e in found.values()]), strict=True))
     cells = []
@@ -201,7 +206,7 @@ def _matrix(
     digest = canonical_digest(
         [names, targets, benchmarks, settings.samples, settings.problems, settings.draw]
     ).partition(":")[2][:12]
-    path = home.cache / "matrices" / f"{digest}.json"
+    path = workspace.cache / "matrices" / f"{digest}.json"
     made = Matrix(names, targets, benchmarks, settings.samples, cells, str(path), list(found.values()))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(msgspec.json.format(msgspec.json.encode(made), indent=2) + b"\n")

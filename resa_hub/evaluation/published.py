@@ -9,12 +9,12 @@ import msgspec
 
 from ..config.recipe import Recipe
 from ..config.registry import Registry
-from ..config.schema import Published
+from ..config.schema import PublishedEntry
 
 Z = 1.96
 
 
-class Compared(msgspec.Struct, frozen=True):
+class PublishedComparison(msgspec.Struct, frozen=True):
     """One benchmark, in percent."""
 
     benchmark: str
@@ -48,7 +48,7 @@ class Compared(msgspec.Struct, frozen=True):
         return f"{told}; {mine} ({self.settings}){inside}"
 
 
-def entry_of(name: str, recipe: Recipe | None, registry: Registry) -> tuple[str, Published] | None:
+def entry_of(name: str, recipe: Recipe | None, registry: Registry) -> tuple[str, PublishedEntry] | None:
     """The published result of an adapter: that of its own name, or of the recipe that it was made by whatever it is
     called.
     """
@@ -61,7 +61,9 @@ def entry_of(name: str, recipe: Recipe | None, registry: Registry) -> tuple[str,
     return None
 
 
-def compare(name: str, recipe: Recipe | None, evaluations: list[dict[str, Any]], registry: Registry) -> list[Compared]:
+def compare(
+    name: str, recipe: Recipe | None, evaluations: list[dict[str, Any]], registry: Registry
+) -> list[PublishedComparison]:
     """A line for each published score; the latest evaluation on that benchmark is ours."""
     found = entry_of(name, recipe, registry)
     lines = []
@@ -71,7 +73,7 @@ def compare(name: str, recipe: Recipe | None, evaluations: list[dict[str, Any]],
             if benchmark in registry.entries["benchmarks"]
             else None
         )
-        line = Compared(benchmark, score, wilson(score, problems) if problems else None, problems)
+        line = PublishedComparison(benchmark, score, wilson(score, problems) if problems else None, problems)
         mine = next((pair for pair in map(_ours, reversed(evaluations)) if pair and pair[0] == benchmark), None)
         lines.append(
             msgspec.structs.replace(line, ours=mine[1], ours_interval=mine[2], settings=mine[3]) if mine else line

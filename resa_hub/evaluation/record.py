@@ -10,19 +10,19 @@ import msgspec
 
 from ..adapter import card
 from ..adapter.layout import CARD
-from ..adapter.results import kept, present
+from ..adapter.results import current_card, load_evaluations
 from ..adapter.store import Adapter, Store
 from ..core.errors import Integrity
 from ..core.files import read_json
 
 if TYPE_CHECKING:
-    from ..adapter.results import Evaluation, External
+    from ..adapter.results import Evaluation, ImportedEvaluation
 PLOT = ".png"
 WHEN = {"created", "seconds"}
 """What differs between two runs that say the same."""
 
 
-def keep(adapter: Adapter, evaluation: "Evaluation | External") -> Path:
+def save_evaluation(adapter: Adapter, evaluation: "Evaluation | ImportedEvaluation") -> Path:
     """Write the evaluation and the card anew; an older one on the same target, benchmark, split and draw is
     replaced.
     """
@@ -38,7 +38,9 @@ def keep(adapter: Adapter, evaluation: "Evaluation | External") -> Path:
         before = read_json(path) if path.exists() else None
         store.write(path, msgspec.json.format(encoded, indent=2) + b"\n")
         _draw(before, msgspec.json.decode(encoded), path.with_suffix(PLOT), store)
-        text = card.render(adapter.manifest, kept(adapter), present(adapter), markdown.card(_shown(adapter)))
+        text = card.render(
+            adapter.manifest, load_evaluations(adapter), current_card(adapter), markdown.card(_shown(adapter))
+        )
         store.write(adapter.folder / CARD, text.encode())
     return path
 

@@ -11,17 +11,17 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ..adapter.store import Adapter
-from ..adapter.workspace import Workspace
+from ..adapter.workspace import Workspace, WorkspaceLike
 from ..config.recipe import Recipe
 from ..config.refs import AdapterRef
 from ..core.errors import HubError, NotFound, RunFailed, Usage
 from ..core.files import read_json
 from ..hub.resolve import find
 from ..report import data
-from ..report.data import Browser, Curve, Document, Entry, Published, Report, Seen
+from ..report.data import Browser, Curve, Document, PublishedScore, Report, ReportEntry, Seen
 from . import benchmarks, published, statistics
 from .arms import BASE
-from .benchmarks.base import Completion
+from .benchmarks.base import GradedCompletion
 from .sampling.samples import FILE, SampleStore
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -30,7 +30,7 @@ SAMPLES = 2_000
 FORMS = (".html", ".md", ".json")
 
 
-class Wish(msgspec.Struct, frozen=True):
+class ReportQuery(msgspec.Struct, frozen=True):
     """Which evaluations, and how much of them."""
 
     names: Sequence[str] = ()
@@ -44,19 +44,21 @@ class Wish(msgspec.Struct, frozen=True):
     """Names of published results to draw beside; those of adapter, source and target are drawn by themselves."""
 
 
-def gather(wish: Wish, workspace: str | Path | None = None) -> Report:
+def collect_report(wish: ReportQuery, workspace: WorkspaceLike = None) -> Report:
     """The data of a report; raises `NotFound` when nothing was judged, `Integrity` for a broken file that was named,
     `Usage`.
     """
-    home = Workspace.find(workspace)
+    workspace = Workspace.find(workspace)
     if wish.samples < 0:
         raise Usage("--samples is a count", "--samples 2000, or --samples none")
     found = _Found([], [], [])
     for name in wish.names:
-        _read_file(Path(name).expanduser(), home, found) if name.endswith(".json") else _read_adapter(name, home, found)
-    for name in () if wish.names else home.store.names():
+        _read_file(Path(name).expanduser(), workspace, found) if name.endswith(".json") else _read_adapter(
+            name, workspace, found
+        )
+    for name in () if wish.names else workspace.store.names():
         try:
-            _read_adapter(name, home, found)
+            _read_adapter(name, workspace, found)
         except HubError as error:
             found.left_out.append(f"{name}: {error.message}")
     asked = [
@@ -77,12 +79,12 @@ def gather(wish: Wish, workspace: str | Path | None = None) -> Report:
             f"nothing was judged{f' with {what}' if what else ''}",
             "judge an adapter first: resa-hub eval NAME --target TARGET",
         )
-    entries = [_entry(raw, adapter, wish, home) for raw, adapter in asked]
-    found.curves.extend(_curves_of({entry.document.adapter for entry in entries}, home, found.curves))
+    entries = [_entry(raw, adapter, wish, workspace) for raw, adapter in asked]
+    found.curves.extend(_curves_of({entry.document.adapter for entry in entries}, workspace, found.curves))
     return _report(entries, found.curves, found.left_out)
 
 
-def _report(entries: list[Entry], curves: list[Curve], left_out: list[str]) -> Report:
+def _report(entries: list[ReportEntry], curves: list[Curve], left_out: list[str]) -> Report:
     return Report(
         corrected(entries),
         curves,
@@ -92,7 +94,7 @@ def _report(entries: list[Entry], curves: list[Curve], left_out: list[str]) -> R
     )
 
 
-def corrected(entries: list[Entry]) -> list[Entry]:
+def corrected(entries: list[ReportEntry]) -> list[ReportEntry]:
     """The same with Holm's correction over all cells; of two documents of one cell the later counts."""
     cells = {entry.cell: entry for entry in entries}
     if len(cells) < 2:
@@ -101,9 +103,11 @@ def corrected(entries: list[Entry]) -> list[Entry]:
     return [msgspec.structs.replace(entry, p_over_cells=values[entry.cell]) for entry in entries]
 
 
-def of(results: Sequence[Any], wish: Wish, home: Workspace) -> Report:
+def report_of(results: Sequence[Any], wish: ReportQuery, workspace: Workspace) -> Report:
     """The report of evaluations that were just made."""
-    entries = [_entry(msgspec.to_builtins(result), _adapter(result.adapter, home), wish, home) for result in results]
+    entries = [
+        _entry(msgspec.to_builtins(result), _adapter(result.adapter, workspace), wish, workspace) for result in results
+    ]
     return _report(entries, [], [])
 
 
@@ -161,9 +165,9 @@ class _Found(NamedTuple):
     left_out: list[str]
 
 
-def _read_adapter(name: str, home: Workspace, found: _Found) -> None:
+def _read_adapter(name: str, workspace: Workspace, found: _Found) -> None:
     """The evaluations beside an adapter; one that cannot be read is named."""
-    adapter = find(name, home)
+    adapter = find(name, workspace)
     paths = sorted((adapter.folder / "evals").glob("*.json"))
     if not paths:
         raise NotFound(
@@ -178,13 +182,13 @@ def _read_adapter(name: str, home: Workspace, found: _Found) -> None:
             found.left_out.append(f"{adapter.manifest.reference}: {error.message}")
 
 
-def _read_file(path: Path, home: Workspace, found: _Found) -> None:
+def _read_file(path: Path, workspace: Workspace, found: _Found) -> None:
     """Evaluations and sweeps of a file that a person named; raises `Integrity` where it is broken."""
     for raw in _parts(read_json(path), path.name):
         if "places" in raw:
             found.curves.append(data.curve(raw, path.name))
         else:
-            found.documents.append((raw, _adapter(data.document(raw, path.name).adapter, home)))
+            found.documents.append((raw, _adapter(data.document(raw, path.name).adapter, workspace)))
 
 
 def _parts(content: Any, where: str) -> list[dict]:
@@ -195,16 +199,16 @@ def _parts(content: Any, where: str) -> list[dict]:
     return parts
 
 
-def _adapter(reference: str, home: Workspace) -> Adapter | None:
+def _adapter(reference: str, workspace: Workspace) -> Adapter | None:
     try:
-        return home.store.get(AdapterRef.parse(reference))
+        return workspace.store.get(AdapterRef.parse(reference))
     except HubError:
         return None
 
 
-def _entry(raw: dict, adapter: Adapter | None, wish: Wish, home: Workspace) -> Entry:
+def _entry(raw: dict, adapter: Adapter | None, wish: ReportQuery, workspace: Workspace) -> ReportEntry:
     found = data.document(raw, f"an evaluation of {str(raw.get('adapter'))[:80]}")
-    seen, browser, unseen = _seen(found, wish, home)
+    seen, browser, unseen = _seen(found, wish, workspace)
     making, method, source, recipe = {}, "", "", None
     if adapter and adapter.manifest.content_hash == found.content_hash:
         manifest = msgspec.to_builtins(adapter.manifest)
@@ -215,7 +219,7 @@ def _entry(raw: dict, adapter: Adapter | None, wish: Wish, home: Workspace) -> E
             adapter.manifest.method,
             data.plain(recipe.source if recipe else adapter.manifest.source),
         )
-    return Entry(
+    return ReportEntry(
         document=found,
         settings=data.scalars(raw),
         making=making,
@@ -224,7 +228,7 @@ def _entry(raw: dict, adapter: Adapter | None, wish: Wish, home: Workspace) -> E
         seen=seen,
         unseen=unseen,
         browser=browser,
-        published=_published(found, recipe, source, wish, home),
+        published=_published(found, recipe, source, wish, workspace),
         warnings=_warnings(found),
     )
 
@@ -240,14 +244,14 @@ def _warnings(found: Document) -> list[str]:
     return warnings
 
 
-def _seen(found: Document, wish: Wish, home: Workspace) -> tuple[Seen | None, Browser | None, str]:
+def _seen(found: Document, wish: ReportQuery, workspace: Workspace) -> tuple[Seen | None, Browser | None, str]:
     """What the samples in this workspace tell, or why they tell nothing."""
     from ..report import observe
 
     if found.harness:
         return None, None, f"they are in the logs of {found.harness}"
     try:
-        problems, tables = graded(found, home)
+        problems, tables = graded(found, workspace)
     except HubError as error:
         return None, None, error.message
     scores = {arm.name: arm.score for arm in found.arms}
@@ -262,7 +266,7 @@ def _seen(found: Document, wish: Wish, home: Workspace) -> tuple[Seen | None, Br
     return observe.observe(tables, BASE), browser, "" if browser else "they were not asked for"
 
 
-def graded(found: Document, home: Workspace) -> tuple[list[tuple[str, str]], dict[str, Any]]:
+def graded(found: Document, workspace: Workspace) -> tuple[list[tuple[str, str]], dict[str, Any]]:
     """The problems as (question, gold answer), and for each arm of a document its graded samples, read from the
     workspace; nothing is generated.
 
@@ -270,16 +274,16 @@ def graded(found: Document, home: Workspace) -> tuple[list[tuple[str, str]], dic
     """
     from ..report.observe import Graded
 
-    if not (home.cache / FILE).exists():
+    if not (workspace.cache / FILE).exists():
         raise NotFound("its samples are not in this workspace", "run the evaluation here: it keeps them")
     family = found.benchmark.partition("/")[0]
-    if family not in home.registry.entries["benchmarks"]:  # a document of a stranger names no file of this machine
+    if family not in workspace.registry.entries["benchmarks"]:  # a document of a stranger names no file of this machine
         raise NotFound(f"the benchmark {found.benchmark} is none of the registry", "add it to registry.yaml")
-    benchmark = benchmarks.load(found.benchmark, home.registry)
+    benchmark = benchmarks.load(found.benchmark, workspace.registry)
     problems = benchmark.problems(found.split, found.problems, found.draw)
     keys = [(problem, number) for problem in problems for number in range(found.samples)]
     tables = {}
-    with contextlib.closing(SampleStore(home.cache)) as store:
+    with contextlib.closing(SampleStore(workspace.cache)) as store:
         for arm in found.arms:
             present = store.read(arm.samples, problems, found.samples) if DIGEST.fullmatch(arm.samples) else {}
             if len(present) < len(keys):
@@ -289,7 +293,7 @@ def graded(found: Document, home: Workspace) -> tuple[list[tuple[str, str]], dic
             samples = [present[problem.id, number] for problem, number in keys]
             grades = benchmark.grades(
                 [
-                    Completion(problem, sample.text, sample.finished)
+                    GradedCompletion(problem, sample.text, sample.finished)
                     for (problem, _), sample in zip(keys, samples, strict=True)
                 ]
             )
@@ -301,13 +305,18 @@ def graded(found: Document, home: Workspace) -> tuple[list[tuple[str, str]], dic
     return [(problem.question, problem.answer) for problem in problems], tables
 
 
-def _published(found: Document, recipe: Recipe | None, source: str, wish: Wish, home: Workspace) -> list[Published]:
+def _published(
+    found: Document, recipe: Recipe | None, source: str, wish: ReportQuery, workspace: Workspace
+) -> list[PublishedScore]:
     """Published scores on this benchmark: of the adapter or its recipe, its source, its target, and whatever was asked
     for.
     """
-    entries, problems = home.registry.entries["published"], home.registry.entries["benchmarks"].get(found.benchmark)
-    own = published.entry_of(found.adapter.partition("@")[0], recipe, home.registry)
-    results: dict[str, Published] = {}
+    entries, problems = (
+        workspace.registry.entries["published"],
+        workspace.registry.entries["benchmarks"].get(found.benchmark),
+    )
+    own = published.entry_of(found.adapter.partition("@")[0], recipe, workspace.registry)
+    results: dict[str, PublishedScore] = {}
     for role, name in [
         ("adapter", own[0] if own else ""),
         ("source", source),
@@ -315,11 +324,11 @@ def _published(found: Document, recipe: Recipe | None, source: str, wish: Wish, 
         *(("other", name) for name in wish.published),
     ]:
         if name in wish.published:
-            home.registry.get("published", name)  # a wrong name is said
+            workspace.registry.get("published", name)  # a wrong name is said
         score = entries[name].value.scores.get(found.benchmark) if name in entries else None
         if score is not None and name not in results:
             entry, count = entries[name].value, problems.value.problems if problems else None
-            results[name] = Published(
+            results[name] = PublishedScore(
                 name,
                 role,
                 score,
@@ -329,10 +338,10 @@ def _published(found: Document, recipe: Recipe | None, source: str, wish: Wish, 
     return list(results.values())
 
 
-def _curves_of(adapters: set[str], home: Workspace, present: Sequence[Curve]) -> list[Curve]:
+def _curves_of(adapters: set[str], workspace: Workspace, present: Sequence[Curve]) -> list[Curve]:
     """Sweeps of this workspace that hold one of the adapters."""
     found = []
-    for path in sorted((home.cache / "sweeps").glob("*.json")):
+    for path in sorted((workspace.cache / "sweeps").glob("*.json")):
         try:
             curve = data.curve(read_json(path), path.name)
         except HubError:

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 import msgspec
 
-from ..adapter.results import kept
+from ..adapter.results import load_evaluations
 from ..adapter.workspace import Workspace
 from ..core.errors import Usage
 from . import decoding
-from .evaluate import Settings, plan
+from .evaluate import EvalSettings, plan
 
 LEVEL, POWER = 0.95, 0.80
 EFFECT_SPREAD = 0.10
@@ -23,7 +23,7 @@ USUAL_SCORE = 0.5
 """Where no score of the base is known: the worst case."""
 
 
-class Spread(msgspec.Struct, frozen=True):
+class VarianceEstimate(msgspec.Struct, frozen=True):
     """What the size of an evaluation depends on, as shares."""
 
     effect: float
@@ -34,7 +34,7 @@ class Spread(msgspec.Struct, frozen=True):
     """Measured, or assumed and how."""
 
     @classmethod
-    def assumed(cls, score: float | None, of: str = "") -> "Spread":
+    def assumed(cls, score: float | None, of: str = "") -> "VarianceEstimate":
         """From a base score alone: problem rates from a Beta with a + b = 1 (most problems are mostly solved or mostly
         not), so E[p (1 - p)] is half of score (1 - score): the K of 40 to 70 that is known for AIME24 comes out.
         """
@@ -46,7 +46,7 @@ class Spread(msgspec.Struct, frozen=True):
         return cls(EFFECT_SPREAD, mean * (1 - mean), text)
 
     @classmethod
-    def measured(cls, half_width: float, half_width_same: float, problems: int, samples: int) -> "Spread":
+    def measured(cls, half_width: float, half_width_same: float, problems: int, samples: int) -> "VarianceEstimate":
         """From the two 95% intervals of an evaluation of n problems and K samples: their half-widths are t SE, and SE^2
         = (w^2 + v / K) / n and v / K / n.
         """
@@ -68,17 +68,17 @@ def reach(power: float = POWER, level: float = LEVEL) -> float:
     return float(stats.norm.ppf((1 + level) / 2) + stats.norm.ppf(power))
 
 
-def problems_needed(delta: float, spread: Spread, samples: int) -> int:
+def problems_needed(delta: float, spread: VarianceEstimate, samples: int) -> int:
     """Problems of K samples each that show `delta` on new problems of the kind."""
     return max(2, math.ceil((reach() / delta) ** 2 * (spread.effect**2 + spread.answers / samples) - 1e-9))
 
 
-def samples_needed(delta: float, spread: Spread, problems: int) -> int:
+def samples_needed(delta: float, spread: VarianceEstimate, problems: int) -> int:
     """Samples a problem that show `delta` on these n problems."""
     return max(1, math.ceil((reach() / delta) ** 2 * spread.answers / problems - 1e-9))
 
 
-def samples_needed_new(delta: float, spread: Spread, problems: int) -> int | None:
+def samples_needed_new(delta: float, spread: VarianceEstimate, problems: int) -> int | None:
     """Samples a problem that show `delta` on new problems of the kind; None where more samples do not help, only more
     problems.
     """
@@ -86,7 +86,9 @@ def samples_needed_new(delta: float, spread: Spread, problems: int) -> int | Non
     return max(1, math.ceil(spread.answers / left - 1e-9)) if left > 0 else None
 
 
-def detectable(spread: Spread, problems: int, samples: int, same_problems: bool = False) -> float:
+def minimum_detectable_effect(
+    spread: VarianceEstimate, problems: int, samples: int, same_problems: bool = False
+) -> float:
     """The smallest difference that n problems x K samples show."""
     effect = 0.0 if same_problems else spread.effect**2
     return reach() * math.sqrt((effect + spread.answers / samples) / problems)
@@ -112,7 +114,7 @@ class Sizing(msgspec.Struct, frozen=True):
     """Problems there are; None for a generator."""
     detect: float
     """Points."""
-    spread: Spread
+    spread: VarianceEstimate
     asked: Size
     needed: Size | None
     """On new problems of the kind, the fewest completions; None where this benchmark has too few problems for any
@@ -130,7 +132,7 @@ class Sizing(msgspec.Struct, frozen=True):
 
 
 def size(
-    names: Sequence[str], target: str, settings: Settings, detect: float, home: Workspace, force: bool = False
+    names: Sequence[str], target: str, settings: EvalSettings, detect: float, workspace: Workspace, force: bool = False
 ) -> Sizing:
     """What it takes to show `detect` points between an adapter and base. Raises the errors of `plan`."""
     if not FEWEST_POINTS <= detect <= 100:
@@ -138,13 +140,13 @@ def size(
             f"a difference of {detect:g} points cannot be planned for",
             f"--detect between {FEWEST_POINTS} and 100, for example 3",
         )
-    made = plan(names, target, settings, home, force)
-    delta, spread, tokens, tokens_are = detect / 100, *_known(made, home)
+    made = plan(names, target, settings, workspace, force)
+    delta, spread, tokens, tokens_are = detect / 100, *_known(made, workspace)
     fixed = "full" in made.benchmark.splits
     available = len(made.benchmark.problems(made.settings.split)) if fixed else None
 
     def sized(problems: int, samples: int) -> Size:
-        found = [100 * detectable(spread, problems, samples, same) for same in (False, True)]
+        found = [100 * minimum_detectable_effect(spread, problems, samples, same) for same in (False, True)]
         return Size(problems, samples, *found)
 
     asked = sized(len(made.problems), settings.samples)
@@ -168,7 +170,7 @@ def size(
     )
 
 
-def _fewest(delta: float, spread: Spread, available: int | None) -> tuple[int, int] | None:
+def _fewest(delta: float, spread: VarianceEstimate, available: int | None) -> tuple[int, int] | None:
     """(problems, samples) of the fewest completions, at least two samples, within the problems there are."""
     sizes = [(problems_needed(delta, spread, samples), samples) for samples in range(2, 65)]
     fitting = [(problems, samples) for problems, samples in sizes if available is None or problems <= available]
@@ -178,12 +180,12 @@ def _fewest(delta: float, spread: Spread, available: int | None) -> tuple[int, i
     return (available, more) if available and more and more <= 1_024 else None
 
 
-def _known(made, home: Workspace) -> tuple[Spread, float, str]:
+def _known(made, workspace: Workspace) -> tuple[VarianceEstimate, float, str]:
     """(spread, mean tokens of a completion, what these tokens are): from an evaluation beside one of the adapters, else
     from the scores that are published.
     """
     for adapter, _ in made.adapters.values():
-        for found in reversed(kept(adapter)):
+        for found in reversed(load_evaluations(adapter)):
             told = {"problems", "samples", "gain_ci", "gain_ci_same_problems", "gain", "arms"}
             own = not found.get("harness") and (found.get("benchmark"), found.get("target")) == (
                 made.benchmark.name,
@@ -193,17 +195,17 @@ def _known(made, home: Workspace) -> tuple[Spread, float, str]:
                 new, same = ((found[ci][1] - found[ci][0]) / 200 for ci in ("gain_ci", "gain_ci_same_problems"))
                 tokens = max(arm["tokens"] for arm in found["arms"])
                 return (
-                    Spread.measured(new, same, found["problems"], found["samples"]),
+                    VarianceEstimate.measured(new, same, found["problems"], found["samples"]),
                     tokens,
                     f"{tokens:.0f} a completion, measured",
                 )
-    published = home.registry.entries["published"]
+    published = workspace.registry.entries["published"]
     for name in (f"{made.target_name}-10-seeds", made.target_name):
         score = published[name].value.scores.get(made.benchmark.name) if name in published else None
         if score is not None:
             return (
-                Spread.assumed(score / 100, name),
+                VarianceEstimate.assumed(score / 100, name),
                 made.asked.new_tokens,
                 "at most: the whole budget of every completion",
             )
-    return Spread.assumed(None), made.asked.new_tokens, "at most: the whole budget of every completion"
+    return VarianceEstimate.assumed(None), made.asked.new_tokens, "at most: the whole budget of every completion"

@@ -38,7 +38,7 @@ BASE = "base"
 FEWEST_PROBLEMS = 8
 
 
-class Settings(msgspec.Struct, frozen=True):
+class VerdictRule(msgspec.Struct, frozen=True):
     """The numbers of the rule."""
 
     level: float = 0.95
@@ -56,7 +56,7 @@ class Settings(msgspec.Struct, frozen=True):
         return (1 - self.level) / 2
 
 
-RULE = Settings()
+RULE = VerdictRule()
 
 
 class AdapterArm(msgspec.Struct, frozen=True):
@@ -114,7 +114,7 @@ class Verdict(msgspec.Struct, frozen=True):
     """
 
 
-def judge(base: Any, source: Any | None, arm: AdapterArm, settings: Settings = RULE) -> Verdict:
+def judge(base: Any, source: Any | None, arm: AdapterArm, settings: VerdictRule = RULE) -> Verdict:
     """The verdict on one adapter; `source` is None where no source was run. Raises `Usage` on scores that cannot be
     paired.
     """
@@ -122,7 +122,7 @@ def judge(base: Any, source: Any | None, arm: AdapterArm, settings: Settings = R
 
 
 def judge_all(
-    base: Any, source: Any | None, adapters: dict[str, AdapterArm], settings: Settings = RULE
+    base: Any, source: Any | None, adapters: dict[str, AdapterArm], settings: VerdictRule = RULE
 ) -> dict[str, Verdict]:
     """A verdict for each adapter of one evaluation run, corrected over the comparisons of all of them."""
     source_gain = None if source is None else statistics.difference(source, base, settings.level)
@@ -151,7 +151,7 @@ def judge_all(
     }
 
 
-def told(verdict: Verdict) -> dict[str, Any]:
+def verdict_fields(verdict: Verdict) -> dict[str, Any]:
     """A verdict as documents tell it: gains and the margin in points, retained as a ratio, comparisons as shares."""
     gain, source, kept = verdict.gain, verdict.source_gain, verdict.retained
     return {
@@ -180,7 +180,7 @@ def _opponents(name: str, arm: AdapterArm, base: Any) -> dict[str, Any]:
     return {BASE: base, **arm.controls}
 
 
-def _compare(pairs: list[tuple[str, str, Any, Any]], margin: float, settings: Settings) -> list[Comparison]:
+def _compare(pairs: list[tuple[str, str, Any, Any]], margin: float, settings: VerdictRule) -> list[Comparison]:
     """One comparison for each (adapter, against, a, b), as one Holm family a side."""
     above = [statistics.one_sided(a, b, margin, "greater") for *_, a, b in pairs]
     below = [statistics.one_sided(a, b, -margin, "less") for *_, a, b in pairs]
@@ -201,7 +201,7 @@ def _compare(pairs: list[tuple[str, str, Any, Any]], margin: float, settings: Se
     return found
 
 
-def _holm_steps(p_values: list[float], adjusted: list[float], settings: Settings) -> list[int]:
+def _holm_steps(p_values: list[float], adjusted: list[float], settings: VerdictRule) -> list[int]:
     """What alpha is divided by for each comparison: the tests still open at its step, k - rank + 1, and at the step
     where Holm stops for all that remain.
     """
@@ -220,7 +220,7 @@ def _verdict(
     arm: AdapterArm,
     comparisons: tuple[Comparison, ...],
     margin: float,
-    settings: Settings,
+    settings: VerdictRule,
 ) -> Verdict:
     gain = statistics.difference(arm.scores, base, settings.level)
     kept = None if source is None else statistics.retained(arm.scores, base, source, settings.level)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 
-class Difference(NamedTuple):
+class LayerDifference(NamedTuple):
     adapters: float
     """p of the hypothesis that all adapters answer alike on these problems: differences hold for these adapters, not
     for their layers.
@@ -18,7 +18,7 @@ class Difference(NamedTuple):
 
 def differ(
     scores: Sequence[Sequence[Sequence[Sequence[int]]]], seed: int = 0, resamples: int = 4_999
-) -> Difference | None:
+) -> LayerDifference | None:
     """scores: [layers][seeds][problems][samples] of 0 and 1, the same problems everywhere; None for a single layer.
 
     adapters: permutation of the adapters inside each problem, statistic = variance of the adapters' means (a randomised
@@ -32,7 +32,7 @@ def differ(
     if means.shape[0] < 2:
         return None
     if (means == means[:1, :1]).all():
-        return Difference(1.0, 1.0 if means.shape[1] > 1 else None)
+        return LayerDifference(1.0, 1.0 if means.shape[1] > 1 else None)
     each = means.reshape(-1, means.shape[-1])
     result = stats.permutation_test(
         tuple(each),
@@ -46,9 +46,9 @@ def differ(
     )
     by_seed = means.mean(-1)
     if means.shape[1] < 2:
-        return Difference(float(result.pvalue), None)
+        return LayerDifference(float(result.pvalue), None)
     constant = bool((by_seed == by_seed[:, :1]).all())
-    return Difference(float(result.pvalue), 0.0 if constant else float(stats.f_oneway(*by_seed).pvalue))
+    return LayerDifference(float(result.pvalue), 0.0 if constant else float(stats.f_oneway(*by_seed).pvalue))
 
 
 class Point(NamedTuple):

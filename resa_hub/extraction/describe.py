@@ -22,7 +22,7 @@ class Field(msgspec.Struct, frozen=True):
     """The recipe that says it, or default."""
 
 
-class Reference(msgspec.Struct, frozen=True):
+class ResolvedReference(msgspec.Struct, frozen=True):
     role: str
     name: str
     id: str
@@ -36,7 +36,7 @@ class Description(msgspec.Struct, frozen=True):
     like: list[str]
     """The recipes it starts from, nearest first."""
     fields: list[Field]
-    references: list[Reference]
+    references: list[ResolvedReference]
     digest: str
 
 
@@ -73,7 +73,7 @@ def says(values: Any, path: str) -> bool:
     return True
 
 
-def references(made: Plan, registry: Registry) -> list[Reference]:
+def references(made: Plan, registry: Registry) -> list[ResolvedReference]:
     """Everything that a run would read, each repository on its own."""
     recipe, found = made.recipe, []
     models = [
@@ -94,11 +94,11 @@ def references(made: Plan, registry: Registry) -> list[Reference]:
     return found
 
 
-def _reference(role: str, name: str, repo: Repo) -> Reference:
+def _reference(role: str, name: str, repo: Repo) -> ResolvedReference:
     where = repo.id + (f":{repo.subfolder}" if repo.subfolder else "")
     if repo.id.startswith(tiny.PREFIX):
-        return Reference(role, name, where, "embedded")
-    return Reference(role, name, where, "local" if is_path(repo.id) else repo.revision or UNPINNED)
+        return ResolvedReference(role, name, where, "embedded")
+    return ResolvedReference(role, name, where, "local" if is_path(repo.id) else repo.revision or UNPINNED)
 
 
 def runnable(registry: Registry) -> list[dict[str, str]]:

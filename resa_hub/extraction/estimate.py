@@ -25,7 +25,7 @@ from .plan import Plan
 SPLICED, FEATURES = ("sae-tuning", "gaussian"), ("feature-diff", "random-features", "outside-features")
 
 
-class Amount(msgspec.Struct, frozen=True):
+class DataSize(msgspec.Struct, frozen=True):
     """The tokens of one role's data."""
 
     rows: int
@@ -38,7 +38,7 @@ class Amount(msgspec.Struct, frozen=True):
     """Mean tokens of a question."""
 
 
-class Stage(msgspec.Struct, frozen=True):
+class StageCost(msgspec.Struct, frozen=True):
     name: str
     steps: int
     tokens: int
@@ -48,13 +48,13 @@ class Stage(msgspec.Struct, frozen=True):
     decoding: bool = False
 
 
-def stages_of(recipe: Recipe, shapes: Shapes, data: dict[str, Amount]) -> list[Stage]:
+def stages_of(recipe: Recipe, shapes: Shapes, data: dict[str, DataSize]) -> list[StageCost]:
     """What a recipe does on this much data, stage by stage. A screen is not in it."""
     size, elicit, epochs = shapes.sizes, data["elicit"], recipe.training.epochs
     if recipe.method == "sft":
         return [_tune(epochs, elicit.batches, elicit.tokens, supervised(size.all, size.head), 0.0, shapes.depth, 0)]
     if recipe.method == "random":
-        return [Stage("adapter", 0, 0, 0.0, 0)]
+        return [StageCost("adapter", 0, 0, 0.0, 0)]
     if recipe.method in SPLICED:
         at_mlp, layer = recipe.hookpoint.endswith(".mlp"), deepest(recipe, shapes)
         above = size.all if at_mlp else size.all - size.up_to(layer)
@@ -74,7 +74,7 @@ def stages_of(recipe: Recipe, shapes: Shapes, data: dict[str, Amount]) -> list[S
     return _on_rollouts(recipe, shapes, elicit)
 
 
-def _on_rollouts(recipe: Recipe, shapes: Shapes, elicit: Amount) -> list[Stage]:
+def _on_rollouts(recipe: Recipe, shapes: Shapes, elicit: DataSize) -> list[StageCost]:
     """The methods that distil on rollouts; a completion is taken to be as long as it may be."""
     size, settings = shapes.sizes, recipe.rollouts or Rollouts()
     count = min(settings.count, elicit.rows)
@@ -82,7 +82,7 @@ def _on_rollouts(recipe: Recipe, shapes: Shapes, elicit: Amount) -> list[Stage]:
     tokens, with_sae = made + read, recipe.method in FEATURES
     both = 2 if with_sae and settings.of_source else 1
     times = both + recipe.rounds - 1
-    generate = Stage(
+    generate = StageCost(
         "rollouts",
         times * settings.new_tokens,
         times * tokens,
@@ -91,7 +91,7 @@ def _on_rollouts(recipe: Recipe, shapes: Shapes, elicit: Amount) -> list[Stage]:
         True,
     )
     batches = math.ceil(count / recipe.training.batch_rows)
-    encoder = 4.0 * shapes.width * recipe.sae.latents * len(recipe.at) if with_sae else 0.0
+    encoder = 4.0 * shapes.width * recipe.sae.latents * len(recipe.all_hookpoints) if with_sae else 0.0
     states = 2.0 * size.all + encoder + 2.0 * size.up_to(deepest(recipe, shapes))
     tune = _tune(
         recipe.rounds * recipe.training.epochs,
@@ -107,17 +107,17 @@ def _on_rollouts(recipe: Recipe, shapes: Shapes, elicit: Amount) -> list[Stage]:
     return [generate, *sae, *selected, tune]
 
 
-def _selection(recipe: Recipe, shapes: Shapes, tokens: int, batches: int) -> Stage:
+def _selection(recipe: Recipe, shapes: Shapes, tokens: int, batches: int) -> StageCost:
     """Features chosen by the gradient of the logits: once, or in steps and once more for the order of the rest."""
     sample, looks, size = (
         min(tokens, SELECTION_TOKENS),
         SELECTION_STEPS + 1 if recipe.selection == "logits" else 1,
         shapes.sizes,
     )
-    layers = [_layer(place, shapes) for place in recipe.at]
+    layers = [_layer(place, shapes) for place in recipe.all_hookpoints]
     operations = sum(comparing(size.all) + looks * tuning(size.all - size.up_to(layer), size.head) for layer in layers)
     passes = sum(2 * shapes.depth + looks * 3 * (shapes.depth - layer - 1) for layer in layers)
-    return Stage(
+    return StageCost(
         "selection",
         looks * len(layers),
         len(layers) * sample,
@@ -126,8 +126,8 @@ def _selection(recipe: Recipe, shapes: Shapes, tokens: int, batches: int) -> Sta
     )
 
 
-def _sae(recipe: Recipe, shapes: Shapes, states: int, batches: int) -> Stage:
-    settings, layer, count = recipe.sae, deepest(recipe, shapes), len(recipe.at)
+def _sae(recipe: Recipe, shapes: Shapes, states: int, batches: int) -> StageCost:
+    settings, layer, count = recipe.sae, deepest(recipe, shapes), len(recipe.all_hookpoints)
     below = shapes.sizes.up_to(layer)
     steps = (
         0
@@ -136,21 +136,23 @@ def _sae(recipe: Recipe, shapes: Shapes, states: int, batches: int) -> Stage:
     )
     tokens = steps * settings.batch_tokens
     operations = 2.0 * below * states + tokens * sae_training(shapes.width, settings.latents, settings.k)
-    return Stage("sae", count * steps, count * tokens, count * operations, count * (batches * (layer + 1) + 3 * steps))
+    return StageCost(
+        "sae", count * steps, count * tokens, count * operations, count * (batches * (layer + 1) + 3 * steps)
+    )
 
 
 def deepest(recipe: Recipe, shapes: Shapes) -> int:
     """The deepest layer that is looked at; the middle one where the screen chooses."""
-    return max(_layer(place, shapes) for place in recipe.at)
+    return max(_layer(place, shapes) for place in recipe.all_hookpoints)
 
 
 def _layer(place: str, shapes: Shapes) -> int:
     return shapes.depth // 2 if place == AUTO else layer_of(place)
 
 
-def _tune(epochs: int, batches: int, tokens: int, each: float, states: float, tuned: int, teacher: int) -> Stage:
+def _tune(epochs: int, batches: int, tokens: int, each: float, states: float, tuned: int, teacher: int) -> StageCost:
     """each: operations a token of a step; states: of the teacher's, made once."""
-    return Stage(
+    return StageCost(
         "adapter",
         epochs * batches,
         epochs * tokens,
@@ -179,7 +181,7 @@ PAPER_STEPS = {"still": 1_448}
 """Steps an epoch that the paper names, by elicitation data: two GPUs, one chunk each."""
 
 
-class Offer(msgspec.Struct, frozen=True):
+class HardwareEstimate(msgspec.Struct, frozen=True):
     """Where it may run, for how long and for how much."""
 
     machine: str
@@ -191,13 +193,13 @@ class Offer(msgspec.Struct, frozen=True):
 
 
 class Estimate(msgspec.Struct, frozen=True):
-    data: dict[str, Amount]
-    stages: list[Stage]
+    data: dict[str, DataSize]
+    stages: list[StageCost]
     memory: dict[str, int]
     """Bytes on the device, by part; the sum is what is needed."""
     caches: dict[str, int]
     """Bytes of the teacher's states in main memory or on disk; what does not fit is made anew at each use."""
-    offers: list[Offer]
+    offers: list[HardwareEstimate]
     notes: list[str]
 
     @property
@@ -218,7 +220,7 @@ def estimate(plan: Plan, registry: Registry, rate: float | None = None) -> Estim
     shapes = shapes_of(plan.target.base, recipe.target, registry)
     if shapes is None:
         return f"the sizes of {recipe.target} are not known here: give its registry entry a `config`"
-    data: dict[str, Amount] = {}
+    data: dict[str, DataSize] = {}
     for role, told, entry in (("trigger", recipe.trigger, plan.trigger), ("elicit", recipe.elicit, plan.elicit)):
         if role == "trigger" and recipe.method not in SPLICED:
             continue  # the other methods read the elicitation data alone
@@ -230,7 +232,9 @@ def estimate(plan: Plan, registry: Registry, rate: float | None = None) -> Estim
     memory, caches = _memory(recipe, shapes, stages, data)
     needed = sum(memory.values())
     offers = [offer for gpu in GPUS if (offer := _offer(gpu, stages, needed, rate))]
-    offers.append(Offer("this machine, CPU", _hours(stages, CPU_UTILISATION * measured_speed()), None, "", None))
+    offers.append(
+        HardwareEstimate("this machine, CPU", _hours(stages, CPU_UTILISATION * measured_speed()), None, "", None)
+    )
     return Estimate(data, stages, memory, caches, offers, _notes(plan, registry, data))
 
 
@@ -242,7 +246,7 @@ def shapes_of(base: Repo, name: str, registry: Registry) -> Shapes | None:
     return Shapes.of(entry.config) if entry else None
 
 
-def amount(data: Data, entry: Dataset, plan: Plan) -> Amount | None:
+def amount(data: Data, entry: Dataset, plan: Plan) -> DataSize | None:
     """Counted where data and tokenizer are at hand, else rows times an estimate; None where not even the rows are
     known.
     """
@@ -254,7 +258,7 @@ def amount(data: Data, entry: Dataset, plan: Plan) -> Amount | None:
         tokens, question = sum(lengths), sum(questions) / len(questions)
         if basis == "counted" and not training.chunk_tokens:
             buckets = {length: lengths.count(length) for length in set(lengths)}
-            return Amount(
+            return DataSize(
                 len(lengths), tokens, sum(math.ceil(n / training.batch_rows) for n in buckets.values()), basis, question
             )
         return _packed(len(lengths), tokens, training, basis, question)
@@ -268,11 +272,11 @@ def amount(data: Data, entry: Dataset, plan: Plan) -> Amount | None:
     return _packed(rows_, rows_ * min(length, training.max_tokens or length), training, basis, float(each))
 
 
-def _packed(rows: int, tokens: int, training: Any, basis: str, question: float) -> Amount:
+def _packed(rows: int, tokens: int, training: Any, basis: str, question: float) -> DataSize:
     if training.chunk_tokens:
         chunks = max(1, tokens // training.chunk_tokens)
-        return Amount(rows, chunks * training.chunk_tokens, math.ceil(chunks / training.batch_rows), basis, question)
-    return Amount(rows, tokens, math.ceil(rows / training.batch_rows), basis, question)
+        return DataSize(rows, chunks * training.chunk_tokens, math.ceil(chunks / training.batch_rows), basis, question)
+    return DataSize(rows, tokens, math.ceil(rows / training.batch_rows), basis, question)
 
 
 def _lengths(rows: Rows, plan: Plan) -> tuple[list[int], list[int], str]:
@@ -301,7 +305,7 @@ def _lengths(rows: Rows, plan: Plan) -> tuple[list[int], list[int], str]:
 
 
 def _memory(
-    recipe: Recipe, shapes: Shapes, stages: list[Stage], data: dict[str, Amount]
+    recipe: Recipe, shapes: Shapes, stages: list[StageCost], data: dict[str, DataSize]
 ) -> tuple[dict[str, int], dict[str, int]]:
     each = 2 if recipe.dtype == "bfloat16" else 4
     copies = 1 if recipe.method in ("sft", "random") else 3
@@ -311,7 +315,7 @@ def _memory(
     batch = stage.tokens // max(1, stage.steps)
     memory = {f"weights of {copies} model{'s' if copies > 1 else ''}": copies * shapes.parameters * each}
     if any(stage.name == "sae" for stage in stages):
-        sae = 4 * shapes.width * recipe.sae.latents * 2 * len(recipe.at)
+        sae = 4 * shapes.width * recipe.sae.latents * 2 * len(recipe.all_hookpoints)
         training = recipe.sae.mode != "pretrained"
         memory |= {"SAE": sae} | (
             {"its optimiser": sae * (2 if recipe.sae.optimizer == "adam" else 1)} if training else {}
@@ -329,7 +333,7 @@ def _memory(
     return memory, {"the teacher's final states": state} | ({"states at the hookpoint": state} if shared else {})
 
 
-def _hours(stages: list[Stage], speed: float, decoding: float = 1.0) -> float:
+def _hours(stages: list[StageCost], speed: float, decoding: float = 1.0) -> float:
     return (
         sum(
             stage.operations / (speed * (decoding if stage.decoding else 1.0)) + stage.passes * LAUNCH
@@ -339,13 +343,13 @@ def _hours(stages: list[Stage], speed: float, decoding: float = 1.0) -> float:
     )
 
 
-def _offer(gpu: Gpu, stages: list[Stage], needed: int, rate: float | None) -> Offer | None:
+def _offer(gpu: Gpu, stages: list[StageCost], needed: int, rate: float | None) -> HardwareEstimate | None:
     """None for a GPU whose peak or price is not known."""
     if gpu.peak is None or gpu.price is None:
         return None
     hours = _hours(stages, UTILISATION * gpu.peak, DECODING)
     usd, told = gpu.price if rate is None else (rate, "as given")
-    return Offer(gpu.name, hours, hours * usd, f"${usd:.2f} an hour, {told}", needed < gpu.memory * 1e9)
+    return HardwareEstimate(gpu.name, hours, hours * usd, f"${usd:.2f} an hour, {told}", needed < gpu.memory * 1e9)
 
 
 def measured_speed(seconds: float = 0.4) -> float:
@@ -367,10 +371,10 @@ def measured_speed(seconds: float = 0.4) -> float:
     return done * 2.0 * size**3 / max(time.process_time() - began, 1e-9) * cores
 
 
-def _notes(plan: Plan, registry: Registry, data: dict[str, Amount]) -> list[str]:
+def _notes(plan: Plan, registry: Registry, data: dict[str, DataSize]) -> list[str]:
     recipe, notes = plan.recipe, []
     paper = PAPER_STEPS.get(recipe.elicit.name)
-    if AUTO in recipe.at or recipe.screen:
+    if AUTO in recipe.all_hookpoints or recipe.screen:
         notes.append("the screen chooses before training: a middle layer is counted, the screen itself is not")
     if paper and recipe.method == "sae-tuning" and recipe.training.chunk_tokens == 2_048 and recipe.elicit.rows is None:
         ours = data["elicit"].batches

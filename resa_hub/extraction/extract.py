@@ -16,7 +16,7 @@ from ..adapter import sketch as kinship
 from ..adapter.layout import CARD, MANIFEST, content_hash, identity_of, scan
 from ..adapter.manifest import DataRecord, Manifest, Run, Sibling
 from ..adapter.store import Adapter
-from ..adapter.workspace import Workspace
+from ..adapter.workspace import Workspace, WorkspaceLike
 from ..config.recipe import AUTO, WITH_SAE
 from ..core import torchrun as ranks
 from ..core.errors import NotFound, Usage
@@ -29,13 +29,13 @@ from .plan import Plan, plan
 from .run_dir import Work, hold, seconds_between_states
 
 if TYPE_CHECKING:
-    from ..engine.distributed import Crew
-    from ..engine.methods.context import Session
+    from ..engine.distributed import ProcessGroup
+    from ..engine.methods.context import ExtractionContext
 LIBRARIES = ("torch", "transformers", "peft", "sae-lens", "safetensors", "numpy")
 
 
 @dataclass(frozen=True)
-class Means:
+class ResourceLimits:
     """What an extraction may use; nothing here changes its result."""
 
     memory: int | None = None
@@ -54,7 +54,7 @@ def extract(
     workspace: str | Path | Workspace | None = None,
     again: bool = False,
     resume: bool = False,
-    means: Means = Means(),
+    means: ResourceLimits = ResourceLimits(),
     progress: Progress | None = None,
     made: Plan | None = None,
     **choices: Any,
@@ -66,43 +66,43 @@ def extract(
     also with `again`. `choices` are those of `plan`. Raises the errors of the plan, `DoesNotFit`, `NoEffect`,
     `RunFailed`; `Conflict` while another process runs the same; `NotFound` when there is nothing to resume.
     """
-    home, progress = Workspace.find(workspace), progress or Progress()
-    chosen = made or plan(source, registry=home.registry, **choices)
+    workspace, progress = Workspace.find(workspace), progress or Progress()
+    chosen = made or plan(source, registry=workspace.registry, **choices)
     with explained("; nothing was begun"):
-        inputs = gather(chosen, home)
-    if ranks.world() == 1:
-        return _extract(inputs, home, again, resume, means, progress)
-    from ..engine.distributed import assembled
+        inputs = gather(chosen, workspace)
+    if ranks.world_size() == 1:
+        return _extract(inputs, workspace, again, resume, means, progress)
+    from ..engine.distributed import init_process_group
 
-    with assembled() as crew:
+    with init_process_group() as processes:
         return (
-            _extract(inputs, home, again, resume, means, progress, crew)
-            if crew.first
-            else _assist(inputs, home, means, crew)
+            _extract(inputs, workspace, again, resume, means, progress, processes)
+            if processes.is_main_process
+            else _run_worker(inputs, workspace, means, processes)
         )
 
 
 def _extract(
     inputs: Inputs,
-    home: Workspace,
+    workspace: Workspace,
     again: bool,
     resume: bool,
-    means: Means,
+    means: ResourceLimits,
     progress: Progress,
-    crew: "Crew | None" = None,
+    processes: "ProcessGroup | None" = None,
 ) -> tuple[Adapter, bool]:
     """What the only process does, or the first of several: it decides, writes and tells the others."""
-    digest, name, agree = inputs.digest, inputs.plan.name, crew.agree if crew else lambda value: value
-    present = agree(None if again else home.store.with_recipe(digest, name))
+    digest, name, agree = inputs.digest, inputs.plan.name, processes.broadcast if processes else lambda value: value
+    present = agree(None if again else workspace.store.with_recipe(digest, name))
     if present:
         return present, False
     check_kinship(inputs)
     with (
         explained(": what was done is kept"),
-        home.store.staging() as folder,
-        hold(home.cache / "work", _key(name, digest), afresh=again and not resume) as work,
+        workspace.store.staging() as folder,
+        hold(workspace.cache / "work", _key(name, digest), afresh=again and not resume) as work,
     ):
-        present = None if again else home.store.with_recipe(digest, name)
+        present = None if again else workspace.store.with_recipe(digest, name)
         if present:  # finished meanwhile, or killed on its very last step
             work.discard()
             return agree(present), False
@@ -111,42 +111,48 @@ def _extract(
                 f"no interrupted extraction of {name} with this recipe is here", "leave out --resume to begin one"
             )
         agree(None)  # nothing stands in the way: all begin
-        manifest = _run(inputs, digest, folder, home, work, means, progress, crew)
+        manifest = _run(inputs, digest, folder, workspace, work, means, progress, processes)
 
         def finish(version: str) -> None:
             numbered = msgspec.structs.replace(manifest, version=version)
             (folder / MANIFEST).write_bytes(numbered.to_json())
             (folder / CARD).write_text(card.render(numbered), encoding="utf-8")
 
-        adapter = home.store.add_next(folder, name, finish)
+        adapter = workspace.store.add_next(folder, name, finish)
         work.discard()
     return agree(adapter), True
 
 
-def _assist(inputs: Inputs, home: Workspace, means: Means, crew: "Crew") -> tuple[Adapter, bool]:
+def _run_worker(
+    inputs: Inputs, workspace: Workspace, means: ResourceLimits, processes: "ProcessGroup"
+) -> tuple[Adapter, bool]:
     """What the other processes do: they compute with the first one and write nothing."""
-    from ..engine.run import assist
+    from ..engine.run import run_worker
 
-    present = crew.agree()
+    present = processes.broadcast()
     if present is None:
         check_kinship(inputs)
-        present = crew.agree()
+        present = processes.broadcast()
     if present is not None:
         return present, False
     with explained(": what was done is kept"):
-        assist(_session(inputs, home, None, means, Progress(quiet=True), crew))
-    return crew.agree(), True
+        run_worker(_session(inputs, workspace, None, means, Progress(quiet=True), processes))
+    return processes.broadcast(), True
 
 
 def screen(
-    made: Plan, *, workspace: str | Path | None = None, means: Means = Means(), progress: Progress | None = None
+    made: Plan,
+    *,
+    workspace: WorkspaceLike = None,
+    means: ResourceLimits = ResourceLimits(),
+    progress: Progress | None = None,
 ) -> list[dict[str, Any]]:
     """What the screen of this plan tries and chooses, nothing trained but the SAE; `extract` of the same plan takes
     over what was done. Raises as `extract`.
     """
-    home, progress = Workspace.find(workspace), progress or Progress()
+    workspace, progress = Workspace.find(workspace), progress or Progress()
     with explained("; nothing was begun"):
-        inputs = gather(made, home)
+        inputs = gather(made, workspace)
     tried = made.recipe.screen
     if made.recipe.hookpoint != AUTO and not (tried and (tried.features or tried.scales)):
         raise Usage(
@@ -154,17 +160,17 @@ def screen(
             "--layer auto, --features auto, --scale auto, or --set screen.scales=[1,2]",
         )
     check_kinship(inputs)
-    with explained(": what was done is kept"), hold(home.cache / "work", _key(made.name, inputs.digest)) as work:
+    with explained(": what was done is kept"), hold(workspace.cache / "work", _key(made.name, inputs.digest)) as work:
         from ..engine import run as extraction
 
-        return extraction.screen(_session(inputs, home, work, means, progress))
+        return extraction.screen(_session(inputs, workspace, work, means, progress))
 
 
-def prepare(
+def pretrain_saes(
     plans: Sequence[Plan],
     *,
-    workspace: str | Path | None = None,
-    means: Means = Means(),
+    workspace: WorkspaceLike = None,
+    means: ResourceLimits = ResourceLimits(),
     progress: Progress | None = None,
 ) -> int:
     """Train the SAEs of several extractions that differ in the hookpoint alone from one pass of the model; `extract` of
@@ -173,18 +179,18 @@ def prepare(
     Returns how many were trained now: none where the method has no SAE to train, and none that is finished. Raises as
     `extract`.
     """
-    home, progress = Workspace.find(workspace), progress or Progress()
+    workspace, progress = Workspace.find(workspace), progress or Progress()
     recipe = plans[0].recipe
     if (
         recipe.method not in WITH_SAE
         or recipe.sae.mode == "pretrained"
-        or any(len(p.recipe.at) != 1 or p.recipe.hookpoint == AUTO for p in plans)
+        or any(len(p.recipe.all_hookpoints) != 1 or p.recipe.hookpoint == AUTO for p in plans)
     ):
         return 0
     with explained("; nothing was begun"):
-        first = gather(plans[0], home)
-    every = [first._replace(plan=p, saes=saes.starts(p.recipe, home.registry)) for p in plans]
-    waiting = [i for i in every if not home.store.with_recipe(i.digest, i.plan.name)]
+        first = gather(plans[0], workspace)
+    every = [first._replace(plan=p, saes=saes.starts(p.recipe, workspace.registry)) for p in plans]
+    waiting = [i for i in every if not workspace.store.with_recipe(i.digest, i.plan.name)]
     if not waiting:
         return 0
     with explained(": what was done is kept"), contextlib.ExitStack() as stack:
@@ -192,14 +198,14 @@ def prepare(
         from ..engine.methods.layers import train_layers
 
         places, starts = {}, {}
-        lead: Session | None = None
+        lead: ExtractionContext | None = None
         for inputs in waiting:
             at = inputs.plan.recipe.hookpoint
             check_kinship(inputs)
-            work = stack.enter_context(hold(home.cache / "work", _key(inputs.plan.name, inputs.digest)))
+            work = stack.enter_context(hold(workspace.cache / "work", _key(inputs.plan.name, inputs.digest)))
             if not (work.folder / f"{FINISHED}{at}.pt").is_file():
-                session = _session(inputs, home, work, means, progress)
-                places[at], starts[at], lead = session.ledger, session.sae_starts.get(at), lead or session
+                session = _session(inputs, workspace, work, means, progress)
+                places[at], starts[at], lead = session.ledger, session.initial_saes.get(at), lead or session
         if lead:
             train_layers(lead, places, starts)
         return len(places)
@@ -216,11 +222,11 @@ def _run(
     inputs: Inputs,
     digest: str,
     folder: Path,
-    home: Workspace,
+    workspace: Workspace,
     work: Work,
-    means: Means,
+    means: ResourceLimits,
     progress: Progress,
-    crew: "Crew | None" = None,
+    processes: "ProcessGroup | None" = None,
 ) -> Manifest:
     from importlib.metadata import version
 
@@ -229,11 +235,11 @@ def _run(
     from ..engine.run import hardware, make
 
     chosen, recipe, source, target = inputs.plan, inputs.plan.recipe, inputs.source, inputs.target
-    session = _session(inputs, home, work, means, progress, crew)
+    session = _session(inputs, workspace, work, means, progress, processes)
     ledger = session.ledger
     with ledger.stage(TOTAL):
         made = make(session, target[0], folder)
-    total, known = ledger.costs[TOTAL], home.registry.model_entry(recipe.source)
+    total, known = ledger.costs[TOTAL], workspace.registry.model_entry(recipe.source)
     entries = scan(folder)
     return Manifest(
         name=chosen.name,
@@ -286,15 +292,20 @@ def _run(
 
 
 def _session(
-    inputs: Inputs, home: Workspace, work: Work | None, means: Means, progress: Progress, crew: "Crew | None" = None
-) -> "Session":
-    from ..engine.distributed import ALONE
-    from ..engine.ledger import Ledger
-    from ..engine.methods.context import Session
+    inputs: Inputs,
+    workspace: Workspace,
+    work: Work | None,
+    means: ResourceLimits,
+    progress: Progress,
+    processes: "ProcessGroup | None" = None,
+) -> "ExtractionContext":
+    from ..engine.distributed import SINGLE_PROCESS
+    from ..engine.ledger import CostTracker
+    from ..engine.methods.context import ExtractionContext
     from ..engine.model.loading import Source
 
     recipe = inputs.plan.recipe
-    return Session(
+    return ExtractionContext(
         recipe,
         Source(*inputs.source),
         Source(*inputs.target),
@@ -303,8 +314,8 @@ def _session(
         inputs.elicit,
         inputs.saes,
         progress,
-        ledger=Ledger(work.folder if work else None, seconds_between_states(), crew or ALONE),
-        rollouts_folder=home.cache / "rollouts",
+        ledger=CostTracker(work.folder if work else None, seconds_between_states(), processes or SINGLE_PROCESS),
+        rollouts_folder=workspace.cache / "rollouts",
         memory=means.memory,
         disk=means.disk,
         siblings={name: Source(*files) for name, files in inputs.siblings.items()},

@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-from ..adapter.workspace import Workspace
+from ..adapter.workspace import Workspace, WorkspaceLike
 from ..config.refs import HOOKPOINT, SaeRef, check_hookpoint, check_name, is_path, layer_of
 from ..config.registry import Registry
 from ..config.registry_file import lean, own_file, write
@@ -44,7 +44,7 @@ def import_sae(
     name: str | None = None,
     base: str | None = None,
     hookpoint: str | None = None,
-    workspace: str | os.PathLike[str] | None = None,
+    workspace: WorkspaceLike = None,
 ) -> Taken:
     """Take the SAE of one hookpoint (sparsify's or SAELens' format) into `saes/NAME/HOOKPOINT/` and name it in the
     workspace's registry.yaml.
@@ -54,22 +54,22 @@ def import_sae(
     `Integrity` for damaged files, `DoesNotFit` for another width, layer, base or hookpoint and for what is no plain
     TopK SAE, `Usage` where nothing says the hookpoint, `Conflict` for a name that means something else.
     """
-    home = Workspace.find(workspace)
-    path = own_file(home)
+    workspace = Workspace.find(workspace)
+    path = own_file(workspace)
     found = saes.find(origin, check_hookpoint(hookpoint) if hookpoint else None)
     at = _hookpoint(found)
     name = check_name(name or _name(origin))
     _check_weights(found)
-    base, width, missing = _base(base, found, at, home.registry)
-    target = home.folder / FOLDER / name / at
+    base, width, missing = _base(base, found, at, workspace.registry)
+    target = workspace.folder / FOLDER / name / at
     staged = target.parent.with_name(f".{name}.{secrets.token_hex(8)}")
     try:
         from ..engine.sae.convert import to_saelens
 
         latents, k = to_saelens(found, width, at, staged, base)
-        with home.store.lock():
+        with workspace.store.lock():
             entry = _entry(
-                Workspace(home.folder).registry,
+                Workspace(workspace.folder).registry,
                 name,
                 f"imported from {origin}, {found.digest[:19]}",
                 Sae(
@@ -90,7 +90,7 @@ def import_sae(
             write(path, {"saes": {name: lean(entry)}}, "registry.yaml.before-import")
     except OSError as error:
         raise RunFailed(
-            f"cannot write into {home.folder}: {error.strerror}", "check the permissions and the free space"
+            f"cannot write into {workspace.folder}: {error.strerror}", "check the permissions and the free space"
         ) from None
     finally:
         shutil.rmtree(staged, ignore_errors=True)

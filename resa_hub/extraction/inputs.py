@@ -13,7 +13,7 @@ from ..config import refs
 from ..config.recipe import AUTO, Recipe
 from ..config.refs import ModelRef
 from ..core.errors import DoesNotFit, Usage
-from ..core.strict import canonical_digest, told
+from ..core.strict import canonical_digest, non_default_values
 from ..data import architectures, datasets, saes
 from ..data.snapshots import Files, Rows, SaeFiles, locate, weights_digest
 from .plan import Plan
@@ -35,7 +35,7 @@ class Inputs(NamedTuple):
     def digest(self) -> str:
         """Of everything that decides the result."""
         decides: dict[str, Any] = {
-            "recipe": told(self.plan.recipe),
+            "recipe": non_default_values(self.plan.recipe),
             "source": _revisions(self.source),
             "target": _revisions(self.target),
         }
@@ -51,13 +51,13 @@ class Inputs(NamedTuple):
         return canonical_digest(decides)
 
 
-def gather(chosen: Plan, home: Workspace) -> Inputs:
+def gather(chosen: Plan, workspace: Workspace) -> Inputs:
     """The files and texts that a plan names, fetched where they are not here. Raises the errors of `sources.locate`,
     `datasets.load` and `saes.starts`.
     """
     recipe = chosen.recipe
     starts, source = (
-        saes.starts(recipe, home.registry),
+        saes.starts(recipe, workspace.registry),
         _files(chosen.source),
     )  # the first can be refused before anything large is fetched
     return Inputs(
@@ -67,7 +67,7 @@ def gather(chosen: Plan, home: Workspace) -> Inputs:
         datasets.load(recipe.trigger, chosen.trigger),
         datasets.load(recipe.elicit, chosen.elicit),
         {name: _files(ref) for name, ref in chosen.siblings.items()},
-        _reference(recipe, source, home),
+        _reference(recipe, source, workspace),
         starts,
     )
 
@@ -91,7 +91,7 @@ def check_kinship(inputs: Inputs) -> None:
                 "name models of the target's close lineage",
             )
     layers = kinship.shapes(target.config).get("num_hidden_layers")
-    deepest = max((refs.layer_of(at) for at in recipe.at if at != AUTO), default=0)
+    deepest = max((refs.layer_of(at) for at in recipe.all_hookpoints if at != AUTO), default=0)
     if isinstance(layers, int) and deepest >= layers:
         raise Usage(
             f"layers.{deepest} does not exist: {recipe.target} has {layers} layers",
@@ -110,13 +110,13 @@ def _check_shapes(name: str, model: Files, target_name: str, target: Files) -> N
         )
 
 
-def _reference(recipe: Recipe, source: tuple[Files, Files | None], home: Workspace) -> Path | None:
+def _reference(recipe: Recipe, source: tuple[Files, Files | None], workspace: Workspace) -> Path | None:
     """The adapter whose norm a random one takes: the one that is named, else the source's own."""
     if recipe.norm_of is None:
         return source[1].folder if source[1] else None
     if refs.is_path(recipe.norm_of):
         return locate(refs.Repo(recipe.norm_of), "adapter").folder
-    return home.named.get(refs.AdapterRef.parse(recipe.norm_of)).folder
+    return workspace.named.get(refs.AdapterRef.parse(recipe.norm_of)).folder
 
 
 def _files(ref: ModelRef) -> tuple[Files, Files | None]:

@@ -59,7 +59,7 @@ class Plan:
             else [("trigger", r.trigger, self.trigger), ("elicit", r.elicit, self.elicit)]
         )
         sae = [
-            ("hookpoint", " + ".join(r.at)),
+            ("hookpoint", " + ".join(r.all_hookpoints)),
             *(
                 [("screen", f"{_tried(r)}; on {r.screen.rollouts} rollouts that training does not use")]
                 if r.screen
@@ -291,7 +291,7 @@ def default_name(recipe: Recipe, recipe_name: str, registry: Registry) -> str:
     safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in source).strip("._-") or "model"
     at = "-".join(
         place if place == AUTO else f"l{refs.layer_of(place)}{'-mlp' if place.endswith('.mlp') else ''}"
-        for place in recipe.at
+        for place in recipe.all_hookpoints
     )
     place = f"-{at}" if recipe.method != "sft" else "-cot" if recipe.elicit.cot else ""
     return check_name(f"{safe}-{recipe.method}{place}"[:96])

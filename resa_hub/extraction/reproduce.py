@@ -5,7 +5,6 @@ differs and how far.
 import re
 import shutil
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,16 +12,16 @@ import msgspec
 from ..adapter.describe import shortened
 from ..adapter.diff import compare
 from ..adapter.manifest import DataRecord, Manifest
-from ..adapter.results import kept
+from ..adapter.results import load_evaluations
 from ..adapter.store import Adapter
-from ..adapter.workspace import Workspace
+from ..adapter.workspace import Workspace, WorkspaceLike
 from ..config.refs import ModelRef, Repo
 from ..config.registry import Registry
 from ..config.schema import Dataset
 from ..core.errors import Usage
 from ..core.progress import Progress
 from ..hub.resolve import find
-from .extract import LIBRARIES, Means, extract
+from .extract import LIBRARIES, ResourceLimits, extract
 from .plan import Plan, template
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -51,11 +50,11 @@ class Reproduced(msgspec.Struct, frozen=True):
 def reproduce(
     name: str,
     *,
-    workspace: str | Path | None = None,
+    workspace: WorkspaceLike = None,
     judge: bool = False,
     keep: bool = False,
     progress: Progress | None = None,
-    means: Means = Means(),
+    means: ResourceLimits = ResourceLimits(),
 ) -> Reproduced:
     """Extract again in a workspace of its own, from the revisions that the manifest names and without anything that the
     first run cached. Names mean what they mean in `workspace`.
@@ -64,15 +63,15 @@ def reproduce(
     interrupted goes on.
     Raises `Usage` for an imported adapter and the errors of `extract`.
     """
-    home, progress = Workspace.find(workspace), progress or Progress()
-    first = find(name, home)
+    workspace, progress = Workspace.find(workspace), progress or Progress()
+    first = find(name, workspace)
     m = first.manifest
     if m.recipe is None:
         raise Usage(
             f"{m.reference} was imported: nothing says how it was made", "reproduce an adapter that `extract` made"
         )
-    place = Workspace(home.cache / "reproduce" / m.content_hash.partition(":")[2][:16], names_of=home)
-    second, _ = extract(made=planned(m, home.registry), workspace=place, means=means, progress=progress)
+    place = Workspace(workspace.cache / "reproduce" / m.content_hash.partition(":")[2][:16], names_of=workspace)
+    second, _ = extract(made=planned(m, workspace.registry), workspace=place, means=means, progress=progress)
     found = compare(first, second)
     report = Reproduced(
         adapter=m.reference,
@@ -162,11 +161,13 @@ def causes(first: Manifest, second: Manifest) -> list[str]:
 
 
 def _verdicts(first: Adapter, second: Adapter, place: Workspace, progress: Progress) -> list[dict[str, Any]]:
-    from ..evaluation.evaluate import Settings, evaluate
+    from ..evaluation.evaluate import EvalSettings, evaluate
 
     found = []
-    for e in (e for e in kept(first) if not e.get("harness")):  # what another tool judged, that tool has to judge again
-        judging = Settings(
+    for e in (
+        e for e in load_evaluations(first) if not e.get("harness")
+    ):  # what another tool judged, that tool has to judge again
+        judging = EvalSettings(
             e["benchmark"],
             e["problems"],
             e["samples"],

@@ -9,22 +9,22 @@ from typing import Any
 import msgspec
 
 from ..adapter.results import Evaluation
-from ..adapter.workspace import Workspace
+from ..adapter.workspace import Workspace, WorkspaceLike
 from ..config.registry import Registry
 from ..config.schema import numbers
 from ..core.errors import Usage
 from ..core.executors import run
 from ..core.progress import Progress
-from ..core.strict import canonical_digest, told
-from ..evaluation.evaluate import Settings, answers, evaluate
-from .extract import extract, prepare
+from ..core.strict import canonical_digest, non_default_values
+from ..evaluation.evaluate import EvalSettings, answers, evaluate
+from .extract import extract, pretrain_saes
 from .plan import Plan, plan
 
 NOISE = 0.05
 """p above which a curve is not told from noise."""
 
 
-class Place(msgspec.Struct, frozen=True):
+class SweepPoint(msgspec.Struct, frozen=True):
     """One point of the curve: gains in points over base."""
 
     layer: int
@@ -46,7 +46,7 @@ class Sweep(msgspec.Struct, frozen=True):
     problems: int
     samples: int
     source_gain: float | None
-    places: list[Place]
+    places: list[SweepPoint]
     p_adapters: float | None
     """All adapters answer alike on these problems."""
     p_layers: float | None
@@ -87,9 +87,9 @@ def sweep(
     layers: Sequence[int],
     seeds: int = 1,
     family: str | None = None,
-    judging: Settings = Settings(split="dev", problems=200, samples=2, seeds=1, greedy=False),
+    judging: EvalSettings = EvalSettings(split="dev", problems=200, samples=2, seeds=1, greedy=False),
     executor: str = "local",
-    workspace: str | Path | None = None,
+    workspace: WorkspaceLike = None,
     progress: Progress | None = None,
     **choices: Any,
 ) -> Sweep:
@@ -100,17 +100,21 @@ def sweep(
     otherwise, for a layer that was picked on test problems would be judged on them too. Raises the errors of `extract`
     and `evaluate`.
     """
-    home, progress, judging = Workspace.find(workspace), progress or Progress(), replace(judging, purpose="choosing")
+    workspace, progress, judging = (
+        Workspace.find(workspace),
+        progress or Progress(),
+        replace(judging, purpose="choosing"),
+    )
     if not layers or seeds < 1:
         raise Usage("a sweep needs at least one layer and one seed", "--layers 0-3 --seeds 1")
-    plans = planned(source, layers=layers, seeds=seeds, family=family, registry=home.registry, **choices)
+    plans = planned(source, layers=layers, seeds=seeds, family=family, registry=workspace.registry, **choices)
     grid, target = list(plans), next(iter(plans.values())).recipe.target
     quiet = progress.quiet or executor != "local"
     together = [
         [made for (_, at), made in plans.items() if at == seed] for seed in dict.fromkeys(seed for _, seed in grid)
     ]
-    list(run([functools.partial(_prepare, home.folder, part, quiet) for part in together], executor))
-    tasks = [functools.partial(_extract, home.folder, made, quiet) for made in plans.values()]
+    list(run([functools.partial(_prepare, workspace.folder, part, quiet) for part in together], executor))
+    tasks = [functools.partial(_extract, workspace.folder, made, quiet) for made in plans.values()]
     names: dict[tuple[int, int], str] = {}
     with progress.stage("sweep", len(tasks), "adapters") as advance:
         for place, name in run(tasks, executor):
@@ -120,11 +124,11 @@ def sweep(
     judged = dict(
         zip(
             grid,
-            evaluate(ordered, target=target, settings=judging, workspace=home.folder, progress=progress),
+            evaluate(ordered, target=target, settings=judging, workspace=workspace.folder, progress=progress),
             strict=True,
         )
     )
-    return _report(plans, names, judged, ordered, target, judging, home)
+    return _report(plans, names, judged, ordered, target, judging, workspace)
 
 
 def planned(
@@ -157,7 +161,7 @@ def planned(
 
 def _prepare(folder: Path, plans: list[Plan], quiet: bool) -> int:
     """One task a seed: the SAEs of all layers from one pass of the model."""
-    return prepare(plans, workspace=folder, progress=Progress(quiet=quiet))
+    return pretrain_saes(plans, workspace=folder, progress=Progress(quiet=quiet))
 
 
 def _extract(folder: Path, made: Plan, quiet: bool) -> str:
@@ -172,20 +176,20 @@ def _report(
     judged: dict[tuple[int, int], Evaluation],
     ordered: list[str],
     target: str,
-    settings: Settings,
-    home: Workspace,
+    settings: EvalSettings,
+    workspace: Workspace,
 ) -> Sweep:
     from . import curve
 
     places = [_place(layer, seed, names[layer, seed], found) for (layer, seed), found in judged.items()]
-    tables = answers(ordered, target, settings, home)
+    tables = answers(ordered, target, settings, workspace)
     layers = list(dict.fromkeys(layer for layer, _ in judged))
     difference = curve.differ([[tables[names[layer, seed]] for at, seed in judged if at == layer] for layer in layers])
     one, found = next(iter(plans.values())), next(iter(judged.values()))
-    digest = canonical_digest([[told(p.recipe) for p in plans.values()], found.benchmark, found.split]).partition(":")[
-        2
-    ][:8]
-    folder = home.cache / "sweeps"
+    digest = canonical_digest(
+        [[non_default_values(p.recipe) for p in plans.values()], found.benchmark, found.split]
+    ).partition(":")[2][:8]
+    folder = workspace.cache / "sweeps"
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{one.recipe.source.rpartition('/')[2]}-{one.recipe.method}-{digest}"
     title = f"{one.recipe.method} from {one.recipe.source} on {target}, {found.benchmark} ({found.split})"
@@ -210,13 +214,13 @@ def _report(
     return made
 
 
-def _place(layer: int, seed: int, name: str, found: Evaluation) -> Place:
+def _place(layer: int, seed: int, name: str, found: Evaluation) -> SweepPoint:
     base = next(arm.score for arm in found.arms if arm.role == "base")
     controls = tuple(arm.score - base for arm in found.arms if arm.role == "random")
-    return Place(layer, seed, name, found.gain, found.gain_ci, found.verdict, controls)
+    return SweepPoint(layer, seed, name, found.gain, found.gain_ci, found.verdict, controls)
 
 
-def _sentence(places: list[Place], difference: Any, split: str) -> str:
+def _sentence(places: list[SweepPoint], difference: Any, split: str) -> str:
     best = max(places, key=lambda place: place.gain)
     if difference is None:
         return "A single layer: nothing to compare."

@@ -25,13 +25,13 @@ from ..config.refs import NAME, VERSION, AdapterRef, RemoteRef
 from ..core.errors import Conflict, HubError, Integrity, NotFound, RunFailed, Usage, did_you_mean
 from ..core.files import parse_json, read_bounded, read_json
 from ..core.strict import Strict
-from .remote import Arrived, Found, Pushed
+from .remote import DownloadResult, PushResult, SearchHit
 from .transfer import SHA256, check_listed, copy_verified, disk_errors, matches, sha256_of
 
 SHOWN = {"verdict", "target", "benchmark"}
 
 
-class Reference(Strict, frozen=True, kw_only=True):
+class FolderReference(Strict, frozen=True, kw_only=True):
     """The file of a version: all files of the adapter's folder, manifest, card and evaluations included."""
 
     schema_: Literal[1] = msgspec.field(default=1, name="schema")
@@ -59,7 +59,7 @@ class FolderRemote:
             return []
         return sorted((path.stem for path in folder.glob("*.json") if VERSION.fullmatch(path.stem)), key=version_key)
 
-    def push(self, adapter: Adapter, *, public: bool = False, dry_run: bool = False, sae: bool = True) -> Pushed:
+    def push(self, adapter: Adapter, *, public: bool = False, dry_run: bool = False, sae: bool = True) -> PushResult:
         """Send what the folder lacks; who may read it is the folder's own matter, `public` changes nothing.
 
         Raises `Conflict` when the version exists with another content hash, `RunFailed` when the folder cannot be
@@ -70,7 +70,9 @@ class FolderRemote:
         # Without its SAE the version is the same: who pulls it gets what is there.
         listed = {entry.path: entry for entry in (*manifest.files, *entries)}
         files = tuple(listed[path] for path in sorted(listed))
-        ours = Reference(name=manifest.name, version=manifest.version, content_hash=manifest.content_hash, files=files)
+        ours = FolderReference(
+            name=manifest.name, version=manifest.version, content_hash=manifest.content_hash, files=files
+        )
         with disk_errors(f"cannot use {self.root}"):
             changed = self._merged(ours) != self._present(ours)
             # A blob that was damaged is sent again, so each is hashed rather than looked up by its name.
@@ -84,9 +86,9 @@ class FolderRemote:
                     self._write_blob(adapter.folder / entry.path, entry)
                 with self._lock():
                     self._write_reference(self._merged(ours))
-        return Pushed(self._uri(manifest.name, manifest.version), sent, bool(changed or sent))
+        return PushResult(self._uri(manifest.name, manifest.version), sent, bool(changed or sent))
 
-    def pull(self, staging: Path, *, sae: bool = True) -> Arrived:
+    def pull(self, staging: Path, *, sae: bool = True) -> DownloadResult:
         """Copy one version into an empty folder.
 
         Raises `NotFound`, `Usage` when several adapters are there and none is named, `Integrity` for anything that is
@@ -105,9 +107,9 @@ class FolderRemote:
                 sha256_of(entry),
                 f"{entry.path} of {name}@{version}",
             )
-        return Arrived(self._uri(name, version), wanted)
+        return DownloadResult(self._uri(name, version), wanted)
 
-    def search(self, *, base: str | None = None, text: str = "") -> list[Found]:
+    def search(self, *, base: str | None = None, text: str = "") -> list[SearchHit]:
         """The newest version of every adapter; one that cannot be read is left out."""
         if not self.root.is_dir():
             raise NotFound(f"the folder {self.root} does not exist", "check the path")
@@ -126,7 +128,7 @@ class FolderRemote:
                 verdicts = tuple(f"{e['verdict']} on {e['target']}, {e['benchmark']}" for e in said if set(e) >= SHOWN)
                 tags = ("resa-hub", manifest.method)
                 found.append(
-                    Found(
+                    SearchHit(
                         self._uri(name, version),
                         name,
                         manifest.base.id,
@@ -167,11 +169,11 @@ class FolderRemote:
             )
         return wanted.name, wanted.version or versions[-1]
 
-    def _read(self, name: str, version: str) -> Reference:
+    def _read(self, name: str, version: str) -> FolderReference:
         """The checked reference of a version; raises `Integrity`."""
         where, content = f"the reference {name}@{version} in {self.root}", read_json(self._reference(name, version))
         try:
-            reference = msgspec.convert(content, Reference)
+            reference = msgspec.convert(content, FolderReference)
         except msgspec.ValidationError as error:
             raise Integrity(
                 f"{where} is damaged: {error}", "its author has to remove that file and push again"
@@ -193,10 +195,10 @@ class FolderRemote:
             )
         return reference
 
-    def _present(self, ours: Reference) -> Reference | None:
+    def _present(self, ours: FolderReference) -> FolderReference | None:
         return self._read(ours.name, ours.version) if ours.version in self.versions(ours.name) else None
 
-    def _merged(self, ours: Reference) -> Reference:
+    def _merged(self, ours: FolderReference) -> FolderReference:
         """Our reference with the evaluations that others added; raises `Conflict` when the version's identity is
         another one.
         """
@@ -220,7 +222,7 @@ class FolderRemote:
         os.replace(partial, blob)
         sync_folder(blob.parent)
 
-    def _write_reference(self, reference: Reference) -> None:
+    def _write_reference(self, reference: FolderReference) -> None:
         target = self._reference(reference.name, reference.version)
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{target.name}.{secrets.token_hex(8)}")

@@ -29,7 +29,7 @@ from .huggingface_client import (
     set_tag,
     tags_of,
 )
-from .remote import Arrived, Found, Pushed
+from .remote import DownloadResult, PushResult, SearchHit
 from .transfer import matches
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class HubRemote:
         self.ref = ref
         self.repo = ref.location
 
-    def push(self, adapter: Adapter, *, public: bool = False, dry_run: bool = False, sae: bool = True) -> Pushed:
+    def push(self, adapter: Adapter, *, public: bool = False, dry_run: bool = False, sae: bool = True) -> PushResult:
         """One commit on main with what differs there, then the version's tag; a new repository is private unless
         `public`.
 
@@ -63,14 +63,14 @@ class HubRemote:
             f"{self.repo}: main moved {TRIES} times while this was pushed", "push again: it starts from the new state"
         )
 
-    def _push(self, adapter: Adapter, public: bool, dry_run: bool, sae: bool) -> Pushed:
+    def _push(self, adapter: Adapter, public: bool, dry_run: bool, sae: bool) -> PushResult:
         entries, tag = to_send(adapter.folder, adapter.manifest), f"v{adapter.manifest.version}"
         wanted = tuple(entry for entry in entries if sae or not entry.path.startswith(SAE))
         with hub_client(str(self.ref)) as api:
             head = head_of(api, self.repo)
             if head is None:
                 if dry_run:
-                    return Pushed(str(self.ref), wanted, True)
+                    return PushResult(str(self.ref), wanted, True)
                 api.create_repo(self.repo, private=not public, exist_ok=True)
                 head = resolve(api, self.repo, None)
             main, tags = list_tree(api, self.repo, head), tags_of(api, self.repo)
@@ -79,7 +79,7 @@ class HubRemote:
                 tagged = self._check_tag(api, tag, adapter, entries)
                 if not same:
                     # Main has moved on to a later version; what is tagged stays as it is.
-                    return Pushed(self._uri(tagged), (), False)
+                    return PushResult(self._uri(tagged), (), False)
             else:
                 self._check_place(api, adapter, tags, None if same else head, main)
             sent = tuple(
@@ -92,14 +92,14 @@ class HubRemote:
             stale = () if same else tuple(path for path in main if path not in {entry.path for entry in wanted})
             changed = bool(sent or stale or tag not in tags)
             if dry_run:
-                return Pushed(str(self.ref), sent, changed, stale)
+                return PushResult(str(self.ref), sent, changed, stale)
             commit = self._commit(api, adapter, sent, stale, head) if sent or stale else head
             if tag not in tags:
                 set_tag(api, self.repo, tag, commit, adapter.manifest)
                 self._check_tag(api, tag, adapter, entries)
-        return Pushed(self._uri(commit), sent, changed, stale)
+        return PushResult(self._uri(commit), sent, changed, stale)
 
-    def pull(self, staging: Path, *, sae: bool = True) -> Arrived:
+    def pull(self, staging: Path, *, sae: bool = True) -> DownloadResult:
         """Fetch the files of one commit into an empty folder; the location is `hf:owner/name@commit`.
 
         Main unless a revision is named; `0.1.0` means the tag `v0.1.0`. Raises `NotFound`, `Integrity`, `Network`.
@@ -121,9 +121,9 @@ class HubRemote:
             for path, file in wanted.items()
             if file.digest.kind == "sha256"
         )
-        return Arrived(self._uri(commit), large)
+        return DownloadResult(self._uri(commit), large)
 
-    def search(self, *, base: str | None = None, text: str = "") -> list[Found]:
+    def search(self, *, base: str | None = None, text: str = "") -> list[SearchHit]:
         """Repositories that say they hold such an adapter: this one, or all of the Hub where none is named. Nothing is
         fetched.
         """
@@ -184,7 +184,7 @@ class HubRemote:
         return str(RemoteRef("hf", self.repo, None, commit))
 
 
-def _found(info: "ModelInfo") -> Found:
+def _found(info: "ModelInfo") -> SearchHit:
     card: Any = info.card_data or {}
     results = [
         (VERDICT.fullmatch(str(result.metric_name)), result.dataset_type)
@@ -194,7 +194,7 @@ def _found(info: "ModelInfo") -> Found:
     tags = tuple(str(tag) for tag in info.tags or [])
     method = next((tag for tag in tags if tag in METHODS), "")
     verdicts = tuple(f"{match['verdict']} on {match['target']}, {benchmark}" for match, benchmark in results if match)
-    return Found(
+    return SearchHit(
         f"hf:{info.id}",
         info.id,
         base if isinstance(base, str) else "",

@@ -30,7 +30,7 @@ from .huggingface_client import (
     set_tag,
     tags_of,
 )
-from .remote import Pushed
+from .remote import PushResult
 from .transfer import matches
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ HOOKPOINTS = re.compile(rb"<!-- resa-hub: at ([\w., ]+) -->", re.ASCII)
 
 def push_sae(
     adapter: Adapter, ref: RemoteRef, adapter_at: RemoteRef, *, public: bool = False, dry_run: bool = False
-) -> Pushed:
+) -> PushResult:
     """One commit on main with what differs there, then the tag of the adapter's version; a new repository is private
     unless `public`.
 
@@ -68,14 +68,14 @@ def push_sae(
 
 def _push(
     adapter: Adapter, ref: RemoteRef, files: dict[str, FileEntry], card: bytes, public: bool, dry_run: bool
-) -> Pushed:
+) -> PushResult:
     repo, entry = ref.location, FileEntry(path=CARD, size=len(card), sha256=hashlib.sha256(card).hexdigest())
     tag = f"v{adapter.manifest.version}"
     with hub_client(str(ref)) as api:
         head = head_of(api, repo)
         if head is None:
             if dry_run:
-                return Pushed(str(ref), (*(_there(path, file) for path, file in files.items()), entry), True)
+                return PushResult(str(ref), (*(_there(path, file) for path, file in files.items()), entry), True)
             api.create_repo(repo, private=not public, exist_ok=True)
             head = resolve(api, repo, None)
         there, top, tags = list_tree(api, repo, head, SAE), list_tree(api, repo, head), tags_of(api, repo)
@@ -92,13 +92,13 @@ def _push(
             tagged = _check_tag(api, repo, tag, adapter, files)
             if changed or newest_version(tags) != adapter.manifest.version:
                 # Main has moved on to a later version; what is tagged stays as it is.
-                return Pushed(_uri(repo, tagged), (), False)
+                return PushResult(_uri(repo, tagged), (), False)
         else:
             check_newest(repo, tags, adapter.manifest.version)
         stale = tuple(path for path in there if path not in files and path.partition("/")[0] in _named(told))
         sent = (*(_there(path, file) for path, file in changed.items()), *([entry] if told != card else []))
         if dry_run:
-            return Pushed(str(ref), sent, bool(sent) or tag not in tags, stale)
+            return PushResult(str(ref), sent, bool(sent) or tag not in tags, stale)
         operations: dict[str, Path | bytes] = {path: adapter.folder / file.path for path, file in changed.items()}
         if told != card:
             operations[CARD] = card
@@ -108,7 +108,7 @@ def _push(
         if tag not in tags:
             set_tag(api, repo, tag, commit, adapter.manifest)
             _check_tag(api, repo, tag, adapter, files)
-    return Pushed(_uri(repo, commit), sent, bool(sent) or tag not in tags, stale)
+    return PushResult(_uri(repo, commit), sent, bool(sent) or tag not in tags, stale)
 
 
 def _changed(adapter: Adapter, files: dict[str, FileEntry], tree: dict[str, RemoteFile]) -> dict[str, FileEntry]:

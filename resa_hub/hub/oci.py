@@ -22,7 +22,7 @@ from ..config.refs import VERSION, RemoteRef
 from ..core.errors import Conflict, HubError, Integrity, MissingExtra, Network, NotFound
 from ..core.files import parse_json
 from .huggingface_client import is_hostile, is_loopback
-from .remote import Arrived, Found, Pushed
+from .remote import DownloadResult, PushResult, SearchHit
 from .transfer import SHA256, check_listed, copy_verified, sha256_of
 
 TYPE = "application/vnd.resa-hub.adapter.v1"
@@ -48,7 +48,7 @@ class OciRemote:
         self.ref = ref
         self.host, _, self.repository = ref.location.partition("/")
 
-    def push(self, adapter: Adapter, *, public: bool = False, dry_run: bool = False, sae: bool = True) -> Pushed:
+    def push(self, adapter: Adapter, *, public: bool = False, dry_run: bool = False, sae: bool = True) -> PushResult:
         """Layers first, then the tag; who may read it is the registry's own matter. Raises `Conflict` when the tag has
         other bytes.
         """
@@ -69,7 +69,9 @@ class OciRemote:
             wanted = (*entries, *kept)
             same = present is not None and set(theirs) == set(wanted)
             if same or dry_run:
-                return Pushed(self._uri(present.digest) if present else str(self.ref), () if same else sent, not same)
+                return PushResult(
+                    self._uri(present.digest) if present else str(self.ref), () if same else sent, not same
+                )
             described = {"base": m.base.id, "method": m.method, "created": m.run.created}
             annotations = {
                 NAMED: m.name,
@@ -81,9 +83,9 @@ class OciRemote:
             landed = self._image(client, tag)
             if landed is None or set(landed.files) != set(wanted):
                 raise Conflict(f"{tag} of {self.ref} was set by somebody else meanwhile", "push again")
-        return Pushed(self._uri(landed.digest), sent, True)
+        return PushResult(self._uri(landed.digest), sent, True)
 
-    def pull(self, staging: Path, *, sae: bool = True) -> Arrived:
+    def pull(self, staging: Path, *, sae: bool = True) -> DownloadResult:
         """Fetch the layers of one manifest into an empty folder, the newest version where no tag is named; the location
         is `oci://host/name@sha256:...`.
         """
@@ -104,9 +106,9 @@ class OciRemote:
                         copy, staging / entry.path, entry.size, sha256_of(entry), f"{entry.path} of {self.ref}"
                     )
                     copy.unlink()
-        return Arrived(self._uri(image.digest), wanted)
+        return DownloadResult(self._uri(image.digest), wanted)
 
-    def search(self, *, base: str | None = None, text: str = "") -> list[Found]:
+    def search(self, *, base: str | None = None, text: str = "") -> list[SearchHit]:
         """The versions of this one repository, newest first."""
         found = []
         with self._client() as client:
@@ -119,7 +121,7 @@ class OciRemote:
                     name = str(image.annotations.get(NAMED, self.repository))
                     ref = str(RemoteRef("oci", self.ref.location, None, tag))
                     found.append(
-                        Found(
+                        SearchHit(
                             ref,
                             name,
                             str(said.get("base", "")),

@@ -6,7 +6,7 @@ import msgspec
 
 from ..adapter.workspace import Workspace
 from ..config.refs import DATA_SUFFIXES, is_path
-from ..config.registry import Entry, Registry
+from ..config.registry import Registry, RegistryEntry
 from ..config.registry_file import lean, own_file, write
 from ..config.schema import Model
 from ..core.errors import HubError, Network, NotFound, Usage, did_you_mean
@@ -69,16 +69,16 @@ def pin(names: list[str], workspace: Workspace) -> list[Pin]:
     return pins
 
 
-def _still(made: Pin, now: Entry | None) -> Pin:
+def _still(made: Pin, now: RegistryEntry | None) -> Pin:
     """The pin, unless its name means another repository since the Hub was asked."""
     if now and _repo(now) == made.id:
         return made
     return Pin(made.kind, made.name, made.id, None, f"{made.name} was changed in registry.yaml meanwhile")
 
 
-def chosen(names: list[str], registry: Registry) -> list[Entry]:
+def chosen(names: list[str], registry: Registry) -> list[RegistryEntry]:
     """The entries that the names mean, each once, a model's base before it."""
-    found: dict[tuple[str, str], Entry] = {}
+    found: dict[tuple[str, str], RegistryEntry] = {}
     for name in names:
         kind, colon, rest = name.partition(":")
         wanted = [section for section in KINDS if not colon or section in (kind, f"{kind}s")]
@@ -102,7 +102,7 @@ def chosen(names: list[str], registry: Registry) -> list[Entry]:
     return list(found.values())
 
 
-def _repo(entry: Entry) -> str | None:
+def _repo(entry: RegistryEntry) -> str | None:
     """Where the Hub keeps it; None for what is embedded or local."""
     value = entry.value
     where = value.adapter.id if isinstance(value, Model) and value.adapter else value.id

@@ -12,7 +12,7 @@ REMOTES = {"folder": "folder:FolderRemote", "hf": "huggingface:HubRemote", "oci"
 """Scheme -> module and class: a new remote is one file and one line here."""
 
 
-class Pushed(NamedTuple):
+class PushResult(NamedTuple):
     """What a push did, or would do when it was a dry run."""
 
     uri: str
@@ -24,7 +24,7 @@ class Pushed(NamedTuple):
     """What earlier versions had there and this one has not: gone from the newest state, kept under their tags."""
 
 
-class Found(NamedTuple):
+class SearchHit(NamedTuple):
     """An adapter that a search found. What it says of itself is its author's claim: nothing was fetched or checked."""
 
     ref: str
@@ -38,7 +38,7 @@ class Found(NamedTuple):
     updated: str
 
 
-class Arrived(NamedTuple):
+class DownloadResult(NamedTuple):
     location: str
     """Exactly where it came from."""
     checked: tuple[FileEntry, ...]
@@ -51,20 +51,20 @@ class Remote(Protocol):
     hashes_what_it_sends: bool
     """Whether large files are held against their sha256 while they are copied: then nobody has to read them before."""
 
-    def push(self, adapter: Adapter, *, public: bool, dry_run: bool, sae: bool = True) -> Pushed:
+    def push(self, adapter: Adapter, *, public: bool, dry_run: bool, sae: bool = True) -> PushResult:
         """Send what the remote lacks, without the SAE where `sae` is false; raises `Conflict` when the version exists
         there with other bytes.
         """
         ...
 
-    def pull(self, staging: Path, *, sae: bool = True) -> Arrived:
+    def pull(self, staging: Path, *, sae: bool = True) -> DownloadResult:
         """Fill the empty folder `staging`, without the SAE where none is wanted.
 
         Raises `NotFound`, and `Integrity` for bytes that differ.
         """
         ...
 
-    def search(self, *, base: str | None = None, text: str = "") -> list[Found]:
+    def search(self, *, base: str | None = None, text: str = "") -> list[SearchHit]:
         """What the place holds; `base` and `text` may narrow it where the place can. Raises `NotFound` and
         `Network`.
         """

@@ -19,7 +19,7 @@ from . import signing
 from .remote import open_remote
 
 
-class Pulled(NamedTuple):
+class PullResult(NamedTuple):
     adapter: Adapter
     location: str
     """Exactly where it came from: the commit, or the version in a folder."""
@@ -27,7 +27,7 @@ class Pulled(NamedTuple):
     """False when the store held this version already."""
 
 
-def find(text: str, home: Workspace) -> Adapter:
+def find(text: str, workspace: Workspace) -> Adapter:
     """The adapter that `NAME[@VERSION]`, `sha256:...` or a remote reference names; a remote's is fetched into the
     store.
 
@@ -35,11 +35,11 @@ def find(text: str, home: Workspace) -> Adapter:
     """
     ref = parse_adapter(text)
     if isinstance(ref, RemoteRef):
-        return fetch(ref, home).adapter
-    return home.store.by_content(ref) if isinstance(ref, ContentRef) else home.store.get(ref)
+        return fetch(ref, workspace).adapter
+    return workspace.store.by_content(ref) if isinstance(ref, ContentRef) else workspace.store.get(ref)
 
 
-def fetch(ref: RemoteRef, home: Workspace, *, sae: bool = True) -> Pulled:
+def fetch(ref: RemoteRef, workspace: Workspace, *, sae: bool = True) -> PullResult:
     """Staged, every byte checked, then moved in whole; after a failure the store is as before. sae: False leaves the
     SAE out.
 
@@ -47,15 +47,15 @@ def fetch(ref: RemoteRef, home: Workspace, *, sae: bool = True) -> Pulled:
     store has the version with other bytes,
     `Network` and `RunFailed`.
     """
-    keys = signing.required(ref, home)
-    with home.store.staging() as staged:
+    keys = signing.required(ref, workspace)
+    with workspace.store.staging() as staged:
         location, checked = open_remote(ref).pull(staged, sae=sae)
-        hostile.inspect(staged)
+        hostile.check_files(staged)
         _check_asked(read_manifest(staged), ref, location)
         if keys:
             signing.check(staged, keys, location)
-        adapter, new = home.store.add(staged, checked)
-    return Pulled(adapter, location, new)
+        adapter, new = workspace.store.add(staged, checked)
+    return PullResult(adapter, location, new)
 
 
 def _check_asked(manifest: Manifest, ref: RemoteRef, location: str) -> None:
@@ -109,25 +109,25 @@ def candidates(store: Store, target: Files) -> list[Candidate]:
     return sorted(found, key=lambda c: (order[c.fit.level], c.adapter.manifest.name))
 
 
-def resolve(choice: Choice, home: Workspace) -> Adapter | None:
+def resolve(choice: Choice, workspace: Workspace) -> Adapter | None:
     """The adapter if the choice names one; raises `NotFound` naming extract and pull when the store does not have
     it.
     """
     if choice.name is None:
-        if not home.store.names():
+        if not workspace.store.names():
             raise NotFound(
-                f"no adapter in {home.store.root}",
+                f"no adapter in {workspace.store.root}",
                 "make one with `resa-hub extract`, or fetch one with `resa-hub pull`",
             )
         return None
     try:
-        return find(choice.name, home)
+        return find(choice.name, workspace)
     except NotFound as error:
         if choice.why == "named":
             raise
         raise NotFound(
             f"{choice.name}, {choice.why}, is not in the store ({error.message})",
-            _how_to_get(choice.name, home.registry),
+            _how_to_get(choice.name, workspace.registry),
         ) from None
 
 
@@ -137,19 +137,19 @@ def _how_to_get(name: str, registry: Registry) -> str:
 
 
 def fitting(
-    choice: Choice, home: Workspace, target: Files, force: bool = False, *, zero: bool = False
+    choice: Choice, workspace: Workspace, target: Files, force: bool = False, *, zero: bool = False
 ) -> tuple[Adapter, Fit]:
     """The adapter and how it fits, checked byte for byte; raises `DoesNotFit`, `NoEffect`, `Integrity`, and `Usage`
     where several fit.
 
     zero: one whose weights are zero is taken too, as in `read_lora`.
     """
-    adapter = resolve(choice, home)
+    adapter = resolve(choice, workspace)
     if adapter is None:
-        usable = [c for c in candidates(home.store, target) if c.fit.usable]
+        usable = [c for c in candidates(workspace.store, target) if c.fit.usable]
         if not usable:
             raise NotFound(
-                f"no adapter in {home.store.root} fits {choice.target_name}",
+                f"no adapter in {workspace.store.root} fits {choice.target_name}",
                 "make one with `resa-hub extract`, or fetch one with `resa-hub pull`",
             )
         if len(usable) > 1:

@@ -6,24 +6,24 @@ from pathlib import Path
 from ..adapter.layout import SAE
 from ..adapter.store import lacks_sae
 from ..adapter.verify import steady, verify
-from ..adapter.workspace import Workspace
+from ..adapter.workspace import Workspace, WorkspaceLike
 from ..config.refs import RemoteRef
 from ..core.errors import Usage
 from . import signing
-from .remote import Found, Pushed, open_remote
-from .resolve import Pulled, fetch, find
+from .remote import PushResult, SearchHit, open_remote
+from .resolve import PullResult, fetch, find
 
 
 def push(
     name: str,
     to: str | None = None,
     *,
-    workspace: str | os.PathLike[str] | None = None,
+    workspace: WorkspaceLike = None,
     public: bool = False,
     dry_run: bool = False,
     sae: bool = True,
     sign: str | os.PathLike[str] | None = None,
-) -> Pushed:
+) -> PushResult:
     """Send an adapter (by any of its names) to a remote, checked before anything leaves; `to` None takes the setting
     `remote` of the registry.
 
@@ -46,16 +46,16 @@ def push(
         return remote.push(adapter, public=public, dry_run=dry_run, sae=sae)
 
 
-def push_apart(
+def push_with_sae_repo(
     name: str,
     to: str | None,
     sae_repo: str,
     *,
-    workspace: str | os.PathLike[str] | None = None,
+    workspace: WorkspaceLike = None,
     public: bool = False,
     dry_run: bool = False,
     sign: str | os.PathLike[str] | None = None,
-) -> tuple[Pushed, Pushed]:
+) -> tuple[PushResult, PushResult]:
     """Send an adapter without its SAE to the Hub, and the SAE to a repository of its own (`owner/name`); the second
     names the first.
 
@@ -81,7 +81,7 @@ def push_apart(
     return first, push_sae(adapter, repo, ref, public=public, dry_run=dry_run)
 
 
-def pull(ref: str, *, workspace: str | os.PathLike[str] | None = None, sae: bool = True) -> Pulled:
+def pull(ref: str, *, workspace: WorkspaceLike = None, sae: bool = True) -> PullResult:
     """Fetch an adapter into the store: staged, every byte checked, then moved in whole; after a failure the store is as
     before.
 
@@ -99,8 +99,8 @@ def search(
     tag: str | None = None,
     verdict: str | None = None,
     text: str = "",
-    workspace: str | os.PathLike[str] | None = None,
-) -> list[Found]:
+    workspace: WorkspaceLike = None,
+) -> list[SearchHit]:
     """The adapters of a remote (`hf:` without a name is the whole Hub) of a base model, with a tag, with a verdict;
     text: part of the name.
 

@@ -26,7 +26,7 @@ from ..core.strict import Strict, structure
 POLICY = "policy.yaml"
 
 
-class Rule(Strict, frozen=True):
+class SigningRule(Strict, frozen=True):
     remote: str
     """Pattern of shell wildcards over `scheme:location`."""
     keys: tuple[str, ...]
@@ -34,7 +34,7 @@ class Rule(Strict, frozen=True):
 
 
 class Policy(Strict, frozen=True):
-    signatures: tuple[Rule, ...] = ()
+    signatures: tuple[SigningRule, ...] = ()
 
 
 def sign(folder: Path, key: Path) -> None:
@@ -86,13 +86,13 @@ def check(folder: Path, keys: Sequence[Path], who: str) -> Path:
     raise Integrity(f"{who} is not signed by {' or '.join(map(str, keys))}", "do not use it, or check the key")
 
 
-def required(ref: RemoteRef, home: Workspace) -> list[Path]:
+def required(ref: RemoteRef, workspace: Workspace) -> list[Path]:
     """The keys of which a pull from a remote needs one; empty where no rule speaks of it. Raises `Usage` for a policy
     that cannot be read.
     """
     place = f"{ref.scheme}:{ref.location}"
     found: list[Path] = []
-    for path in (user_path().with_name(POLICY), home.folder / POLICY):
+    for path in (user_path().with_name(POLICY), workspace.folder / POLICY):
         if path.is_file():
             found += [
                 path.parent / Path(key).expanduser()

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ..adapter.fit import Fit
 from ..adapter.store import Adapter
-from ..adapter.workspace import Workspace
+from ..adapter.workspace import Workspace, WorkspaceLike
 from ..core.errors import Integrity, NoEffect, Usage
 from ..data.snapshots import locate
 from ..hub.resolve import choose, fitting, resolve
@@ -44,7 +44,7 @@ def attach(
     *,
     target: str,
     prompts: Sequence[str] = (),
-    workspace: str | Path | None = None,
+    workspace: WorkspaceLike = None,
     force: bool = False,
     temperature: float = 0.0,
     new_tokens: int = 256,
@@ -57,17 +57,17 @@ def attach(
     Nothing heavy is imported before the fit is known. Raises `NotFound`, `Usage`, `DoesNotFit`, `Integrity`,
     `NoEffect`, `Network`.
     """
-    home = Workspace.find(workspace)
+    workspace = Workspace.find(workspace)
     if merge is not None and Path(merge).exists():
         raise Usage(f"{merge} exists", "name a new folder for the merged model")
-    choice = choose(name, target, home.registry)
-    resolve(choice, home)  # a missing adapter is said before the target is fetched
+    choice = choose(name, target, workspace.registry)
+    resolve(choice, workspace)  # a missing adapter is said before the target is fetched
     files = locate(choice.target.base)
-    adapter, fit = fitting(choice, home, files, force)
+    adapter, fit = fitting(choice, workspace, files, force)
 
     from ..engine.model.attached import open_attached
 
-    entry = home.registry.model_entry(target)
+    entry = workspace.registry.model_entry(target)
     session = open_attached(files, adapter.folder, adapter.manifest.dtype, entry.template if entry else None)
     proof = prove(session.effect(adapter.manifest.probe_texts), adapter, fit, target)
     completions = session.complete(prompts, temperature=temperature, new_tokens=new_tokens, seed=seed)

@@ -19,7 +19,7 @@ from ..adapter.layout import CARD, CONFIG, MANIFEST, SAE, WEIGHTS, content_hash,
 from ..adapter.manifest import PROBE_TEXTS, Base, Manifest, Probe, Run, Sketch
 from ..adapter.store import Adapter
 from ..adapter.verify import verify
-from ..adapter.workspace import Workspace
+from ..adapter.workspace import Workspace, WorkspaceLike
 from ..config.refs import Repo, check_name
 from ..core.errors import HubError, NotFound, RunFailed, Usage, did_you_mean
 from ..core.files import read_bounded, read_json
@@ -30,7 +30,7 @@ METHOD = "imported"
 
 
 def import_adapter(
-    origin: str, *, name: str | None = None, base: str | None = None, workspace: str | Path | None = None
+    origin: str, *, name: str | None = None, base: str | None = None, workspace: WorkspaceLike = None
 ) -> tuple[Adapter, str]:
     """Take a plain PEFT LoRA into the store: `./folder`, `owner/name@revision:subfolder`, or a registry name such as
     tina-still.
@@ -39,15 +39,15 @@ def import_adapter(
     base was at hand: then its effect was measured). Raises `NotFound`, `Integrity` and `NoEffect` for what is no sound
     LoRA, `DoesNotFit` for another base, `Network`.
     """
-    home = Workspace.find(workspace)
-    repo = _repo(origin, home)
+    workspace = Workspace.find(workspace)
+    repo = _repo(origin, workspace)
     name = check_name(name or _name(repo, origin))
     files = locate(repo, "adapter")
-    with home.store.staging() as folder:
+    with workspace.store.staging() as folder:
         _take(files, folder)
-        hostile.inspect(folder)
+        hostile.check_files(folder)
         lora, config = compat.read_lora(folder), read_json(folder / CONFIG)
-        model, missing = _base(base, config, home)
+        model, missing = _base(base, config, workspace)
         if model:
             compat.require(compat.assess(None, lora, model), origin, model.id)
         entries = scan(folder)
@@ -83,13 +83,13 @@ def import_adapter(
             (folder / MANIFEST).write_bytes(manifest.to_json())
             (folder / CARD).write_text(card.render(manifest), encoding="utf-8")
 
-        present = _same(home, name, content_hash(entries))
-        adapter = present or home.store.add_next(folder, name, finish)
+        present = _same(workspace, name, content_hash(entries))
+        adapter = present or workspace.store.add_next(folder, name, finish)
     return adapter, missing
 
 
-def _repo(origin: str, home: Workspace) -> Repo:
-    entry = home.registry.model_entry(origin)
+def _repo(origin: str, workspace: Workspace) -> Repo:
+    entry = workspace.registry.model_entry(origin)
     if entry is None:
         return Repo.parse(origin)
     if entry.adapter is None:
@@ -120,13 +120,13 @@ def _take(files: Files, folder: Path) -> None:
     read_bounded(folder / CONFIG)
 
 
-def _base(asked: str | None, config: Any, home: Workspace) -> tuple[Files | None, str]:
+def _base(asked: str | None, config: Any, workspace: Workspace) -> tuple[Files | None, str]:
     """The base's files, or why they are not at hand."""
     named = asked or config.get("base_model_name_or_path")
     if not isinstance(named, str) or not named:
         return None, "its base is not named: give --base MODEL"
     try:
-        ref = home.registry.bare(home.registry.name_of_base(named), "--base")
+        ref = workspace.registry.bare(workspace.registry.name_of_base(named), "--base")
     except HubError:
         if asked:
             raise
@@ -163,9 +163,9 @@ def _probe(model: Files | None, folder: Path) -> Probe | None:
     return Probe(texts=PROBE_TEXTS, kl=effect(model, folder, PROBE_TEXTS).kl)
 
 
-def _same(home: Workspace, name: str, digest: str) -> Adapter | None:
+def _same(workspace: Workspace, name: str, digest: str) -> Adapter | None:
     """What was imported under this name before."""
-    found = [a for a in home.store.readable()[0] if (a.manifest.name, a.manifest.content_hash) == (name, digest)]
+    found = [a for a in workspace.store.readable()[0] if (a.manifest.name, a.manifest.content_hash) == (name, digest)]
     return found[0] if found else None
 
 

@@ -12,7 +12,7 @@ from ..core.errors import Integrity
 from ..hub import signing
 
 
-def check(adapter: Adapter, home: Workspace, *, deep: bool = False, keys: Sequence[Path] = ()) -> list[str]:
+def check(adapter: Adapter, workspace: Workspace, *, deep: bool = False, keys: Sequence[Path] = ()) -> list[str]:
     """Every byte against the manifest, the signature where keys are given; deep: also loaded on its own base, where its
     effect must be the recorded one, and its SAE by SAELens. Returns what else can be said. Raises `Integrity`,
     `NoEffect`, and `NotFound` or `Network` where the base is not to be had.
@@ -24,17 +24,17 @@ def check(adapter: Adapter, home: Workspace, *, deep: bool = False, keys: Sequen
     if keys:
         said.append(f"signed by {signing.check(adapter.folder, keys, m.reference)}")
     if deep:
-        said += _deep(adapter, home)
+        said += _deep(adapter, workspace)
     return said
 
 
-def _deep(adapter: Adapter, home: Workspace) -> list[str]:
+def _deep(adapter: Adapter, workspace: Workspace) -> list[str]:
     from ..engine.sae.files import check_readable
     from .attach import attach
 
     m = adapter.manifest
     revision = f"@{m.base.revision}" if re.fullmatch(r"[0-9a-f]{40}", m.base.revision) else ""
-    done = attach(m.reference, target=m.base.id + revision, workspace=home.folder)
+    done = attach(m.reference, target=m.base.id + revision, workspace=workspace.folder)
     if m.base.weights and done.fit.level != "exact":
         raise Integrity(
             f"{m.base.id} is not the base that {m.reference} was made on: {done.fit.reason}",

@@ -8,7 +8,7 @@ import xml.etree.ElementTree as tree
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .data import Arm, ArmSeen, Comparison, Contrast, Curve, Published
+from .data import Arm, ArmSeen, Comparison, Contrast, Curve, PublishedScore
 
 ROW = 30
 """Height of a row, pixels."""
@@ -86,13 +86,13 @@ def axis(scale: Scale, signed: bool = False) -> str:
     return _text(svg)
 
 
-def arms_scale(arms: Sequence[Arm], published: Sequence[Published]) -> Scale:
+def arms_scale(arms: Sequence[Arm], published: Sequence[PublishedScore]) -> Scale:
     ends = [end for arm in arms for end in arm.score_ci]
     ends += [end for p in published for end in (p.score_ci or (p.score, p.score))]
     return scale(ends, 0, 100)
 
 
-def arm_row(scale: Scale, arm: Arm | Published, role: str, base: float | None) -> str:
+def arm_row(scale: Scale, arm: Arm | PublishedScore, role: str, base: float | None) -> str:
     """A dot with its 95% interval; the dashed line is base. `role` is one that the style knows."""
     low, high = arm.score_ci or (arm.score, arm.score)
     label = (
@@ -102,7 +102,7 @@ def arm_row(scale: Scale, arm: Arm | Published, role: str, base: float | None) -
     _grid(svg, scale, ROW)
     if base is not None:
         _line(svg, "reference", scale.x(base), 0, scale.x(base), ROW)
-    _interval(svg, scale, low, arm.score, high, f"role-{role}", hollow=isinstance(arm, Published))
+    _interval(svg, scale, low, arm.score, high, f"role-{role}", hollow=isinstance(arm, PublishedScore))
     return _text(svg)
 
 

@@ -150,7 +150,7 @@ class Browser(msgspec.Struct, frozen=True):
     """(question, gold answer, [arm][sample] -> (text, 1 right + 2 finished))."""
 
 
-class Published(msgspec.Struct, frozen=True):
+class PublishedScore(msgspec.Struct, frozen=True):
     """A published score, percent."""
 
     label: str
@@ -161,7 +161,7 @@ class Published(msgspec.Struct, frozen=True):
     source: str
 
 
-class Entry(msgspec.Struct, frozen=True):
+class ReportEntry(msgspec.Struct, frozen=True):
     """One evaluation and what is known besides."""
 
     document: Document
@@ -177,7 +177,7 @@ class Entry(msgspec.Struct, frozen=True):
     unseen: str = ""
     """Why there is no `seen`."""
     browser: Browser | None = None
-    published: list[Published] = []
+    published: list[PublishedScore] = []
     p_over_cells: float | None = None
     """p of the gain, Holm-corrected over all cells of the report; None where there is a single one."""
 
@@ -189,7 +189,7 @@ class Entry(msgspec.Struct, frozen=True):
         return (self.source, d.adapter), (d.target, f"{d.benchmark} ({d.split}{draw})")
 
 
-class Place(msgspec.Struct, frozen=True):
+class CurvePoint(msgspec.Struct, frozen=True):
     layer: Annotated[int, Meta(ge=0, le=9_999)]
     seed: int
     adapter: str
@@ -209,13 +209,13 @@ class Curve(msgspec.Struct, frozen=True):
     split: str
     problems: int
     samples: int
-    places: Annotated[list[Place], Meta(min_length=1, max_length=MOST)]
+    places: Annotated[list[CurvePoint], Meta(min_length=1, max_length=MOST)]
     sentence: str
     source_gain: Points | None = None
 
 
 class Report(msgspec.Struct, frozen=True):
-    entries: list[Entry]
+    entries: list[ReportEntry]
     curves: list[Curve] = []
     created: str = ""
     version: str = ""

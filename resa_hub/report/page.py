@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from . import charts
-from .data import ArmSeen, Document, Entry, Report, Seen
+from .data import ArmSeen, Document, Report, ReportEntry, Seen
 from .words import drawn, minus, number, plainly, points, pvalue, short, span
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -111,7 +111,7 @@ def _role(role: str) -> str:
     return role if role in ROLES else "other"
 
 
-def _entry(entry: Entry) -> dict[str, Any]:
+def _entry(entry: ReportEntry) -> dict[str, Any]:
     d = entry.document
     base = d.arm("base")
     line = base.score if base else None
@@ -182,7 +182,7 @@ def _rules(d: Document, scale: charts.Scale) -> list[dict[str, Any]]:
     ]
 
 
-def _seen(entry: Entry) -> dict[str, Any]:
+def _seen(entry: ReportEntry) -> dict[str, Any]:
     seen, d = entry.seen, entry.document
     if seen is None:
         return {"flips": [], "formats": []}
@@ -247,7 +247,7 @@ def _sides(arm: ArmSeen) -> dict[str, int]:
     return {"up": up, "down": down, "same": len(arm.changes) - up - down}
 
 
-def _format_sentence(entry: Entry) -> str:
+def _format_sentence(entry: ReportEntry) -> str:
     """The gain beside the gain among finished completions."""
     d, seen = entry.document, entry.seen
     arms = {d.arm(role): role for role in ("base", "adapter")}
@@ -267,7 +267,7 @@ def _format_sentence(entry: Entry) -> str:
     )
 
 
-def _costs(entry: Entry) -> list[tuple[str, str]]:
+def _costs(entry: ReportEntry) -> list[tuple[str, str]]:
     d, seen, making = entry.document, entry.seen, entry.making
     completions = d.problems * d.samples * len(d.arms)
     drawn = f"{completions:,} completions in {_count(len(d.arms), 'arm')}"
@@ -331,20 +331,20 @@ def _cost(cost: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _heat(entries: Sequence[Entry]) -> dict[str, Any] | None:
+def _heat(entries: Sequence[ReportEntry]) -> dict[str, Any] | None:
     """Adapter x target; None where there is a single evaluation. Significance is Holm's over all cells
     (`p_over_cells`).
     """
     if len(entries) < 2:
         return None
-    cells: dict[tuple[str, str], dict[tuple[str, str], Entry]] = {}
+    cells: dict[tuple[str, str], dict[tuple[str, str], ReportEntry]] = {}
     anchors = {id(entry): f"e{number}" for number, entry in enumerate(entries, 1)}
     for row, column, entry in ((*entry.cell, entry) for entry in entries):
         cells.setdefault(row, {})[column] = entry
     kept = [entry for row in cells.values() for entry in row.values()]
     most = max(1e-9, *(abs(entry.document.gain) for entry in kept))
 
-    def cell(entry: Entry) -> dict[str, Any]:
+    def cell(entry: ReportEntry) -> dict[str, Any]:
         d = entry.document
         significant = entry.p_over_cells is not None and entry.p_over_cells < SIGNIFICANT
         kind = "flat"
@@ -365,7 +365,7 @@ def _heat(entries: Sequence[Entry]) -> dict[str, Any] | None:
     return {"columns": columns, "rows": rows, "tests": len(kept)}
 
 
-def _payload(entries: Sequence[Entry]) -> str:
+def _payload(entries: Sequence[ReportEntry]) -> str:
     """The embedded samples: base64 of gzip of JSON; empty where there are none."""
     found = []
     for entry in entries:
@@ -389,7 +389,7 @@ def _payload(entries: Sequence[Entry]) -> str:
     return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
 
 
-def _embedded(entries: Sequence[Entry]) -> str:
+def _embedded(entries: Sequence[ReportEntry]) -> str:
     """What of the samples is on the page and what was left out."""
     browsers = [entry.browser for entry in entries if entry.browser and entry.browser.rows]
     if not browsers:

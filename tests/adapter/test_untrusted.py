@@ -22,7 +22,7 @@ from resa_hub.adapter.fit import read_lora
 from resa_hub.adapter.layout import CARD, CONFIG, MANIFEST, WEIGHTS, content_hash, identity_of, scan
 from resa_hub.adapter.manifest import parse_manifest
 from resa_hub.adapter.store import STAGING, Store
-from resa_hub.adapter.untrusted import check_card, check_config, check_names, inspect
+from resa_hub.adapter.untrusted import check_card, check_config, check_files, check_names
 from resa_hub.adapter.verify import verify
 from resa_hub.cli.main import run
 from resa_hub.config.refs import parse_adapter
@@ -218,7 +218,7 @@ def test_a_manifest_whose_names_turn_text_is_refused(folder: Path, key: str) -> 
     manifest[key] = "safe\u202egnp"
     (folder / MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(Integrity, match="202E"):
-        inspect(folder)
+        check_files(folder)
 
 
 def test_a_text_of_another_script_is_no_harm(folder: Path) -> None:
@@ -228,7 +228,7 @@ def test_a_text_of_another_script_is_no_harm(folder: Path) -> None:
     (folder / CARD).write_text(
         "# نموذج 👩‍🔬\n\nA price of $5 <b>bold</b>, on time=now; see [data](https://example.org/data:text).\n"
     )
-    inspect(folder)
+    check_files(folder)
     assert verify(folder)
 
 

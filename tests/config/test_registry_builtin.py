@@ -8,7 +8,7 @@ import yaml
 from resa_hub.config.recipe import Recipe
 from resa_hub.config.refs import check_hookpoint, check_name
 from resa_hub.config.registry import builtin_path, merged, plain
-from resa_hub.config.schema import KINDS, Benchmark, Published
+from resa_hub.config.schema import KINDS, BenchmarkEntry, PublishedEntry
 from resa_hub.core.strict import structure
 from resa_hub.data import tiny
 from resa_hub.extraction.describe import flat
@@ -303,7 +303,7 @@ def test_the_tiny_recipes_say_everything_that_was_measured() -> None:
 
 
 def test_benchmarks() -> None:
-    benchmarks: dict[str, Benchmark] = values("benchmarks")
+    benchmarks: dict[str, BenchmarkEntry] = values("benchmarks")
     assert {name: benchmarks[name].problems for name in PROBLEMS} == PROBLEMS
     assert {name for name, benchmark in benchmarks.items() if benchmark.gated} == {"gpqa-diamond"}
     assert {name: benchmark.grading for name, benchmark in benchmarks.items() if benchmark.grading != "math"} == {
@@ -337,7 +337,7 @@ def test_scores_are_whole_numbers_of_problems() -> None:
 
 
 def test_published_results_name_their_paper() -> None:
-    results: dict[str, Published] = values("published")
+    results: dict[str, PublishedEntry] = values("published")
     assert {result.source for result in results.values()} == {
         "arXiv 2506.09967 v2",
         "arXiv 2504.15777",

@@ -31,7 +31,7 @@ from resa_hub.data.architectures import check
 from resa_hub.data.snapshots import locate
 from resa_hub.engine.model.loading import load_base
 from resa_hub.engine.model.lora import modules_of, new_lora, state_of
-from resa_hub.engine.model.split import check_halves, final_state, head, hook_path
+from resa_hub.engine.model.split import check_splittable, hook_path, last_hidden_state, lm_head
 from resa_hub.extraction.extract import extract
 from resa_hub.inference.attach import attach
 from tests.helpers.adapters import kl_of
@@ -233,23 +233,23 @@ def test_remote_code_and_unknown_types_are_refused(tmp_path: Path, change: dict[
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_model_that_can_be_cut_passes(family: str, dtype: torch.dtype) -> None:
-    check_halves(random_model(family).to(dtype))  # pyright: ignore[reportArgumentType]
+    check_splittable(random_model(family).to(dtype))  # pyright: ignore[reportArgumentType]
 
 
 def test_a_model_that_cannot_be_cut_is_refused_by_what_it_does() -> None:
     sizes: dict[str, Any] = {"vocab_size": 64, "hidden_size": 32}
     with pytest.raises(DoesNotFit, match=r"BloomForCausalLM .*cannot be cut"):  # its layers hand on tuples
-        check_halves(BloomForCausalLM(BloomConfig(**sizes, n_layer=2, n_head=2)).eval())
+        check_splittable(BloomForCausalLM(BloomConfig(**sizes, n_layer=2, n_head=2)).eval())
     bert = BertLMHeadModel(BertConfig(**sizes, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48)).eval()
     with pytest.raises(DoesNotFit, match="BertLMHeadModel"):
-        check_halves(bert)
+        check_splittable(bert)
     ours = random_model("llama")
     ours.model.layers[1].self_attn.is_causal = False  # pyright: ignore[reportAttributeAccessIssue]
     ours.config._attn_implementation = "eager"
     mask = type(ours.model).__module__
     with pytest.MonkeyPatch.context() as patched, pytest.raises(DoesNotFit, match="looks at later tokens"):
         patched.setattr(f"{mask}.create_causal_mask", lambda **_: None)
-        check_halves(ours)
+        check_splittable(ours)
 
 
 def test_a_model_without_linear_layers_is_refused() -> None:
@@ -269,4 +269,4 @@ def test_the_factor_on_coheres_logits_is_in_the_head() -> None:
     )
     config.pad_token_id, config.logit_scale = 0, 0.25
     model, ids = CohereForCausalLM(config).eval(), random_ids()
-    assert torch.equal(head(model)(final_state(model, ids)), model(input_ids=ids, use_cache=False).logits)
+    assert torch.equal(lm_head(model)(last_hidden_state(model, ids)), model(input_ids=ids, use_cache=False).logits)

@@ -17,7 +17,7 @@ from resa_hub.data.tiny import task, tokenizer
 from resa_hub.engine.model.loading import load_base, load_tokenizer
 from resa_hub.engine.model.tokens import encode, prompt
 from resa_hub.evaluation.benchmarks import load
-from resa_hub.evaluation.benchmarks.base import Completion
+from resa_hub.evaluation.benchmarks.base import GradedCompletion
 from scripts import train_tiny as train
 from tests.helpers.models import tiny
 
@@ -114,7 +114,7 @@ def test_grading_asks_for_the_format_and_the_end() -> None:
     )
 
     def grade(text: str, finished: bool = True) -> tuple[bool, bool]:
-        return benchmark.grades([Completion(problem, text, finished)])[0][:2]
+        return benchmark.grades([GradedCompletion(problem, text, finished)])[0][:2]
 
     assert grade(right) == (True, True)
     assert grade(right, finished=False) == (False, True)

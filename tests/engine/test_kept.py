@@ -14,8 +14,8 @@ from resa_hub.core.progress import Progress
 from resa_hub.engine.checkpoint import Checkpoint
 from resa_hub.engine.generation.rollouts import RolloutFile, rollouts
 from resa_hub.engine.generation.sampling import Completion
-from resa_hub.engine.ledger import Ledger, sizes
-from resa_hub.engine.methods.teacher_states import Example, Examples
+from resa_hub.engine.ledger import CostTracker, sizes
+from resa_hub.engine.methods.teacher_states import TeacherStateCache, TrainingExample
 from resa_hub.engine.model.loading import load_base
 from resa_hub.engine.model.tokens import Batch
 from tests.helpers.models import tiny
@@ -31,11 +31,11 @@ class Maker:
     def __init__(self) -> None:
         self.made: list[int] = []
 
-    def __call__(self, batch: Batch) -> Example:
+    def __call__(self, batch: Batch) -> TrainingExample:
         number = int(batch.ids[0, 0])
         self.made.append(number)
         values = torch.randn(2, ROWS, POSITIONS, WIDTH, generator=torch.Generator().manual_seed(number))
-        return Example(batch, values[0], torch.full((ROWS, POSITIONS), 0.5), values[1])
+        return TrainingExample(batch, values[0], torch.full((ROWS, POSITIONS), 0.5), values[1])
 
 
 BATCHES = [Batch(torch.full((ROWS, POSITIONS), n), torch.ones(ROWS, POSITIONS, dtype=torch.bool)) for n in range(COUNT)]
@@ -55,7 +55,7 @@ BATCHES = [Batch(torch.full((ROWS, POSITIONS), n), torch.ones(ROWS, POSITIONS, d
 def test_examples_are_the_same_wherever_they_are_kept(tmp_path: Path, memory: int, on_disk: bool, times: int) -> None:
     make, plain = Maker(), Maker()
     folder = tmp_path / "examples" if on_disk else None
-    examples = Examples(BATCHES, make, memory, folder)
+    examples = TeacherStateCache(BATCHES, make, memory, folder)
     for _ in range(3):
         for number, batch in enumerate(BATCHES):
             found, wanted = examples[number], plain(batch)
@@ -78,7 +78,7 @@ def test_a_disk_that_fills_up_only_costs_time(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr("resa_hub.engine.methods.teacher_states.save_file", full)
     make = Maker()
-    examples = Examples(BATCHES, make, 0, tmp_path / "examples")
+    examples = TeacherStateCache(BATCHES, make, 0, tmp_path / "examples")
     assert torch.equal(examples[3].teacher, examples[3].teacher) and make.made == [3, 3]  # pyright: ignore
 
 
@@ -87,8 +87,8 @@ def test_what_a_killed_run_left_of_examples_is_not_read(tmp_path: Path) -> None:
     assert examples_of(tmp_path)[0].teacher.shape == (ROWS, POSITIONS, WIDTH)  # pyright: ignore
 
 
-def examples_of(folder: Path) -> Examples:
-    return Examples(BATCHES, Maker(), 0, folder)
+def examples_of(folder: Path) -> TeacherStateCache:
+    return TeacherStateCache(BATCHES, Maker(), 0, folder)
 
 
 ONE, TWO = Completion(0, [5, 6, 7], True), Completion(1, [], False)
@@ -154,12 +154,12 @@ def test_rollouts_are_generated_once_and_a_lost_batch_alone_again(tmp_path: Path
 
 
 def test_costs_go_on_where_a_killed_run_stood(tmp_path: Path) -> None:
-    first = Ledger(tmp_path, every=0)
+    first = CostTracker(tmp_path, every=0)
     with first.stage("total"), first.stage("adapter"):
         first.add("adapter", 100, 5e9)
         first.save("adapter", {"step": 1})
         first.add("adapter", 50, 1e9)  # lost with the kill
-        second = Ledger(tmp_path)
+        second = CostTracker(tmp_path)
     assert (second.costs["adapter"].tokens, second.costs["total"].tokens, second.costs["adapter"].operations) == (
         100,
         100,

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from resa_hub.engine.model.kl import CHUNK, Direction, chunked_kl, kl
-from resa_hub.engine.model.split import final_state, head
+from resa_hub.engine.model.split import last_hidden_state, lm_head
 from tests.helpers.models import random_ids, random_model
 
 WIDTH, VOCABULARY = 16, 50
@@ -99,14 +99,14 @@ def test_no_tensor_of_all_positions_by_the_vocabulary_is_made() -> None:
 @pytest.mark.parametrize("family", ["gemma2", "qwen2"])
 def test_through_a_whole_model_the_gradients_of_weights_agree(family: str) -> None:
     model, ids = random_model(family).requires_grad_(True), random_ids(4, 16)
-    teacher = final_state(random_model(family, seed=1), ids)
-    own = head(model)
+    teacher = last_hidden_state(random_model(family, seed=1), ids)
+    own = lm_head(model)
     name, parameter = next((n, p) for n, p in model.named_parameters() if n.endswith("layers.1.mlp.up_proj.weight"))
     (chunked,) = torch.autograd.grad(
-        chunked_kl(final_state(model, ids), teacher, torch.ones(4, 16), own, own), parameter
+        chunked_kl(last_hidden_state(model, ids), teacher, torch.ones(4, 16), own, own), parameter
     )
     (whole,) = torch.autograd.grad(
-        plain(final_state(model, ids), teacher, torch.ones(4, 16), own, own, "teacher-student"), parameter
+        plain(last_hidden_state(model, ids), teacher, torch.ones(4, 16), own, own, "teacher-student"), parameter
     )
     assert (chunked - whole).abs().max() < 1e-4 * whole.abs().max(), name
 

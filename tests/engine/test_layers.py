@@ -13,11 +13,11 @@ from resa_hub.config.registry import Registry
 from resa_hub.core.progress import Progress
 from resa_hub.engine.checkpoint import Checkpoint
 from resa_hub.engine.methods.layers import groups, training_bytes
-from resa_hub.engine.model.split import prefix, prefixes
+from resa_hub.engine.model.split import run_to_layer, run_to_layers
 from resa_hub.engine.sae import activations
 from resa_hub.engine.sae.activations import OnePass
-from resa_hub.engine.sae.train import in_step, train, training
-from resa_hub.extraction.extract import extract, prepare
+from resa_hub.engine.sae.train import sae_training_steps, train_interleaved, train_sae
+from resa_hub.extraction.extract import extract, pretrain_saes
 from resa_hub.extraction.plan import plan
 from tests.conftest import QUICK
 from tests.engine.test_sae_training import QUIET, SETTINGS, Dying, Killed, batches, equal
@@ -29,8 +29,10 @@ HOOKPOINTS = ("layers.0", "layers.1.mlp", "layers.2", "layers.1")
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt_neox"])
 def test_several_states_of_one_pass_are_those_of_each(family: str) -> None:
     model, ids = random_model(family), random_ids()
-    found = prefixes(model, ids, HOOKPOINTS)
-    assert found.keys() == set(HOOKPOINTS) and all(torch.equal(found[at], prefix(model, ids, at)) for at in HOOKPOINTS)
+    found = run_to_layers(model, ids, HOOKPOINTS)
+    assert found.keys() == set(HOOKPOINTS) and all(
+        torch.equal(found[at], run_to_layer(model, ids, at)) for at in HOOKPOINTS
+    )
     assert not any(layer._forward_hooks for layer in model.modules())
 
 
@@ -41,27 +43,29 @@ def test_saes_trained_in_step_are_those_trained_alone(
     monkeypatch.setattr(activations, "BUFFER_BYTES", buffer)
     model, settings = random_model("llama"), SaeSettings(**SETTINGS)  # pyright: ignore[reportArgumentType]
     sources, judge = [(model, batches(3))], [(model, batches(1))]
-    alone = [train(sources, judge, settings, at, None, 5, QUIET).sae.state_dict() for at in HOOKPOINTS]
+    alone = [train_sae(sources, judge, settings, at, None, 5, QUIET).sae.state_dict() for at in HOOKPOINTS]
     read, kept = OnePass(HOOKPOINTS), [tmp_path / at for at in HOOKPOINTS]
-    one = [training(sources, judge, settings, at, None, 5, QUIET, read=read) for at in HOOKPOINTS]
-    assert all(equal(made.sae.state_dict(), wanted) for made, wanted in zip(in_step(one), alone, strict=True))
+    one = [sae_training_steps(sources, judge, settings, at, None, 5, QUIET, read=read) for at in HOOKPOINTS]
+    assert all(equal(made.sae.state_dict(), wanted) for made, wanted in zip(train_interleaved(one), alone, strict=True))
     tokens, epochs = sum(batch.tokens for batch in sources[0][1]), 24 * 16 / activations.count(sources)
     assert read.passes == tokens if buffer > 3_000 else read.passes <= tokens * -(-epochs // 1)
     assert not read._held
     dying = [Dying(folder, 7 + number) for number, folder in enumerate(kept)]  # each dies at another step
     with pytest.raises(Killed):
-        in_step(
+        train_interleaved(
             [
-                training(sources, judge, settings, at, None, 5, QUIET, c, read=OnePass(HOOKPOINTS))
+                sae_training_steps(sources, judge, settings, at, None, 5, QUIET, c, read=OnePass(HOOKPOINTS))
                 for at, c in zip(HOOKPOINTS, dying, strict=True)
             ]
         )
     read = OnePass(HOOKPOINTS)
     again = [
-        training(sources, judge, settings, at, None, 5, QUIET, Checkpoint(folder), read=read)
+        sae_training_steps(sources, judge, settings, at, None, 5, QUIET, Checkpoint(folder), read=read)
         for at, folder in zip(HOOKPOINTS, kept, strict=True)
     ]
-    assert all(equal(made.sae.state_dict(), wanted) for made, wanted in zip(in_step(again), alone, strict=True))
+    assert all(
+        equal(made.sae.state_dict(), wanted) for made, wanted in zip(train_interleaved(again), alone, strict=True)
+    )
 
 
 def test_groups_are_as_few_and_as_equal_as_memory_lets_them() -> None:
@@ -85,9 +89,9 @@ def test_an_extraction_takes_over_the_sae_that_was_prepared(
         plan("tina-tiny", method=method, layer=layer, settings=[*QUICK, "rollouts.count=64"], registry=Registry())
         for layer in (0, 2)
     ]
-    assert prepare(plans, workspace=tmp_path / "swept", progress=Progress()) == 2
+    assert pretrain_saes(plans, workspace=tmp_path / "swept", progress=Progress()) == 2
     assert "train SAEs: 40 steps" in capsys.readouterr().err
-    assert prepare(plans, workspace=tmp_path / "swept", progress=QUIET) == 0
+    assert pretrain_saes(plans, workspace=tmp_path / "swept", progress=QUIET) == 0
     for made in plans:
         alone, _ = extract(made=made, workspace=tmp_path / "alone", progress=QUIET)
         taken, new = extract(made=made, workspace=tmp_path / "swept", progress=Progress())
@@ -97,7 +101,7 @@ def test_an_extraction_takes_over_the_sae_that_was_prepared(
             taken.manifest.run.costs["sae"].tokens == alone.manifest.run.costs["sae"].tokens
             and taken.manifest.run.costs["sae"].seconds > 0
         )
-    assert prepare(plans, workspace=tmp_path / "swept", progress=QUIET) == 0
+    assert pretrain_saes(plans, workspace=tmp_path / "swept", progress=QUIET) == 0
     assert len(Store(tmp_path / "swept/adapters").all()) == 2 and not list(
         (tmp_path / "swept/.resa-hub/work").glob("*/")
     )
@@ -105,4 +109,4 @@ def test_an_extraction_takes_over_the_sae_that_was_prepared(
 
 def test_a_method_without_an_sae_prepares_nothing(tmp_path: Path) -> None:
     made = plan("tina-tiny", method="logit-distill", registry=Registry())
-    assert prepare([made], workspace=tmp_path, progress=QUIET) == 0 and not (tmp_path / ".resa-hub").exists()
+    assert pretrain_saes([made], workspace=tmp_path, progress=QUIET) == 0 and not (tmp_path / ".resa-hub").exists()

@@ -13,7 +13,7 @@ from torch import Tensor
 from resa_hub.config.recipe import LoraSettings
 from resa_hub.engine.model import lora_forward as branch
 from resa_hub.engine.model.lora import new_lora
-from resa_hub.engine.model.lora_forward import quicken
+from resa_hub.engine.model.lora_forward import use_fused_lora
 from tests.helpers.models import random_ids, random_model
 
 
@@ -56,7 +56,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 @pytest.mark.parametrize(("rank", "alpha"), [(4, 16), (8, 4), (16, 64), (24, 24)])
 def test_bits_are_those_of_peft(taken: list[int], rank: int, alpha: int, family: str, dropout: float) -> None:
     plain = student(rank, alpha, dropout, family)
-    short = copy.deepcopy(quicken(copy.deepcopy(plain)))
+    short = copy.deepcopy(use_fused_lora(copy.deepcopy(plain)))
     wanted, made = found(plain), found(short)
     assert taken and len(taken) == sum(isinstance(module, Linear) for module in short.modules())
     assert len(wanted) > 10 and all(grad.abs().max() > 0 for name, grad in wanted.items() if ".lora_" in name)
@@ -81,7 +81,7 @@ def test_the_gradient_is_the_slope() -> None:
 @pytest.mark.parametrize("case", ["scaling", "bf16", "eval", "disabled", "merged", "two adapters"])
 def test_where_it_does_not_apply_peft_does_as_ever(taken: list[int], case: str) -> None:
     plain = student(alpha=48) if case == "scaling" else student(dtype=torch.bfloat16) if case == "bf16" else student()
-    short = quicken(copy.deepcopy(plain))
+    short = use_fused_lora(copy.deepcopy(plain))
     for model in (plain, short):
         if case == "eval":
             model.eval()

@@ -11,12 +11,12 @@ from resa_hub.adapter.layout import CONFIG
 from resa_hub.adapter.verify import verify
 from resa_hub.core.errors import DoesNotFit, NotFound, Usage
 from resa_hub.engine.methods import feature_diff, screen, selection
-from resa_hub.engine.methods.context import Session
+from resa_hub.engine.methods.context import ExtractionContext
 from resa_hub.engine.methods.gaussian import noisy
-from resa_hub.engine.methods.patching import final, states
+from resa_hub.engine.methods.patching import patched_hidden_state, states
 from resa_hub.engine.model.loading import load_base
 from resa_hub.engine.model.lora import new_lora, norms, share_lora
-from resa_hub.engine.model.split import final_state, prefix
+from resa_hub.engine.model.split import last_hidden_state, run_to_layer
 from resa_hub.engine.sae.codes import reconstruct
 from tests.helpers.models import tiny
 from tests.helpers.patching import planned, quick, session, whole
@@ -24,28 +24,30 @@ from tests.helpers.patching import planned, quick, session, whole
 
 def test_the_whole_difference_at_the_last_layer_makes_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
     one = session()
-    batch = one.own()[0]
-    taught, source = final(one, batch, {"layers.3": whole}), final_state(one.source, batch.ids)
+    batch = one.training_rollouts()[0]
+    taught, source = patched_hidden_state(one, batch, {"layers.3": whole}), last_hidden_state(one.source, batch.ids)
     assert torch.allclose(taught[:, 1:], source[:, 1:], atol=1e-4) and not torch.allclose(
-        final_state(one.target, batch.ids), source, atol=1e-2
+        last_hidden_state(one.target, batch.ids), source, atol=1e-2
     )
-    assert torch.equal(taught[:, 0], final_state(one.target, batch.ids)[:, 0])  # the first position is never patched
+    assert torch.equal(
+        taught[:, 0], last_hidden_state(one.target, batch.ids)[:, 0]
+    )  # the first position is never patched
 
 
 def test_a_second_hookpoint_adds_only_what_the_first_left() -> None:
     one = session()
-    batch = one.own()[0]
+    batch = one.training_rollouts()[0]
     seen: list[torch.Tensor] = []
 
     def noted(other: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
         seen.append(other - own)
         return other - own
 
-    both = final(one, batch, {"layers.1": noted, "layers.3": noted})
-    assert len(seen) == 2 and torch.allclose(both[:, 1:], final_state(one.source, batch.ids)[:, 1:], atol=1e-4)
+    both = patched_hidden_state(one, batch, {"layers.1": noted, "layers.3": noted})
+    assert len(seen) == 2 and torch.allclose(both[:, 1:], last_hidden_state(one.source, batch.ids)[:, 1:], atol=1e-4)
     moved = states(one, batch, "layers.3", {"layers.1": whole})
     assert torch.allclose(moved[0] - moved[1], seen[1], atol=1e-5)
-    plain = prefix(one.source, batch.ids, "layers.3") - prefix(one.target, batch.ids, "layers.3")
+    plain = run_to_layer(one.source, batch.ids, "layers.3") - run_to_layer(one.target, batch.ids, "layers.3")
     assert (moved[0] - moved[1])[:, 1:].norm() < plain[:, 1:].norm()
 
 
@@ -63,32 +65,41 @@ def test_several_hookpoints_make_one_adapter_with_an_sae_each(tmp_path: Path) ->
 
 def test_siblings_write_an_equal_part_and_are_moved_by_what_moves_the_target() -> None:
     one = session("rollouts.siblings=[tiny-r1b]")
-    own = one.own()
+    own = one.training_rollouts()
     rows = {writer: sum(len(b.ids) for b in own if b.writer == writer) for writer in ("", "tiny-r1b")}
     assert rows == {"": 24, "tiny-r1b": 24}
     batch = next(b for b in own if b.writer)
     sibling, patch = one.model("tiny-r1b"), {"layers.2": whole}
-    move = prefix(one.source, batch.ids, "layers.2") - prefix(one.target, batch.ids, "layers.2")
-    moved = final(one, batch, {"layers.2": lambda other, state: move})
-    assert torch.equal(final(one, batch, patch), moved)
-    assert not torch.allclose(moved, final_state(sibling, batch.ids), atol=1e-2)
+    move = run_to_layer(one.source, batch.ids, "layers.2") - run_to_layer(one.target, batch.ids, "layers.2")
+    moved = patched_hidden_state(one, batch, {"layers.2": lambda other, state: move})
+    assert torch.equal(patched_hidden_state(one, batch, patch), moved)
+    assert not torch.allclose(moved, last_hidden_state(sibling, batch.ids), atol=1e-2)
     other = session("rollouts.siblings=[tiny-r1b]", "rollouts.difference=sibling")
-    assert not torch.allclose(final(other, batch, patch), moved, atol=1e-2)
-    assert torch.equal(states(other, batch, "layers.2")[1], prefix(sibling, batch.ids, "layers.2"))
+    assert not torch.allclose(patched_hidden_state(other, batch, patch), moved, atol=1e-2)
+    assert torch.equal(states(other, batch, "layers.2")[1], run_to_layer(sibling, batch.ids, "layers.2"))
 
 
 def test_the_source_writes_its_share_and_the_target_is_moved_along_it() -> None:
     one = session("rollouts.source_share=0.5", "rollouts.siblings=[tiny-r1b]")
-    assert {name: len(asked) for name, asked in one.writers.items()} == {"source": 24, "target": 12, "tiny-r1b": 12}
-    written = {
-        bytes(row.numpy().tobytes()) for batch in one.rollouts("source", one.writers["source"]) for row in batch.ids
+    assert {name: len(asked) for name, asked in one.rollout_texts.items()} == {
+        "source": 24,
+        "target": 12,
+        "tiny-r1b": 12,
     }
-    batch = next(b for b in one.own() if bytes(b.ids[0].numpy().tobytes()) in written)
-    assert one.writer(batch) is one.target
+    written = {
+        bytes(row.numpy().tobytes())
+        for batch in one.rollouts("source", one.rollout_texts["source"])
+        for row in batch.ids
+    }
+    batch = next(b for b in one.training_rollouts() if bytes(b.ids[0].numpy().tobytes()) in written)
+    assert one.rollout_model(batch) is one.target
     assert torch.equal(
-        final(one, batch, {"layers.2": lambda other, own: 0 * own})[:, 1:], final_state(one.target, batch.ids)[:, 1:]
+        patched_hidden_state(one, batch, {"layers.2": lambda other, own: 0 * own})[:, 1:],
+        last_hidden_state(one.target, batch.ids)[:, 1:],
     )
-    assert list(session("rollouts.source_share=1.0").writers) == ["source"] and list(session().writers) == ["target"]
+    assert list(session("rollouts.source_share=1.0").rollout_texts) == ["source"] and list(session().rollout_texts) == [
+        "target"
+    ]
 
 
 def test_one_lora_learns_on_the_target_and_on_a_sibling_at_once(tmp_path: Path) -> None:
@@ -96,8 +107,8 @@ def test_one_lora_learns_on_the_target_and_on_a_sibling_at_once(tmp_path: Path) 
     settings = planned().recipe.lora
     student = new_lora(base, settings, None, 0)
     other = share_lora(student, load_base(tiny("tiny-r1b")), settings).train()
-    batch = session().own()[0]
-    final_state(other.get_base_model(), batch.ids).square().sum().backward()  # pyright: ignore[reportArgumentType]
+    batch = session().training_rollouts()[0]
+    last_hidden_state(other.get_base_model(), batch.ids).square().sum().backward()  # pyright: ignore[reportArgumentType]
     taught = [p for n, p in student.named_parameters() if ".lora_B." in n]
     assert taught and all(p.grad is not None and bool(p.grad.any()) for p in taught)
     alone, together = (
@@ -131,17 +142,17 @@ def test_a_sibling_must_exist_and_be_kin(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def prepared() -> tuple[Session, Any]:
+def prepared() -> tuple[ExtractionContext, Any]:
     one = session("sae.steps=120", "screen.rollouts=16")
     return one, feature_diff.prepare(one)
 
 
-def test_selections_agree_on_little_and_each_lowers_the_kl(prepared: tuple[Session, Any]) -> None:
+def test_selections_agree_on_little_and_each_lowers_the_kl(prepared: tuple[ExtractionContext, Any]) -> None:
     one, made = prepared
     sae, judged = made.saes["layers.2"].sae, screen.Development(one)
     orders = {}
     for name in ("mean", "attribution", "logits"):
-        one.settle(selection=name)
+        one.update_recipe(selection=name)
         orders[name] = selection.rank(one, sae, made.batches, "layers.2", {}).order
     assert all(sorted(order.tolist()) == list(range(256)) for order in orders.values())
     closed = {
@@ -150,35 +161,39 @@ def test_selections_agree_on_little_and_each_lowers_the_kl(prepared: tuple[Sessi
     last = judged.closed({"layers.2": selection.FeaturePatch(sae, orders["attribution"][-16:])})
     assert min(closed.values()) > 0.1 and last < min(closed.values())
     assert len({tuple(order[:16].tolist()) for order in orders.values()}) == 3
-    one.settle(selection="mean")
+    one.update_recipe(selection="mean")
 
 
-def test_attribution_is_the_slope_of_the_kl(prepared: tuple[Session, Any]) -> None:
+def test_attribution_is_the_slope_of_the_kl(prepared: tuple[ExtractionContext, Any]) -> None:
     """Finite differences: scaling one latent's patch by a little lowers the summed KL by that times its attribution."""
     from resa_hub.engine.model.kl import kl
-    from resa_hub.engine.model.split import head
+    from resa_hub.engine.model.split import lm_head
 
     one, made = prepared
     sae, batches = made.saes["layers.2"].sae, made.batches[:1]
-    score = selection.attribution(one, sae, selection.compared(one, batches, "layers.2", {}), "layers.2")
+    score = selection.attribution(one, sae, selection.compare_states(one, batches, "layers.2", {}), "layers.2")
     latent = score.abs().argmax()
     patch, small, sums = selection.FeaturePatch(sae, latent[None]), 1e-2, []
     for step in (-small, small):
         with torch.no_grad():
             mask = batches[0].completion
-            taught = final(one, batches[0], {"layers.2": lambda other, own, step=step: step * patch(other, own)})
-            wanted = final_state(one.source, batches[0].ids)
+            taught = patched_hidden_state(
+                one, batches[0], {"layers.2": lambda other, own, step=step: step * patch(other, own)}
+            )
+            wanted = last_hidden_state(one.source, batches[0].ids)
             sums.append(
-                kl(head(one.source)(wanted[mask]), head(one.target)(taught[mask]), "teacher-student").double().sum()
+                kl(lm_head(one.source)(wanted[mask]), lm_head(one.target)(taught[mask]), "teacher-student")
+                .double()
+                .sum()
             )
     assert float(sums[0] - sums[1]) / (2 * small) == pytest.approx(float(score[latent]), rel=0.05)
 
 
-def test_the_control_outside_the_top_is_as_long_as_the_true_patch(prepared: tuple[Session, Any]) -> None:
+def test_the_control_outside_the_top_is_as_long_as_the_true_patch(prepared: tuple[ExtractionContext, Any]) -> None:
     one, made = prepared
     trained, batch = made.saes["layers.2"], made.batches[0]
     ranking = selection.by_difference(one, trained.sae, made.batches, "layers.2", {})
-    control = feature_diff.Found(trained, ranking, selection.next_outside, equal_norm=True, seed=0)
+    control = feature_diff.HookpointFeatures(trained, ranking, selection.next_outside, equal_norm=True, seed=0)
     assert control.chosen(8).tolist() == ranking.order[16:24].tolist()
     other, own = states(one, batch, "layers.2")
     true = selection.FeaturePatch(trained.sae, ranking.order[:8])
@@ -219,10 +234,10 @@ def test_random_takes_the_norm_of_a_named_adapter_or_a_number(tmp_path: Path) ->
         quick(tmp_path, "norm_of=nothing", method="random")
 
 
-def test_gaussian_noise_is_as_long_as_the_error_of_the_sae(prepared: tuple[Session, Any]) -> None:
+def test_gaussian_noise_is_as_long_as_the_error_of_the_sae(prepared: tuple[ExtractionContext, Any]) -> None:
     one, made = prepared
     sae, batch = made.saes["layers.2"].sae, made.batches[0]
-    state = prefix(one.target, batch.ids, "layers.2")
+    state = run_to_layer(one.target, batch.ids, "layers.2")
     noise, error = noisy(sae, state, batch, 0) - state, reconstruct(sae, state) - state
     assert torch.allclose(noise[:, 1:].norm(dim=-1), error[:, 1:].norm(dim=-1), rtol=1e-3) and not noise[:, 0].any()
     assert torch.equal(noisy(sae, state, batch, 0) - state, noise) and not torch.equal(

@@ -13,7 +13,7 @@ from resa_hub.adapter.verify import verify
 from resa_hub.core.errors import Conflict, NotFound, RunFailed
 from resa_hub.core.machine_errors import explain
 from resa_hub.core.progress import Progress
-from resa_hub.extraction.extract import Means, extract
+from resa_hub.extraction.extract import ResourceLimits, extract
 from resa_hub.extraction.run_dir import hold, seconds_between_states
 from tests.conftest import QUICK
 from tests.extraction.test_extract import left_in
@@ -245,4 +245,4 @@ def test_the_price_names_the_source(made: Adapter) -> None:
     assert not any(
         line.startswith("price") for line in lines(msgspec.structs.replace(made.manifest.run, source_note=""))
     )
-    assert Means(rate=1.0) != Means()
+    assert ResourceLimits(rate=1.0) != ResourceLimits()

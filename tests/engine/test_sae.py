@@ -14,13 +14,20 @@ from resa_hub.core.errors import DoesNotFit, RunFailed, Usage
 from resa_hub.core.progress import Progress
 from resa_hub.data.snapshots import SaeFiles
 from resa_hub.engine.methods.sae_tuning import splice
-from resa_hub.engine.methods.selection import Ranking, picked, random_outside
+from resa_hub.engine.methods.selection import Ranking, gather_latents, random_outside
 from resa_hub.engine.model.split import decoder_layers
 from resa_hub.engine.sae import activations, fit
 from resa_hub.engine.sae.codes import encode, reconstruct
 from resa_hub.engine.sae.files import load, new, save
-from resa_hub.engine.sae.topk import ByLatent, Room, SparseTopKTrainingSAE, active, lay_out, reconstructed
-from resa_hub.engine.sae.train import train
+from resa_hub.engine.sae.topk import (
+    BufferPool,
+    LatentCSR,
+    SparseTopKTrainingSAE,
+    encode_topk,
+    reconstructed,
+    set_memory_layout,
+)
+from resa_hub.engine.sae.train import train_sae
 from tests.helpers.models import batch_of, random_model
 
 SETTINGS = SaeSettings(mode="scratch", latents=96, k=8, learning_rate=2e-3, batch_tokens=64, steps=12)
@@ -93,10 +100,10 @@ def test_sums_by_latent_lie_in_the_room_of_the_training(latents: int) -> None:
     for row in range(50):
         for latent, value in zip(indices[row].tolist(), values[row].tolist(), strict=True):
             wanted[latent] += value * x[row].double()
-    assert (ByLatent(indices, latents).summed(values, x, Room(), "any") - wanted).abs().max() < 1e-5
+    assert (LatentCSR(indices, latents).summed(values, x, BufferPool(), "any") - wanted).abs().max() < 1e-5
 
     sae = SparseTopKTrainingSAE(config(d_sae=latents))
-    lay_out(sae, training=True)
+    set_memory_layout(sae, training=True)
     places = []
     for _ in range(2):
         sae.zero_grad()
@@ -110,11 +117,11 @@ def test_sums_by_latent_lie_in_the_room_of_the_training(latents: int) -> None:
 def test_the_search_in_groups_finds_the_largest(latents: int, k: int) -> None:
     generator = torch.Generator().manual_seed(0)
     x, weights, bias = (torch.randn(*shape, generator=generator) for shape in ((600, 16), (16, latents), (latents,)))
-    values, indices = active(x, weights, bias, k)
+    values, indices = encode_topk(x, weights, bias, k)
     pre = torch.addmm(bias, x, weights)
     assert torch.allclose(values.sort(-1).values, pre.topk(k).values.flip(-1), atol=1e-5)
     assert torch.allclose(pre.gather(1, indices), values, atol=1e-5) and all(len(row.unique()) == k for row in indices)
-    low, _ = active(x, weights, bias, k, low=True)
+    low, _ = encode_topk(x, weights, bias, k, low=True)
     assert 1e-4 < (low.sort(-1).values - values.sort(-1).values).abs().max() < 0.2
 
 
@@ -128,7 +135,7 @@ def test_dead_latents_get_saelens_own_auxiliary_loss() -> None:
 
 
 def test_what_is_saved_loads_in_saelens_and_computes_the_same(tmp_path: Path) -> None:
-    sae = train(
+    sae = train_sae(
         [(random_model("llama"), [batch_of()])],
         [(random_model("llama"), [batch_of(seed=1)])],
         SETTINGS,
@@ -168,7 +175,7 @@ def test_the_metadata_names_the_hook_for_both_libraries(
 
 
 def trained(model: torch.nn.Module, settings: SaeSettings = SETTINGS, seed: int = 0) -> dict[str, Tensor]:
-    made = train([(model, [batch_of()])], [(model, [batch_of(seed=1)])], settings, "layers.1", None, seed, QUIET)  # pyright: ignore[reportArgumentType]
+    made = train_sae([(model, [batch_of()])], [(model, [batch_of(seed=1)])], settings, "layers.1", None, seed, QUIET)  # pyright: ignore[reportArgumentType]
     return made.sae.state_dict()
 
 
@@ -210,7 +217,7 @@ def test_training_is_a_function_of_the_seed_and_lowers_the_error() -> None:
     assert not torch.equal(first["W_enc"], other["W_enc"])
     model = random_model("llama")
     short, long = (
-        train(
+        train_sae(
             [(model, [batch_of()])],
             [(model, [batch_of(seed=1)])],
             SaeSettings(latents=96, k=8, learning_rate=5e-3, batch_tokens=64, steps=s),
@@ -249,10 +256,10 @@ def test_finetuning_starts_from_the_given_sae_and_pretrained_keeps_it(tmp_path: 
     save(new(32, SETTINGS, "layers.1", 7), tmp_path, "some/model")
     start, given = load(tmp_path, 32, "layers.1").state_dict(), SaeFiles("x", tmp_path, "saelens", "layers.1")
     sources = [(model, [batch_of()])]
-    kept = train(
+    kept = train_sae(
         sources, sources, SaeSettings(mode="pretrained", latents=96, k=8), "layers.1", given, 0, QUIET
     ).sae.state_dict()
-    tuned = train(
+    tuned = train_sae(
         sources,
         sources,
         SaeSettings(mode="finetuned", learning_rate=1e-5, batch_tokens=64, steps=3),
@@ -297,7 +304,7 @@ def test_picked_keeps_the_chosen_latents_only() -> None:
     dense = torch.zeros(3, 6, 96).scatter(-1, indices, values)
     slots, chosen = torch.full((96,), -1), torch.tensor([5, 90, 17])
     slots[chosen] = torch.arange(3)
-    assert torch.equal(picked(sae, state, slots, 3), dense[..., chosen]) and dense[..., chosen].any()
+    assert torch.equal(gather_latents(sae, state, slots, 3), dense[..., chosen]) and dense[..., chosen].any()
 
 
 def test_random_features_come_from_outside_the_strongest_and_are_active() -> None:

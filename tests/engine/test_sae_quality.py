@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from resa_hub.config.recipe import SaeSettings
-from resa_hub.engine.model.split import decoder_layers, hook_module, prefix
+from resa_hub.engine.model.split import decoder_layers, hook_module, run_to_layer
 from resa_hub.engine.sae.codes import reconstruct
 from resa_hub.engine.sae.files import new
 from resa_hub.engine.sae.quality import quality
@@ -40,7 +40,7 @@ def test_the_splice_is_judged_as_plain_hooks_judge_it(hookpoint: str) -> None:
     model, held = random_model("gemma2"), batch_of(3, 9)
     sae = new(32, SaeSettings(latents=96, k=4), hookpoint, 0)
     found = quality(sae, [(model, [held])], hookpoint)
-    states, targets = prefix(model, held.ids, hookpoint), held.ids[:, 2:]
+    states, targets = run_to_layer(model, held.ids, hookpoint), held.ids[:, 2:]
 
     def logits(change: Callable[[Tensor], Tensor] | None, first: bool = False) -> Tensor:
         def hook(module: object, args: object, output: Tensor | tuple) -> Tensor | tuple:

@@ -15,7 +15,7 @@ from resa_hub.engine.model.tokens import Batch
 from resa_hub.engine.sae import activations
 from resa_hub.engine.sae.files import new
 from resa_hub.engine.sae.signum import SignumTrainer
-from resa_hub.engine.sae.train import train
+from resa_hub.engine.sae.train import train_sae
 from tests.helpers.models import random_model
 
 QUIET = Progress(quiet=True)
@@ -30,7 +30,7 @@ def batches(count: int, rows: int = 4, length: int = 9) -> list[Batch]:
 
 def weights(checkpoint: Checkpoint = Checkpoint(), count: int = 3, **changes: object) -> dict[str, Tensor]:
     model, settings = random_model("llama"), SaeSettings(**SETTINGS | changes)  # pyright: ignore[reportArgumentType]
-    return train(
+    return train_sae(
         [(model, batches(count))], [(model, batches(1))], settings, "layers.1", None, 5, QUIET, checkpoint
     ).sae.state_dict()
 
@@ -151,7 +151,7 @@ def test_a_half_precision_encoder_trains_an_sae_as_good() -> None:
         settings = SaeSettings(
             mode="scratch", latents=96, k=8, learning_rate=3e-3, batch_tokens=64, steps=150, encoder=precision
         )  # pyright: ignore[reportArgumentType]
-        made = train([(model, data)], [(model, batches(2))], settings, "layers.1", None, 0, QUIET)
+        made = train_sae([(model, data)], [(model, batches(2))], settings, "layers.1", None, 0, QUIET)
         assert not made.sae.low_precision
         fvu[precision] = made.quality["fvu_without_first"]
     assert fvu["bfloat16"] == pytest.approx(fvu["float32"], rel=0.05) and fvu["bfloat16"] != fvu["float32"]

@@ -32,12 +32,12 @@ def test_the_screen_chooses_layer_number_and_scale_on_rollouts_of_its_own(tmp_pa
 
 def test_development_rollouts_are_not_trained_on() -> None:
     one = session("screen.rollouts=16")
-    fresh, own = one.fresh(16), one.own()
+    fresh, own = one.dev_rollouts(16), one.training_rollouts()
     assert sum(len(b.ids) for b in fresh) == 16
     prompts = {tuple(row.tolist()) for b in own for row in b.ids}
     assert not prompts & {tuple(row.tolist()) for b in fresh for row in b.ids}
     with pytest.raises(Usage, match="only 16 questions"):
-        one.fresh(17)
+        one.dev_rollouts(17)
 
 
 @pytest.mark.slow
@@ -46,9 +46,9 @@ def test_more_features_are_taken_only_where_they_help() -> None:
     rows = feature_diff.prepare(one).findings["screen"]
     closed = [row["closed"] for row in rows]
     chosen = next(number for number, row in enumerate(rows) if row["chosen"])
-    assert all(value < screen.NEARLY * max(closed) for value in closed[:chosen]) and closed[
+    assert all(value < screen.SUFFICIENT_SHARE * max(closed) for value in closed[:chosen]) and closed[
         chosen
-    ] >= screen.NEARLY * max(closed)
+    ] >= screen.SUFFICIENT_SHARE * max(closed)
 
 
 @pytest.mark.slow

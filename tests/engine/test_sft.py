@@ -19,13 +19,13 @@ from resa_hub.data import datasets
 from resa_hub.data.snapshots import Rows
 from resa_hub.data.templates import PLAIN, R1_SYSTEM, TEMPLATES, question_answer, template_of
 from resa_hub.engine.methods import method
-from resa_hub.engine.methods.context import Session
+from resa_hub.engine.methods.context import ExtractionContext
 from resa_hub.engine.methods.sft import next_token, weights
-from resa_hub.engine.methods.teacher_states import Example
+from resa_hub.engine.methods.teacher_states import TrainingExample
 from resa_hub.engine.methods.trainer import rate
 from resa_hub.engine.model.loading import Source, load_base, load_tokenizer
 from resa_hub.engine.model.lora import new_lora, state_of
-from resa_hub.engine.model.split import head
+from resa_hub.engine.model.split import lm_head
 from resa_hub.engine.model.tokens import Batch, examples, openers, packed
 from resa_hub.extraction.extract import extract
 from tests.conftest import QUICK
@@ -37,7 +37,7 @@ ROWS = Rows(
 )
 
 
-def session(rows: Rows = ROWS, **training: Any) -> Session:
+def session(rows: Rows = ROWS, **training: Any) -> ExtractionContext:
     recipe = Recipe(
         method="sft",
         source="tina-tiny",
@@ -49,7 +49,7 @@ def session(rows: Rows = ROWS, **training: Any) -> Session:
         training=Training(learning_rate=1e-3, **training),
     )
     source = Source(tiny("tiny-r1"), None)
-    return Session(recipe, source, source, None, rows, rows, None, Progress(quiet=True))
+    return ExtractionContext(recipe, source, source, None, rows, rows, None, Progress(quiet=True))
 
 
 def texts(batches: list[Batch], only: bool = False) -> list[str]:
@@ -75,7 +75,7 @@ def test_the_loss_is_the_plain_cross_entropy_in_value_and_gradient() -> None:
                 parameter.data = 0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2))
         inner: Any = student.get_base_model()
         if ours:
-            loss = next_token(inner, head(inner))(Example(batch, None, weights(batch, "sum")))
+            loss = next_token(inner, lm_head(inner))(TrainingExample(batch, None, weights(batch, "sum")))
         else:
             logits = student(input_ids=ids, use_cache=False).logits[:, :-1]
             each = functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none").view(4, -1)

@@ -18,7 +18,7 @@ from resa_hub.engine.model.tokens import Batch
 from resa_hub.engine.sae import sparsify
 from resa_hub.engine.sae.codes import reconstruct
 from resa_hub.engine.sae.files import load, save
-from resa_hub.engine.sae.start import begin
+from resa_hub.engine.sae.start import load_initial_sae
 from tests.helpers.models import random_ids, random_model
 from tests.helpers.small_saes import LATENTS, WIDTH, X, agree, change, ours, theirs, weights, written
 
@@ -126,7 +126,9 @@ def test_a_decoder_that_is_not_of_unit_norm_stays_so_in_training(tmp_path: Path)
         with torch.no_grad():
             coder.W_dec = torch.nn.Parameter(scale * torch.as_tensor(coder.W_dec))
         folder = written(tmp_path / str(scale), coder)
-        sae, _ = begin(SaeFiles("x", folder, "sparsify", "layers.1"), 32, "layers.1", sources, Progress(quiet=True))
+        sae, _ = load_initial_sae(
+            SaeFiles("x", folder, "sparsify", "layers.1"), 32, "layers.1", sources, Progress(quiet=True)
+        )
         assert sae.unit_decoder == unit
         sparsify.save(sae, tmp_path / "out")
         assert json.loads((tmp_path / "out/cfg.json").read_text())["normalize_decoder"] == unit

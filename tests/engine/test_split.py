@@ -15,18 +15,18 @@ from resa_hub.core.progress import Progress
 from resa_hub.data import datasets
 from resa_hub.data.snapshots import locate
 from resa_hub.engine.methods import method
-from resa_hub.engine.methods.context import Session
+from resa_hub.engine.methods.context import ExtractionContext
 from resa_hub.engine.model.loading import Source, load_base
 from resa_hub.engine.model.lora import State, new_lora, state_of
 from resa_hub.engine.model.split import (
     check_layer,
     decoder_layers,
-    final_state,
-    head,
     hook_module,
-    prefix,
+    last_hidden_state,
+    lm_head,
+    run_from_layer,
+    run_to_layer,
     spliced,
-    suffix,
 )
 from resa_hub.engine.model.tokens import Batch
 from resa_hub.engine.sae.codes import reconstruct
@@ -46,13 +46,13 @@ def model_of(family: str) -> PreTrainedModel:
 @torch.no_grad()
 def test_prefix_and_suffix_make_the_plain_forward_bit_for_bit(family: str) -> None:
     model, ids = model_of(family), random_ids()
-    whole = final_state(model, ids)
+    whole = last_hidden_state(model, ids)
     for layer in range(len(decoder_layers(model))):
-        state = prefix(model, ids, f"layers.{layer}")
-        assert torch.equal(suffix(model, ids, state, layer), whole)
-        moved = suffix(model, ids, state + 0.5 * torch.randn_like(state), layer)
+        state = run_to_layer(model, ids, f"layers.{layer}")
+        assert torch.equal(run_from_layer(model, ids, state, layer), whole)
+        moved = run_from_layer(model, ids, state + 0.5 * torch.randn_like(state), layer)
         assert not torch.allclose(moved, whole, atol=1e-3)
-    assert torch.equal(final_state(model, ids), whole)  # nothing is left patched
+    assert torch.equal(last_hidden_state(model, ids), whole)  # nothing is left patched
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -60,7 +60,7 @@ def test_prefix_and_suffix_make_the_plain_forward_bit_for_bit(family: str) -> No
 def test_the_head_gives_the_models_own_logits(family: str) -> None:
     model, ids = model_of(family), random_ids()
     logits = model(input_ids=ids, use_cache=False).logits
-    assert torch.equal(head(model)(final_state(model, ids)), logits)
+    assert torch.equal(lm_head(model)(last_hidden_state(model, ids)), logits)
     if family == "gemma2":
         assert logits.abs().max() < 3.0 and logits.abs().max() > 2.0  # the cap of 3 is there and bites
 
@@ -69,17 +69,17 @@ def test_the_sliding_window_of_the_test_model_matters() -> None:
     """Otherwise the Gemma row above would prove nothing about windows."""
     model = random_model("gemma2")
     ids = random_ids(1, 12)
-    windowed = prefix(model, ids, "layers.0")
+    windowed = run_to_layer(model, ids, "layers.0")
     other = ids.clone()
     other[0, 0] = (ids[0, 0] + 1) % 32
-    assert torch.equal(prefix(model, other, "layers.0")[:, 6:], windowed[:, 6:])
-    assert not torch.equal(prefix(model, other, "layers.1")[:, 6:], prefix(model, ids, "layers.1")[:, 6:])
+    assert torch.equal(run_to_layer(model, other, "layers.0")[:, 6:], windowed[:, 6:])
+    assert not torch.equal(run_to_layer(model, other, "layers.1")[:, 6:], run_to_layer(model, ids, "layers.1")[:, 6:])
 
 
 @pytest.mark.parametrize("layer", [0, 1, 2])
 def test_gradient_reaches_only_layers_behind_the_hookpoint(layer: int) -> None:
     model, ids = random_model("llama", tie_word_embeddings=False).requires_grad_(True), random_ids()
-    suffix(model, ids, prefix(model, ids, f"layers.{layer}"), layer).pow(2).sum().backward()
+    run_from_layer(model, ids, run_to_layer(model, ids, f"layers.{layer}"), layer).pow(2).sum().backward()
     for number, module in enumerate(decoder_layers(model)):
         grads = [p.grad is not None and bool(p.grad.abs().sum() > 0) for p in module.parameters()]
         assert all(grads) if number > layer else not any(grads)
@@ -88,8 +88,8 @@ def test_gradient_reaches_only_layers_behind_the_hookpoint(layer: int) -> None:
 
 def test_gradient_reaches_the_given_state() -> None:
     model, ids = random_model("llama"), random_ids()
-    state = prefix(model, ids, "layers.0").clone().requires_grad_(True)
-    suffix(model, ids, state, 0)[:, 4].sum().backward()
+    state = run_to_layer(model, ids, "layers.0").clone().requires_grad_(True)
+    run_from_layer(model, ids, state, 0)[:, 4].sum().backward()
     assert state.grad is not None and state.grad[:, :5].abs().sum(-1).min() > 0 and not state.grad[:, 5:].any()
 
 
@@ -97,26 +97,26 @@ def test_gradient_reaches_the_given_state() -> None:
 @torch.no_grad()
 def test_spliced_replaces_the_output_at_the_hookpoint_and_only_inside(hookpoint: str) -> None:
     model, ids, seen = random_model("llama"), random_ids(), []
-    plain = final_state(model, ids)
+    plain = last_hidden_state(model, ids)
 
     def replace(state: Tensor) -> Tensor:
         seen.append(state)
         return state * 0
 
     with spliced(model, hookpoint, lambda state: state):
-        assert torch.equal(final_state(model, ids), plain)
+        assert torch.equal(last_hidden_state(model, ids), plain)
     with spliced(model, hookpoint, replace):
-        assert not torch.allclose(final_state(model, ids), plain)
-    assert torch.equal(final_state(model, ids), plain)
-    assert torch.equal(seen[0], prefix(model, ids, hookpoint))
+        assert not torch.allclose(last_hidden_state(model, ids), plain)
+    assert torch.equal(last_hidden_state(model, ids), plain)
+    assert torch.equal(seen[0], run_to_layer(model, ids, hookpoint))
 
 
 def test_an_error_inside_leaves_no_patch_behind() -> None:
     model, ids = random_model("llama"), random_ids()
-    before = final_state(model, ids)
+    before = last_hidden_state(model, ids)
     with pytest.raises(RuntimeError):
-        suffix(model, ids, torch.zeros(3, 12, 7), 0)
-    assert torch.equal(final_state(model, ids), before)
+        run_from_layer(model, ids, torch.zeros(3, 12, 7), 0)
+    assert torch.equal(last_hidden_state(model, ids), before)
     assert not any("forward" in vars(layer) or layer._forward_hooks for layer in decoder_layers(model))
 
 
@@ -141,11 +141,11 @@ SETTINGS = [
 ]
 
 
-def session(settings: list[str]) -> Session:
+def session(settings: list[str]) -> ExtractionContext:
     chosen = plan("tina-tiny", method="sae-tuning", settings=SETTINGS + settings, registry=Registry())
     base, adapter = locate(chosen.source.base), locate(chosen.source.adapter) if chosen.source.adapter else None
     rows = datasets.load(chosen.recipe.trigger, chosen.trigger)
-    return Session(
+    return ExtractionContext(
         chosen.recipe,
         Source(base, adapter),
         Source(locate(chosen.target.base)),
@@ -157,7 +157,9 @@ def session(settings: list[str]) -> Session:
     )
 
 
-def plain_algorithm(made: Session, sae: SparseTopKTrainingSAE, batches: list[Batch], layers: list[int] | None) -> State:
+def plain_algorithm(
+    made: ExtractionContext, sae: SparseTopKTrainingSAE, batches: list[Batch], layers: list[int] | None
+) -> State:
     """The adapter that `tests.helpers.plain_sft` makes with this SAE, its first position kept."""
     recipe, target = made.recipe, tiny("tiny-r1")
     student = new_lora(load_base(target), recipe.lora, layers, recipe.seed)

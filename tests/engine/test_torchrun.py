@@ -12,8 +12,8 @@ from resa_hub.adapter.store import Store
 from resa_hub.core import torchrun as ranks
 from resa_hub.core.errors import Usage
 from resa_hub.core.progress import Progress
-from resa_hub.engine.distributed import ALONE, Crew
-from resa_hub.engine.methods.teacher_states import Example, Examples
+from resa_hub.engine.distributed import SINGLE_PROCESS, ProcessGroup
+from resa_hub.engine.methods.teacher_states import TeacherStateCache, TrainingExample
 from resa_hub.engine.model.tokens import Batch
 from resa_hub.engine.sae import activations
 from resa_hub.extraction.extract import extract
@@ -107,9 +107,9 @@ def test_what_ends_one_process_ends_all_and_the_next_run_goes_on(tmp_path: Path)
 def test_only_torchruns_environment_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("RANK", "1"), ("WORLD_SIZE", "4"), ("LOCAL_RANK", "1")):
         monkeypatch.setenv(name, value)
-    assert (ranks.rank(), ranks.local_rank(), ranks.world()) == (0, 0, 1)
+    assert (ranks.rank(), ranks.local_rank(), ranks.world_size()) == (0, 0, 1)
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
-    assert (ranks.rank(), ranks.local_rank(), ranks.world()) == (1, 1, 4)
+    assert (ranks.rank(), ranks.local_rank(), ranks.world_size()) == (1, 1, 4)
 
 
 def batches(count: int, rows: int = 5, length: int = 7) -> list[Batch]:
@@ -121,7 +121,7 @@ def test_the_rows_of_all_processes_are_each_batch_once(monkeypatch: pytest.Monke
     monkeypatch.setattr(activations, "BUFFER_BYTES", 12_000)  # several buffers
     sources = [(random_model("llama"), batches(9))]
     whole = activations.stream(sources, "layers.1", 32, 16, 3)
-    parts = [activations.stream(sources, "layers.1", 32, 16, 3, crew=Crew(rank, 2)) for rank in range(2)]
+    parts = [activations.stream(sources, "layers.1", 32, 16, 3, processes=ProcessGroup(rank, 2)) for rank in range(2)]
     for _ in range(20):
         batch, shares = next(whole), [next(part) for part in parts]
         assert sorted(torch.cat(shares).tolist()) == sorted(batch.tolist())
@@ -129,14 +129,18 @@ def test_the_rows_of_all_processes_are_each_batch_once(monkeypatch: pytest.Monke
 
 def test_more_processes_than_texts_are_refused() -> None:
     with pytest.raises(Usage, match="10 processes share 9"):
-        next(activations.stream([(random_model("llama"), batches(9))], "layers.1", 32, 16, 3, crew=Crew(0, 10)))
+        next(
+            activations.stream(
+                [(random_model("llama"), batches(9))], "layers.1", 32, 16, 3, processes=ProcessGroup(0, 10)
+            )
+        )
 
 
 def test_a_process_without_a_row_of_a_batch_computes_nothing() -> None:
-    def make(batch: Batch) -> Example:
-        part = Crew(3, 4).part(batch)
-        return Example(part, part.ids.float(), part.ids.float())
+    def make(batch: Batch) -> TrainingExample:
+        part = ProcessGroup(3, 4).part(batch)
+        return TrainingExample(part, part.ids.float(), part.ids.float())
 
-    few = Examples(batches(1, rows=3), make, 1 << 20, crew=Crew(3, 4))
+    few = TeacherStateCache(batches(1, rows=3), make, 1 << 20, processes=ProcessGroup(3, 4))
     assert few[0].batch.tokens == 0 and few[0].weight.sum() == 0
-    assert ALONE.part(batches(1)[0]).ids.shape == (5, 7) and ALONE.agree(4) == 4
+    assert SINGLE_PROCESS.part(batches(1)[0]).ids.shape == (5, 7) and SINGLE_PROCESS.broadcast(4) == 4

@@ -10,7 +10,7 @@ import torch
 
 from resa_hub.core.errors import MissingExtra, RunFailed
 from resa_hub.data.tiny import task
-from resa_hub.engine.generation.base import Job, Means, Sampling, open_engine
+from resa_hub.engine.generation.base import EngineConfig, Job, Sampling, open_engine
 from resa_hub.engine.generation.sampling import choose
 from resa_hub.engine.model.loading import load_base, load_tokenizer
 from resa_hub.engine.model.lora import load_lora
@@ -40,7 +40,7 @@ def jobs(arms: dict[str, Path | None]) -> list[Job]:
 
 
 def engine(arms: dict[str, Path | None], lora: str = "auto", dtype: str = "float32") -> Any:
-    return open_engine("transformers", tiny("tiny-r1"), arms, Means(120, dtype=dtype, lora=lora))
+    return open_engine("transformers", tiny("tiny-r1"), arms, EngineConfig(120, dtype=dtype, lora=lora))
 
 
 def drawn(one: Any, jobs: list[Job], how: Sampling = HOW) -> dict[Any, Any]:
@@ -128,7 +128,7 @@ def test_an_engine_that_is_not_installed_says_which_extra(
 
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(MissingExtra) as caught:
-        open_engine("vllm", tiny("tiny-r1"), arms, Means(120))
+        open_engine("vllm", tiny("tiny-r1"), arms, EngineConfig(120))
     assert caught.value.exit_code == 8 and "resa-hub[vllm" in caught.value.hint
 
 

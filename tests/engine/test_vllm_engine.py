@@ -13,7 +13,7 @@ import torch
 
 from resa_hub.core.errors import NoEffect, RunFailed
 from resa_hub.data.tiny import task
-from resa_hub.engine.generation.base import Engine, Job, Means, Sample, Sampling, open_engine
+from resa_hub.engine.generation.base import Engine, EngineConfig, Job, Sample, Sampling, open_engine
 from resa_hub.engine.model.loading import load_base, load_tokenizer
 from resa_hub.engine.model.lora import load_lora
 from tests.helpers.models import LORA, tiny, write_lora
@@ -49,7 +49,7 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
     prompts = {p.text: list(tokenizer(p.text)["input_ids"]) for p in task.problems(24, "test", 0)}  # pyright: ignore[reportCallIssue, reportArgumentType]
     names = list(arms)
     jobs = [Job(names[i % len(names)], (text, 0), ids) for i, (text, ids) in enumerate(list(prompts.items()) * 4)]
-    engine = open_engine("vllm", tiny("tiny-r1"), arms, Means(120))
+    engine = open_engine("vllm", tiny("tiny-r1"), arms, EngineConfig(120))
     yield Setting(engine, arms, jobs)
     engine.close()
 
@@ -67,7 +67,7 @@ def test_base_and_every_adapter_in_one_batch_say_what_they_say_in_peft(setting: 
     """
     jobs = list({(job.arm, job.key): job for job in setting.jobs}.values())
     got = drawn(setting.engine, jobs, GREEDY)
-    with_peft = open_engine("transformers", tiny("tiny-r1"), setting.arms, Means(120, lora="beside"))
+    with_peft = open_engine("transformers", tiny("tiny-r1"), setting.arms, EngineConfig(120, lora="beside"))
     assert got == drawn(with_peft, jobs, GREEDY)
     assert len({got[arm, jobs[0].key].text for arm in setting.arms if (arm, jobs[0].key) in got}) >= 1
     engine: Any = setting.engine
@@ -166,11 +166,11 @@ def test_an_engine_that_dies_hands_on_what_it_has_and_is_named(
 def test_an_evaluation_with_vllm_says_so_and_keeps_its_own_samples(workspace: Path) -> None:
     """A second engine in this process: the first is closed by now or stands beside it."""
     from resa_hub.core.progress import Progress
-    from resa_hub.evaluation.evaluate import Settings, evaluate
+    from resa_hub.evaluation.evaluate import EvalSettings, evaluate
     from resa_hub.evaluation.sampling.collect import VLLM_NOTE
     from resa_hub.evaluation.sampling.jobs import Engines
 
-    settings = Settings(problems=20, samples=2, seeds=1, greedy=False, engines=Engines("vllm"))
+    settings = EvalSettings(problems=20, samples=2, seeds=1, greedy=False, engines=Engines("vllm"))
     (found,) = evaluate(
         "tina-tiny-feature-diff-l2",
         target="tiny-r1",

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from resa_hub.evaluation import analysis as judgement
-from resa_hub.evaluation.analysis import Grades, Judged, Judgement
+from resa_hub.evaluation.analysis import Analysis, ArmsOfAdapter, Grades
 from resa_hub.evaluation.sampling.samples import SampleStore
 from resa_hub.evaluation.verdict import RULE
 from tests.helpers.commands import environment
@@ -41,26 +41,26 @@ def grades(right: int = 30) -> Grades:
         "source",
         scores,
         {"a": [[int(i < right)] for i in range(40)]},
-        {"a": Judged({"random-1": "a random-1"}, ["source"], False)},
+        {"a": ArmsOfAdapter({"random-1": "a random-1"}, ["source"], False)},
     )
 
 
-def kept(of: Grades, folder: Path) -> Judgement:
+def kept(of: Grades, folder: Path) -> Analysis:
     with contextlib.closing(SampleStore(folder)) as store:
-        return judgement.kept(of, store)
+        return judgement.cached_analysis(of, store)
 
 
 def test_read_again_it_says_the_same_and_imports_no_statistics(tmp_path: Path) -> None:
     first = kept(grades(), tmp_path)
     assert (
-        first == judgement.judgement(grades())
+        first == judgement.analyse(grades())
         and first.verdicts["a"].word == "transferred"
         and first.contrasts["a"]["source"].value < 0
     )
     command = [sys.executable, "-c", READ, str(tmp_path), msgspec.json.encode(grades()).decode()]
     again = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60)
     assert again.returncode == 0, again.stderr
-    assert msgspec.json.decode(again.stdout, type=Judgement) == first
+    assert msgspec.json.decode(again.stdout, type=Analysis) == first
 
 
 def test_other_grades_another_rule_or_other_code_are_judged_anew(
@@ -68,7 +68,7 @@ def test_other_grades_another_rule_or_other_code_are_judged_anew(
 ) -> None:
     kept(grades(), tmp_path)
     computed = []
-    real = judgement.judgement
+    real = judgement.analyse
     monkeypatch.setattr(judgement, "judgement", lambda of: (computed.append(1), real(of))[1])
     assert kept(grades(), tmp_path) == real(grades()) and not computed
     assert (

@@ -13,7 +13,7 @@ import pytest
 from resa_hub.config.registry import Registry
 from resa_hub.core.errors import NotFound, RunFailed, Usage
 from resa_hub.evaluation import benchmarks
-from resa_hub.evaluation.benchmarks.base import Completion
+from resa_hub.evaluation.benchmarks.base import GradedCompletion
 from tests.helpers.benchmarks import NAMES, ROWS, files_of, written
 from tests.helpers.commands import ROOT, environment
 from tests.helpers.hub_server.dataset_routes import publish
@@ -195,7 +195,8 @@ def test_a_file_with_another_rule(tmp_path: Path) -> None:
     made = benchmarks.load(f"last-integer={path}")
     problem = next(p for p in made.problems() if p.answer == "014")
     assert problem.question == "7+7" and [
-        g.strict for g in made.grades([Completion(problem, "It is 14.", True), Completion(problem, "41", True)])
+        g.strict
+        for g in made.grades([GradedCompletion(problem, "It is 14.", True), GradedCompletion(problem, "41", True)])
     ] == [
         True,
         False,

@@ -56,7 +56,7 @@ def test_data_that_cannot_be_read_again_is_named(made: Adapter) -> None:
 def test_what_was_chosen_on_is_remembered(workspace: Path) -> None:
     adapter = Store(workspace / "adapters").get(AdapterRef(NAME))
     splits = ("full", "dev", "test")
-    assert apart.chosen_on(adapter, "math500", "dev", splits) == ("", False)
+    assert apart.tuned_on(adapter, "math500", "dev", splits) == ("", False)
     (adapter.folder / "evals").mkdir(exist_ok=True)
     told = {
         "verdict": "x",
@@ -67,16 +67,16 @@ def test_what_was_chosen_on_is_remembered(workspace: Path) -> None:
         "purpose": "choosing",
     }
     (adapter.folder / "evals/tiny-r1--math500--dev.json").write_text(json.dumps(told))
-    same, part = apart.chosen_on(adapter, "math500", "dev", splits), apart.chosen_on(adapter, "math500", "full", splits)
+    same, part = apart.tuned_on(adapter, "math500", "dev", splits), apart.tuned_on(adapter, "math500", "full", splits)
     assert "these very problems" in same[0] and "--split test" in same[0] and same[1]
     assert "a part of these" in part[0] and not part[1]
     assert (
-        apart.chosen_on(adapter, "math500", "test", splits)
+        apart.tuned_on(adapter, "math500", "test", splits)
         == ("", False)
-        == apart.chosen_on(adapter, "aime24", "dev", splits)
+        == apart.tuned_on(adapter, "aime24", "dev", splits)
     )
     generated = ("test", "dev", "train")
     (adapter.folder / "evals/tiny-r1--tiny-chain--dev.json").write_text(json.dumps(told | {"benchmark": "tiny-chain"}))
-    assert apart.chosen_on(adapter, "tiny-chain", "dev", generated, 0)[1] and apart.chosen_on(
+    assert apart.tuned_on(adapter, "tiny-chain", "dev", generated, 0)[1] and apart.tuned_on(
         adapter, "tiny-chain", "dev", generated, 1
     ) == ("", False)

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from resa_hub.adapter.layout import CARD, CONFIG, MANIFEST, WEIGHTS, content_hash, identity_of, scan
-from resa_hub.adapter.results import Evaluation, kept
+from resa_hub.adapter.results import Evaluation, load_evaluations
 from resa_hub.adapter.store import Adapter, Store
 from resa_hub.adapter.verify import verify
 from resa_hub.adapter.workspace import Workspace
@@ -19,7 +19,7 @@ from resa_hub.config.refs import AdapterRef
 from resa_hub.core.errors import DoesNotFit, NoEffect, NotFound, RunFailed, Usage
 from resa_hub.core.progress import Progress
 from resa_hub.evaluation.benchmarks.base import Problem
-from resa_hub.evaluation.evaluate import Settings, evaluate, plan
+from resa_hub.evaluation.evaluate import EvalSettings, evaluate, plan
 from resa_hub.evaluation.sampling.jobs import Engines
 from resa_hub.evaluation.sampling.samples import SampleStore
 from tests.helpers.evaluations import NAME, SMALL, ask, run
@@ -126,7 +126,7 @@ def test_the_verdict_is_recorded_and_the_adapter_still_verifies(judged: tuple[Pa
     adapter = Store(judged[0] / "adapters").get(AdapterRef(NAME))
     recorded = json.loads((adapter.folder / "evals/tiny-r1--tiny-chain--test.json").read_text())
     assert recorded["verdict"] == judged[1].verdict and recorded["content_hash"] == made.manifest.content_hash
-    assert [e["target"] for e in kept(adapter)] == ["tiny-r1"]
+    assert [e["target"] for e in load_evaluations(adapter)] == ["tiny-r1"]
     card = (adapter.folder / CARD).read_text()
     assert f"**{judged[1].verdict}** on tiny-r1" in card and "No evaluation is attached" not in card
     assert verify(adapter.folder).content_hash == made.manifest.content_hash
@@ -142,7 +142,7 @@ def test_without_record_the_adapter_is_left_as_it_was(workspace: Path, judged: t
 
 @pytest.mark.slow
 def test_on_a_sibling_the_source_runs_on_the_target_and_as_itself(again: Path) -> None:
-    found = run(again, Settings(problems=20, samples=1, seeds=1, greedy=False), target="tiny-r1b")
+    found = run(again, EvalSettings(problems=20, samples=1, seeds=1, greedy=False), target="tiny-r1b")
     assert found.fit == "kin"
     assert [(arm.name, arm.role) for arm in found.arms][:3] == [
         ("base", "base"),
@@ -165,7 +165,7 @@ def test_two_adapters_of_one_run_share_base_and_source(again: Path) -> None:
     results = evaluate(
         [NAME, "twin"],
         target="tiny-r1",
-        settings=Settings(problems=20, samples=1, seeds=1, greedy=False),
+        settings=EvalSettings(problems=20, samples=1, seeds=1, greedy=False),
         workspace=again,
         progress=Progress(quiet=True),
     )
@@ -224,7 +224,7 @@ def test_a_zero_adapter_is_judged_identical_to_base_and_never_attached(
         and "controls of its norm would be zero too" in said
     )
     assert '<p class="word">Identical to base.</p>' in page.read_text()
-    assert kept(Store(workspace / "adapters").get(AdapterRef(NAME)))[0]["verdict"] == "identical to base"
+    assert load_evaluations(Store(workspace / "adapters").get(AdapterRef(NAME)))[0]["verdict"] == "identical to base"
 
 
 @pytest.mark.parametrize("broken", ["scale", "keys"])
@@ -251,10 +251,10 @@ def test_an_adapter_whose_product_vanishes_is_identical_to_base(workspace: Path)
     without controls.
     """
     scaled(workspace, 1e-25, 1e-25)
-    found = run(workspace, Settings(problems=20, samples=1, seeds=0, greedy=False))
+    found = run(workspace, EvalSettings(problems=20, samples=1, seeds=0, greedy=False))
     assert found.verdict == "identical to base" and found.gain == 0
     with pytest.raises(RunFailed, match="controls nothing"):
-        run(workspace, Settings(problems=20, samples=1, seeds=1, greedy=False))
+        run(workspace, EvalSettings(problems=20, samples=1, seeds=1, greedy=False))
 
 
 @pytest.mark.slow
@@ -286,22 +286,22 @@ def test_what_was_chosen_on_problems_stays_marked_on_them(
 
 @pytest.mark.slow
 def test_without_controls_nothing_is_called_transferred(again: Path) -> None:
-    assert run(again, Settings(problems=20, samples=1, seeds=0, greedy=False)).verdict != "transferred"
+    assert run(again, EvalSettings(problems=20, samples=1, seeds=0, greedy=False)).verdict != "transferred"
 
 
 @pytest.mark.parametrize(
     ("settings", "target", "name", "kind"),
     [
-        (Settings(problems=1), "tiny-r1", NAME, Usage),
-        (Settings(problems=10**6), "tiny-r1", NAME, Usage),
-        (Settings(samples=0), "tiny-r1", NAME, Usage),
-        (Settings(seeds=-1), "tiny-r1", NAME, Usage),
-        (Settings(split="exam"), "tiny-r1", NAME, Usage),
-        (Settings(benchmark="aime2024"), "tiny-r1", NAME, NotFound),
-        (Settings(arms=("sources",)), "tiny-r1", NAME, Usage),
-        (Settings(engines=Engines("tensorflow")), "tiny-r1", NAME, Usage),
-        (Settings(engines=Engines(workers=0)), "tiny-r1", NAME, Usage),
-        (Settings(new_tokens=0), "tiny-r1", NAME, Usage),
+        (EvalSettings(problems=1), "tiny-r1", NAME, Usage),
+        (EvalSettings(problems=10**6), "tiny-r1", NAME, Usage),
+        (EvalSettings(samples=0), "tiny-r1", NAME, Usage),
+        (EvalSettings(seeds=-1), "tiny-r1", NAME, Usage),
+        (EvalSettings(split="exam"), "tiny-r1", NAME, Usage),
+        (EvalSettings(benchmark="aime2024"), "tiny-r1", NAME, NotFound),
+        (EvalSettings(arms=("sources",)), "tiny-r1", NAME, Usage),
+        (EvalSettings(engines=Engines("tensorflow")), "tiny-r1", NAME, Usage),
+        (EvalSettings(engines=Engines(workers=0)), "tiny-r1", NAME, Usage),
+        (EvalSettings(new_tokens=0), "tiny-r1", NAME, Usage),
         (SMALL, "tiny-r1", "nobody", NotFound),
         (SMALL, "tiny-r7", NAME, NotFound),
         (SMALL, "tina-tiny", NAME, Usage),
@@ -309,7 +309,7 @@ def test_without_controls_nothing_is_called_transferred(again: Path) -> None:
     ids=str,
 )
 def test_mistakes_are_told_before_anything_is_loaded(
-    workspace: Path, no_sampling: None, settings: Settings, target: str, name: str, kind: type
+    workspace: Path, no_sampling: None, settings: EvalSettings, target: str, name: str, kind: type
 ) -> None:
     with pytest.raises(kind) as caught:
         run(workspace, settings, target, name)

@@ -11,7 +11,7 @@ from resa_hub.adapter.layout import CONFIG
 from resa_hub.adapter.results import Evaluation
 from resa_hub.adapter.workspace import Workspace
 from resa_hub.core.errors import RunFailed
-from resa_hub.evaluation.evaluate import Settings, plan
+from resa_hub.evaluation.evaluate import EvalSettings, plan
 from resa_hub.evaluation.sampling.jobs import Engines
 from resa_hub.evaluation.sampling.samples import SampleStore
 from tests.helpers.evaluations import ARMS, NAME, SMALL, counts, numbers, run
@@ -27,7 +27,7 @@ def test_nothing_is_generated_twice(again: Path, judged: tuple[Path, Evaluation]
 
 @pytest.mark.slow
 def test_a_smaller_question_is_answered_from_the_same_samples(again: Path, no_sampling: None) -> None:
-    assert run(again, Settings(problems=30, samples=1, seeds=1, greedy=False)).problems == 30
+    assert run(again, EvalSettings(problems=30, samples=1, seeds=1, greedy=False)).problems == 30
 
 
 @pytest.mark.slow
@@ -122,7 +122,7 @@ def test_more_samples_and_more_arms_generate_only_what_is_missing(again: Path, j
 
 @pytest.mark.slow
 def test_another_seed_draws_other_samples(again: Path) -> None:
-    run(again, Settings(problems=20, samples=1, seeds=1, seed=5))
+    run(again, EvalSettings(problems=20, samples=1, seeds=1, seed=5))
     assert counts(again) == sorted([20] * (ARMS - 1) + [40] * ARMS + [80] * ARMS)  # greedy answers have no seed
 
 

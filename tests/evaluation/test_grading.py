@@ -11,7 +11,7 @@ import pytest
 
 from resa_hub.core.errors import NotFound, Usage
 from resa_hub.evaluation.benchmarks import answers, load, pool
-from resa_hub.evaluation.benchmarks.base import Completion, Grade, Problem
+from resa_hub.evaluation.benchmarks.base import Grade, GradedCompletion, Problem
 from resa_hub.evaluation.benchmarks.champ import integer_of
 from resa_hub.evaluation.benchmarks.grading import RULES, grades, rule, unreadable
 from tests.helpers.grading_cases import CASES, CUT
@@ -22,7 +22,7 @@ WORDS = {(True, True): "both", (False, True): "lenient", (False, False): "none"}
 def graded(kind: str, cases: Sequence[tuple[str, str]]) -> list[Grade]:
     """(gold, text) each; a text that ends in CUT is unfinished."""
     made = [
-        Completion(Problem(str(i), "", gold), text.removesuffix(CUT), not text.endswith(CUT))
+        GradedCompletion(Problem(str(i), "", gold), text.removesuffix(CUT), not text.endswith(CUT))
         for i, (gold, text) in enumerate(cases)
     ]
     return grades(kind, made)
@@ -70,7 +70,7 @@ def test_champ_is_a_benchmark_of_its_own() -> None:
     made = load("champ")
     problems = made.problems()
     assert len(problems) == 82 and made.revision == "champ-dataset 1.0.0"
-    assert made.grades([Completion(p, f"\\boxed{{{p.answer}}}", True) for p in problems]) == [
+    assert made.grades([GradedCompletion(p, f"\\boxed{{{p.answer}}}", True) for p in problems]) == [
         Grade(True, True, p.answer, "") for p in problems
     ]
 
@@ -139,10 +139,12 @@ def test_families_of_reasoning_gym(name: str) -> None:
         "test", 5, draw=1
     )
     assert not {p.id for p in test} & {p.id for p in dev}
-    right = made.grades([Completion(p, f"<think>x</think><answer>{p.answer}</answer>", True) for p in test])
+    right = made.grades([GradedCompletion(p, f"<think>x</think><answer>{p.answer}</answer>", True) for p in test])
     assert [g[:2] for g in right] == [(True, True)] * 12
     texts = ("<answer>{}</answer> cut", "{}", "<think><answer>{}</answer></think>", "<answer>nonsense (</answer>")
-    found = [made.grades([Completion(test[0], text.format(test[0].answer), "cut" not in text)])[0] for text in texts]
+    found = [
+        made.grades([GradedCompletion(test[0], text.format(test[0].answer), "cut" not in text)])[0] for text in texts
+    ]
     assert [WORDS[g.strict, g.lenient] for g in found] == ["lenient", "none", "lenient", "none"]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from resa_hub.adapter.layout import CARD
-from resa_hub.adapter.results import kept
+from resa_hub.adapter.results import load_evaluations
 from resa_hub.adapter.verify import verify
 from resa_hub.adapter.workspace import Workspace
 from resa_hub.cli.main import run
@@ -20,9 +20,9 @@ from resa_hub.core.progress import Progress
 from resa_hub.data.tiny import task
 from resa_hub.evaluation.harness import commands as tools
 from resa_hub.evaluation.harness import run as harness
-from resa_hub.evaluation.harness.commands import Asked, Tool, inspect, lm_eval
+from resa_hub.evaluation.harness.commands import HarnessConfig, Tool, inspect, lm_eval
 from resa_hub.evaluation.harness.run import evaluate, plan
-from resa_hub.evaluation.reports import Wish, gather, rendered
+from resa_hub.evaluation.reports import ReportQuery, collect_report, rendered
 from resa_hub.evaluation.sampling.jobs import Engines
 from tests.evaluation.test_tool_logs import CHAIN
 from tests.helpers.adapters import make_adapter
@@ -63,7 +63,7 @@ def told(command: list[str], flag: str) -> str:
 
 def test_what_lm_eval_is_told() -> None:
     base, adapter = tiny("tiny-r1"), Path("/store/a,b")
-    asked = Asked(("gsm8k", "/t/chain.yaml"), 50, 4, 7, 256, Engines("transformers", "bfloat16"))
+    asked = HarnessConfig(("gsm8k", "/t/chain.yaml"), 50, 4, 7, 256, Engines("transformers", "bfloat16"))
     command = lm_eval(asked, base, adapter, None, Path("/out"))
     assert (
         command[:2] == ["lm_eval", "run"]
@@ -89,7 +89,7 @@ def test_what_lm_eval_is_told() -> None:
 
 
 def test_vllm_in_lm_eval_is_told_the_rank() -> None:
-    asked = Asked(("gsm8k",), engines=Engines("vllm", "float32", tensor_parallel=2))
+    asked = HarnessConfig(("gsm8k",), engines=Engines("vllm", "float32", tensor_parallel=2))
     command = lm_eval(asked, tiny("tiny-r1"), Path("/a"), 64, Path("/out"))
     expected = {"lora_local_path": "/a", "max_lora_rank": 64, "enable_lora": True, "tensor_parallel_size": 2}
     assert told(command, "--model") == "vllm" and json.loads(told(command, "--model_args")).items() >= expected.items()
@@ -98,7 +98,7 @@ def test_vllm_in_lm_eval_is_told_the_rank() -> None:
 
 def test_what_inspect_is_told() -> None:
     base = tiny("tiny-r1")
-    asked = Asked(("/t/sums.py@sums",), 5, 3, 7, 99, Engines("transformers", "float32"))
+    asked = HarnessConfig(("/t/sums.py@sums",), 5, 3, 7, 99, Engines("transformers", "float32"))
     command = inspect(asked, base, Path("/a"), None, Path("/out"))
     assert command[:3] == ["inspect_ai", "eval", "/t/sums.py@sums"] and told(command, "--model") == "hf/tiny-r1"
     assert {"model_path=/out/adapter", f"tokenizer_path={base.folder}", "dtype=float32"} <= set(command)
@@ -123,7 +123,7 @@ def pretended(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (workspace / "pretend_tool.py").write_text(PRETEND)
     monkeypatch.setenv("PYTHONPATH", str(workspace))
 
-    def command(asked: Asked, base: Any, adapter: Path | None, rank: int | None, folder: Path) -> list[str]:
+    def command(asked: HarnessConfig, base: Any, adapter: Path | None, rank: int | None, folder: Path) -> list[str]:
         name = (
             "base"
             if adapter is None
@@ -147,7 +147,7 @@ def test_a_failed_arm_is_named_and_finished_arms_are_kept(pretended: Path, works
     home, name = Workspace(workspace), "tina-tiny-feature-diff-l2"
 
     def made() -> Any:
-        return plan(name, "tiny-r1", "lm-eval", Asked(("one", "two")), home, controls=2)
+        return plan(name, "tiny-r1", "lm-eval", HarnessConfig(("one", "two")), home, controls=2)
 
     with pytest.raises(RunFailed, match="failed on the arm 'random-1': ValueError: no rows for random") as caught:
         evaluate(made(), "tiny-r1", QUIET)
@@ -179,9 +179,9 @@ def test_the_verdict_is_kept_beside_the_adapter_and_names_the_tool(
         json.dumps({"base": [0, 1] * 50, "source": [1] * 100, "adapter": [1] * 95 + [0] * 5, "random": [0, 1] * 50})
     )
     home, name = Workspace(workspace), "tina-tiny-feature-diff-l2"
-    evaluate(plan(name, "tiny-r1", "lm-eval", Asked(("one", "two")), home, controls=1), "tiny-r1", QUIET)
+    evaluate(plan(name, "tiny-r1", "lm-eval", HarnessConfig(("one", "two")), home, controls=1), "tiny-r1", QUIET)
     adapter = home.store.get(AdapterRef(name))
-    first, second = kept(adapter)
+    first, second = load_evaluations(adapter)
     assert [(e["benchmark"], e["split"], e["verdict"], e["purpose"]) for e in (first, second)] == [
         (task, "lm-eval", "transferred", "judging") for task in ("one", "two_b")
     ]
@@ -200,7 +200,7 @@ def test_the_verdict_is_kept_beside_the_adapter_and_names_the_tool(
     ) == 0 and "transferred on tiny-r1, one (lm-eval)" in " ".join(capsys.readouterr().out.split())
     card = (adapter.folder / CARD).read_text()
     assert "drawn and graded by lm-eval" in card and "two_b (lm-eval)" in card and "at T=" not in card
-    page = rendered(gather(Wish([name]), workspace), ".html")
+    page = rendered(collect_report(ReportQuery([name]), workspace), ".html")
     assert (
         page.count('<p class="word">Transferred.</p>') == 2
         and "drawn and graded by lm-eval" in page
@@ -248,20 +248,20 @@ def test_what_cannot_be_run(workspace: Path, tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(harness, "_installed", lambda package: False)
     home, name = Workspace(workspace), "tina-tiny-feature-diff-l2"
     small = make_adapter(workspace / "adapters")
-    wrong: list[tuple[str, str, Asked, type[Exception], str]] = [
-        (name, "lmeval", Asked(("a",)), Usage, "no harness is called 'lmeval'"),
-        (name, "lm-eval", Asked(()), Usage, "no task"),
-        (name, "lm-eval", Asked(("none.yaml",)), NotFound, "does not exist"),
-        ("nobody", "lm-eval", Asked(("a",)), NotFound, "nobody"),
-        (name, "inspect", Asked(("a",), engines=Engines("vllm")), Usage, "transformers only, not vllm"),
-        (name, "lm-eval", Asked(("a",), engines=Engines("vllm")), MissingExtra, "vllm"),
-        (small.parent.name, "lm-eval", Asked(("a",)), DoesNotFit, "tiny-r1"),
+    wrong: list[tuple[str, str, HarnessConfig, type[Exception], str]] = [
+        (name, "lmeval", HarnessConfig(("a",)), Usage, "no harness is called 'lmeval'"),
+        (name, "lm-eval", HarnessConfig(()), Usage, "no task"),
+        (name, "lm-eval", HarnessConfig(("none.yaml",)), NotFound, "does not exist"),
+        ("nobody", "lm-eval", HarnessConfig(("a",)), NotFound, "nobody"),
+        (name, "inspect", HarnessConfig(("a",), engines=Engines("vllm")), Usage, "transformers only, not vllm"),
+        (name, "lm-eval", HarnessConfig(("a",), engines=Engines("vllm")), MissingExtra, "vllm"),
+        (small.parent.name, "lm-eval", HarnessConfig(("a",)), DoesNotFit, "tiny-r1"),
     ]
     for adapter, tool, asked, error, said in wrong:
         with pytest.raises(error, match=said):
             plan(adapter, "tiny-r1", tool, asked, home)
     with pytest.raises(Usage, match="not negated"):
-        plan(name, "tiny-r1", "lm-eval", Asked(("a",)), home, arms=("negated",))
+        plan(name, "tiny-r1", "lm-eval", HarnessConfig(("a",)), home, arms=("negated",))
 
 
 @pytest.fixture
@@ -276,7 +276,7 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return rows
 
 
-def judged(workspace: Path, name: str, tool: str, asked: Asked) -> Any:
+def judged(workspace: Path, name: str, tool: str, asked: HarnessConfig) -> Any:
     made = plan(name, "tiny-r1", tool, asked, Workspace(workspace), arms=())
     (found,) = evaluate(made, "tiny-r1", QUIET)
     assert (found.judged.problems, found.harness, list(found.logs)) == (12, tool, ["base", "adapter"])
@@ -290,7 +290,7 @@ def test_lm_eval_runs_base_and_adapter(workspace: Path, offline: Path) -> None:
     pytest.importorskip("lm_eval")
     file = workspace / "chain.yaml"
     file.write_text(CHAIN.replace("rows.jsonl", str(offline)))
-    found = judged(workspace, "tina-tiny-feature-diff-l2", "lm-eval", Asked((str(file),)))
+    found = judged(workspace, "tina-tiny-feature-diff-l2", "lm-eval", HarnessConfig((str(file),)))
     texts = {
         name: [json.loads(line)["resps"] for line in Path(path).read_text().splitlines()]
         for name, path in found.logs.items()
@@ -308,7 +308,9 @@ def test_inspect_runs_base_and_adapter(workspace: Path, offline: Path) -> None:
     pytest.importorskip("inspect_ai")
     file = workspace / "sums.py"
     file.write_text(SUMS.replace("ROWS", repr(str(offline))))
-    found = judged(workspace, "tina-tiny-feature-diff-l2", "inspect", Asked((str(file),), samples=2, new_tokens=72))
+    found = judged(
+        workspace, "tina-tiny-feature-diff-l2", "inspect", HarnessConfig((str(file),), samples=2, new_tokens=72)
+    )
     answers = {
         name: [s["output"]["completion"] for s in json.loads(Path(path).read_text())["samples"]]
         for name, path in found.logs.items()

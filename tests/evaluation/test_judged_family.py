@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from resa_hub.adapter.layout import MANIFEST, WEIGHTS, content_hash, identity_of, scan
 from resa_hub.cli.main import run
-from resa_hub.evaluation.reports import Wish, gather, rendered
+from resa_hub.evaluation.reports import ReportQuery, collect_report, rendered
 from tests.helpers.commands import ROOT
 
 pytestmark = pytest.mark.slow
@@ -66,7 +66,7 @@ def vanish(origin: Path, target: Path) -> None:
 
 
 def test_the_rule_tells_them_apart(judged: Path) -> None:
-    report = gather(Wish(target="tiny-r1"), judged)
+    report = collect_report(ReportQuery(target="tiny-r1"), judged)
     found = {entry.document.adapter.partition("@")[0]: entry.document for entry in report.entries}
     paper = found.pop("sae-tuning")
     assert {name: d.verdict for name, d in found.items()} == {

@@ -12,11 +12,11 @@ from resa_hub.adapter.workspace import Workspace
 from resa_hub.cli.main import run as command
 from resa_hub.core.errors import NotFound, Usage
 from resa_hub.core.progress import Progress
-from resa_hub.evaluation.evaluate import Settings, quick
+from resa_hub.evaluation.evaluate import EvalSettings, quick
 from resa_hub.evaluation.matrix import Cell, Matrix, markdown, matrix, rows
 
 NAME = "tina-tiny-feature-diff-l2"
-SMALL = Settings(problems=30, samples=2, seeds=1, greedy=False)
+SMALL = EvalSettings(problems=30, samples=2, seeds=1, greedy=False)
 
 
 def made(workspace: Path, sources: list[str], targets: list[str], executor: str = "local") -> Matrix:
@@ -164,7 +164,7 @@ def test_rows_that_do_not_exist(workspace: Path, sources: list[str], kind: type)
 
 def test_the_quick_form_is_small_and_fixed(workspace: Path) -> None:
     home = Workspace(workspace)
-    small, large = quick(Settings(), "tiny-r1", home), quick(Settings(seed=3), "r1-distill-1.5b", home)
+    small, large = quick(EvalSettings(), "tiny-r1", home), quick(EvalSettings(seed=3), "r1-distill-1.5b", home)
     assert (small.benchmark, small.problems, small.samples, small.seeds, small.new_tokens) == (
         "tiny-chain",
         200,

@@ -6,7 +6,7 @@ import pytest
 
 from resa_hub.adapter.results import Evaluation
 from resa_hub.core.progress import Progress
-from resa_hub.evaluation.evaluate import Settings, evaluate
+from resa_hub.evaluation.evaluate import EvalSettings, evaluate
 from resa_hub.extraction.extract import extract
 
 pytestmark = pytest.mark.slow
@@ -34,7 +34,11 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], 
     found = {}
     for target in TARGETS:
         results = evaluate(
-            names, target=target, settings=Settings(seeds=3, greedy=False, draw=1), workspace=workspace, progress=quiet
+            names,
+            target=target,
+            settings=EvalSettings(seeds=3, greedy=False, draw=1),
+            workspace=workspace,
+            progress=quiet,
         )
         found |= {(method, target): result for method, result in zip(METHODS, results, strict=True)}
     for (method, target), e in found.items():

@@ -59,7 +59,7 @@ def test_reading_makes_nothing_and_the_first_sample_stays(tmp_path: Path) -> Non
     assert (
         store.present(SET, PROBLEMS) == set()
         and store.read(SET, PROBLEMS) == {}
-        and store.finding("x") is None
+        and store.get_fact("x") is None
         and not (tmp_path / "none").exists()
     )
     store = filled(tmp_path)
@@ -82,9 +82,9 @@ def test_what_failed_the_second_check_is_thrown_away(tmp_path: Path) -> None:
 
 def test_findings_are_kept(tmp_path: Path) -> None:
     store = SampleStore(tmp_path)
-    store.find("check", {"identical": False})
-    store.find("check", {"identical": True})
-    assert SampleStore(tmp_path).finding("check") == {"identical": True}
+    store.put_fact("check", {"identical": False})
+    store.put_fact("check", {"identical": True})
+    assert SampleStore(tmp_path).get_fact("check") == {"identical": True}
 
 
 WRITER = """
@@ -150,7 +150,7 @@ def test_a_damaged_file_is_named_moved_aside_and_read_as_far_as_it_goes(tmp_path
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(RunFailed, match="cannot"):
-        SampleStore(tmp_path / "samples").find("a", 1)
+        SampleStore(tmp_path / "samples").put_fact("a", 1)
 
 
 @pytest.mark.slow

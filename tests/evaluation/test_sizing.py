@@ -12,30 +12,36 @@ from resa_hub.adapter.workspace import Workspace
 from resa_hub.core.errors import Usage
 from resa_hub.evaluation import decoding, statistics
 from resa_hub.evaluation import sizing as power
-from resa_hub.evaluation.evaluate import Settings
-from resa_hub.evaluation.sizing import Spread, size
+from resa_hub.evaluation.evaluate import EvalSettings
+from resa_hub.evaluation.sizing import VarianceEstimate, size
 from tests.helpers.commands import resa_hub
 
 NAME = "tina-tiny-feature-diff-l2"
-AIME = Spread(0.1, 0.287 * (1 - 0.287), "aime24 of r1-distill-1.5b over 10 seeds")
+AIME = VarianceEstimate(0.1, 0.287 * (1 - 0.287), "aime24 of r1-distill-1.5b over 10 seeds")
 
 
 def test_the_known_case_of_aime24() -> None:
     """30 problems, 3 points, 80% power on these problems: 40 to 70 samples; one sample sees 19 to 25 points."""
     assert power.reach() == pytest.approx(2.80, abs=0.002)
     assert 40 <= power.samples_needed(0.03, AIME, 30) <= 70
-    assert 0.19 <= power.detectable(AIME, 30, 1, same_problems=True) <= 0.25
-    assert power.samples_needed_new(0.03, AIME, 30) is None and Spread.assumed(0.287).answers == pytest.approx(
-        AIME.answers
-    )
+    assert 0.19 <= power.minimum_detectable_effect(AIME, 30, 1, same_problems=True) <= 0.25
+    assert power.samples_needed_new(0.03, AIME, 30) is None and VarianceEstimate.assumed(
+        0.287
+    ).answers == pytest.approx(AIME.answers)
 
 
 def test_sizes_are_inverse_to_each_other() -> None:
     for samples in (1, 4, 64):
         problems = power.problems_needed(0.03, AIME, samples)
-        assert power.detectable(AIME, problems, samples) <= 0.03 < power.detectable(AIME, problems - 1, samples)
+        assert (
+            power.minimum_detectable_effect(AIME, problems, samples)
+            <= 0.03
+            < power.minimum_detectable_effect(AIME, problems - 1, samples)
+        )
     more = power.samples_needed_new(0.03, AIME, 500)
-    assert more and power.detectable(AIME, 500, more) <= 0.03 < power.detectable(AIME, 500, more - 1)
+    assert more and power.minimum_detectable_effect(AIME, 500, more) <= 0.03 < power.minimum_detectable_effect(
+        AIME, 500, more - 1
+    )
 
 
 @pytest.mark.slow
@@ -43,7 +49,7 @@ def test_the_planned_size_has_the_planned_power() -> None:
     """Uniform rates, effects of 5 points on average that differ by 10 between problems, independent answers."""
     draw, samples = numpy.random.default_rng(0), 4
     rates = draw.random(200_000) * 0.7
-    spread = Spread(0.1, float(2 * (rates * (1 - rates)).mean()), "")
+    spread = VarianceEstimate(0.1, float(2 * (rates * (1 - rates)).mean()), "")
     problems, seen = power.problems_needed(0.05, spread, samples), 0
     for _ in range(400):
         p = draw.choice(rates, (problems, 1))
@@ -59,7 +65,7 @@ def test_the_spread_is_found_again_in_the_intervals() -> None:
     a, b = ((draw.random((n, samples)) < rate).astype(float) for rate in (p + draw.choice([0, 0.4], (n, 1)), p))
     new, same = statistics.paired_interval(a, b), statistics.same_problems_interval(a, b)
     assert same
-    found = Spread.measured(new.half_width, same.half_width, n, samples)
+    found = VarianceEstimate.measured(new.half_width, same.half_width, n, samples)
     assert found.effect == pytest.approx(0.2, abs=0.02)
     assert found.answers == pytest.approx(float((a - b).var(axis=1, ddof=1).mean()), rel=0.01)
 
@@ -85,7 +91,7 @@ def test_hours_follow_from_what_is_read() -> None:
 
 
 def test_a_plan_from_what_was_measured_before(workspace: Path) -> None:
-    home, settings = Workspace(workspace), Settings(problems=200, samples=4)
+    home, settings = Workspace(workspace), EvalSettings(problems=200, samples=4)
     guessed = size([NAME], "tiny-r1", settings, 3, home)
     assert guessed.spread.origin.startswith("assumed") and guessed.available is None and guessed.arms == 6
     assert guessed.needed and guessed.needed.detects <= 3 < guessed.asked.detects

@@ -15,12 +15,12 @@ from resa_hub.config.schema import numbers
 from resa_hub.core.errors import MissingExtra, NotFound, Usage
 from resa_hub.core.executors import run
 from resa_hub.core.progress import Progress
-from resa_hub.evaluation.evaluate import Settings
+from resa_hub.evaluation.evaluate import EvalSettings
 from resa_hub.extraction.curve import differ
 from resa_hub.extraction.sweep import Sweep, named, planned, sweep
 from tests.conftest import QUICK
 
-JUDGE = Settings(split="dev", problems=40, samples=1, seeds=1, greedy=False)
+JUDGE = EvalSettings(split="dev", problems=40, samples=1, seeds=1, greedy=False)
 
 
 @pytest.mark.parametrize(

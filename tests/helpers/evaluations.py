@@ -11,10 +11,10 @@ import pytest
 from resa_hub.adapter.results import Evaluation
 from resa_hub.adapter.store import Adapter
 from resa_hub.core.progress import Progress
-from resa_hub.evaluation.evaluate import Settings, evaluate
+from resa_hub.evaluation.evaluate import EvalSettings, evaluate
 
 NAME = "tina-tiny-feature-diff-l2"
-SMALL = Settings(problems=40, samples=2, seeds=2)
+SMALL = EvalSettings(problems=40, samples=2, seeds=2)
 ARMS = 5  # base, source, adapter, two controls
 
 
@@ -34,7 +34,7 @@ def again(judged: tuple[Path, Evaluation], tmp_path: Path) -> Path:
 
 def run(
     workspace: Path,
-    settings: Settings = SMALL,
+    settings: EvalSettings = SMALL,
     target: str = "tiny-r1",
     names: str | list[str] = NAME,
     record: bool = True,

@@ -10,7 +10,7 @@ from resa_hub.config.registry import Registry
 from resa_hub.core.progress import Progress
 from resa_hub.data import datasets
 from resa_hub.data.snapshots import locate
-from resa_hub.engine.methods.context import Session
+from resa_hub.engine.methods.context import ExtractionContext
 from resa_hub.engine.model.loading import Source
 from resa_hub.extraction.extract import extract
 from resa_hub.extraction.plan import Plan, plan
@@ -25,13 +25,13 @@ def planned(*settings: str, **choices: Any) -> Plan:
     return plan("tina-tiny", registry=Registry(), settings=[*SMALL, *settings], **choices)
 
 
-def session(*settings: str, **choices: Any) -> Session:
+def session(*settings: str, **choices: Any) -> ExtractionContext:
     made = planned(*settings, **choices)
     base, adapter = locate(made.source.base), made.source.adapter
     assert adapter
     siblings = {name: Source(locate(ref.base)) for name, ref in made.siblings.items()}
     data = datasets.load(made.recipe.trigger, made.trigger), datasets.load(made.recipe.elicit, made.elicit)
-    return Session(
+    return ExtractionContext(
         made.recipe,
         Source(base, locate(adapter)),
         Source(locate(made.target.base)),

@@ -8,7 +8,7 @@ from typing import Any
 
 from resa_hub.evaluation.reports import corrected
 from resa_hub.report import data, observe
-from resa_hub.report.data import Curve, Document, Entry, Published, Report
+from resa_hub.report.data import Curve, Document, PublishedScore, Report, ReportEntry
 from resa_hub.report.observe import Graded
 from tests.helpers.commands import ROOT
 
@@ -44,12 +44,12 @@ def _sample(drawn: random.Random, right: bool, text: str) -> Graded:
     return Graded(f"{text}{told}", 4 * steps + 12, finished, right, "" if finished else observe.NO_ANSWER)
 
 
-def entry(content: dict[str, Any], most: int = 400, text: str = "", **besides: Any) -> Entry:
+def entry(content: dict[str, Any], most: int = 400, text: str = "", **besides: Any) -> ReportEntry:
     document = data.document(content, "test")
     drawn = tables(document, text)
     problems = [(f"{text}{number}+6=", "6") for number in range(document.problems)]
     browser = observe.browser(problems, drawn, most) if most else None
-    return Entry(
+    return ReportEntry(
         document,
         data.scalars(content),
         seen=observe.observe(drawn, "base"),
@@ -92,8 +92,8 @@ def curve() -> Curve:
 
 def single(**besides: Any) -> Report:
     published = [
-        Published("resa-tiny", "adapter", 80.0, (60.0, 92.0), "arXiv 0000.00000"),
-        Published("resa-many", "other", 75.0, None, "arXiv 0000.00000"),
+        PublishedScore("resa-tiny", "adapter", 80.0, (60.0, 92.0), "arXiv 0000.00000"),
+        PublishedScore("resa-many", "other", 75.0, None, "arXiv 0000.00000"),
     ]
     contrasts = [{"against": "source", "role": "source", "value": -0.1, "low": -1.8, "high": 1.6, "p": 0.9}]
     content = raw() | {"contrasts": contrasts, "notes": ["pairing is weaker with this engine."]}

@@ -15,7 +15,9 @@ from tests.helpers.hub_server.server import NO_ANSWER, HubServer
 
 
 @pytest.mark.parametrize("path", [WEIGHTS, CONFIG, MANIFEST, CARD])
-def test_tampered_bytes_are_refused_and_not_kept(hub: HubServer, pushed: share.Pushed, there: Path, path: str) -> None:
+def test_tampered_bytes_are_refused_and_not_kept(
+    hub: HubServer, pushed: share.PushResult, there: Path, path: str
+) -> None:
     hub.tamper(REPO, path)
     refused(Integrity, there)
     hub.storage.tampered.clear()
@@ -26,7 +28,7 @@ def test_tampered_bytes_are_refused_and_not_kept(hub: HubServer, pushed: share.P
     "path", ["../evil.json", "/evil.json", "evals/../../evil.json", "evals\\..\\evil.json", "C:evil.json"]
 )
 def test_paths_that_leave_the_repository_are_refused(
-    hub: HubServer, pushed: share.Pushed, there: Path, path: str
+    hub: HubServer, pushed: share.PushResult, there: Path, path: str
 ) -> None:
     hub.storage.advance(REPO, {path: b"{}"})
     refused(Integrity, there)
@@ -34,7 +36,7 @@ def test_paths_that_leave_the_repository_are_refused(
 
 
 @pytest.mark.parametrize("path", ["evil.pkl", "code.py", ".env", "evals/.hidden.json", "sae/layers.1/code.py"])
-def test_other_names_are_never_fetched(hub: HubServer, pushed: share.Pushed, there: Path, path: str) -> None:
+def test_other_names_are_never_fetched(hub: HubServer, pushed: share.PushResult, there: Path, path: str) -> None:
     hub.storage.advance(REPO, {path: b"evil"})
     folder = share.pull(REMOTE, workspace=there).adapter.folder
     assert not (folder / path).exists() and not hub.sent("GET", f"resolve/.*{path}")
@@ -45,7 +47,7 @@ def test_hostile_names() -> None:
     assert all(map(is_hostile, ("..", "a/../b", "/a", "a//b", "a/", "./a", "a\\b", "C:/a", "a\nb", "")))
 
 
-def test_oversized_listing_is_refused_before_a_download(hub: HubServer, pushed: share.Pushed, there: Path) -> None:
+def test_oversized_listing_is_refused_before_a_download(hub: HubServer, pushed: share.PushResult, there: Path) -> None:
     tree = hub.storage.tree(REPO)
     tree[CARD] = tree[CARD]._replace(size=1 << 40)
     hub.log.clear()
@@ -53,18 +55,18 @@ def test_oversized_listing_is_refused_before_a_download(hub: HubServer, pushed: 
     assert not hub.sent("GET", "/resolve/")
 
 
-def test_tag_that_holds_another_version_is_refused(hub: HubServer, pushed: share.Pushed, there: Path) -> None:
+def test_tag_that_holds_another_version_is_refused(hub: HubServer, pushed: share.PushResult, there: Path) -> None:
     repo = hub.storage.repos[REPO]
     repo.tags["v0.3.0"] = repo.tags["v0.1.0"]
     refused(Integrity, there, f"{REMOTE}@0.3.0")
 
 
-def test_repository_without_a_manifest_is_not_found(hub: HubServer, pushed: share.Pushed, there: Path) -> None:
+def test_repository_without_a_manifest_is_not_found(hub: HubServer, pushed: share.PushResult, there: Path) -> None:
     hub.storage.advance(REPO, {MANIFEST: None})
     refused(NotFound, there)
 
 
-def test_deleted_repository_is_not_found_though_cached(hub: HubServer, pushed: share.Pushed, there: Path) -> None:
+def test_deleted_repository_is_not_found_though_cached(hub: HubServer, pushed: share.PushResult, there: Path) -> None:
     share.pull(REMOTE, workspace=there)
     del hub.storage.repos[REPO]
     for ref in (REMOTE, pushed.uri):
@@ -72,12 +74,12 @@ def test_deleted_repository_is_not_found_though_cached(hub: HubServer, pushed: s
 
 
 @pytest.mark.parametrize("ref", ["hf:alice/absent", f"{REMOTE}@0.9.0", f"{REMOTE}@{'0' * 40}", f"{REMOTE}@branch"])
-def test_what_is_not_there_is_not_found(hub: HubServer, pushed: share.Pushed, there: Path, ref: str) -> None:
+def test_what_is_not_there_is_not_found(hub: HubServer, pushed: share.PushResult, there: Path, ref: str) -> None:
     refused(NotFound, there, ref)
 
 
 def test_dead_endpoint(
-    hub: HubServer, pushed: share.Pushed, here: Path, there: Path, monkeypatch: pytest.MonkeyPatch
+    hub: HubServer, pushed: share.PushResult, here: Path, there: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     share.pull(REMOTE, workspace=there)
     with socket.socket() as free:
@@ -89,7 +91,7 @@ def test_dead_endpoint(
 
 
 def test_one_cache_for_each_endpoint(
-    hub: HubServer, pushed: share.Pushed, there: Path, monkeypatch: pytest.MonkeyPatch
+    hub: HubServer, pushed: share.PushResult, there: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same commit of the same name on another Hub: its bytes are asked for, not remembered."""
     share.pull(REMOTE, workspace=there)
@@ -116,7 +118,7 @@ def test_one_cache_for_each_endpoint(
     ],
 )
 def test_answers_to_a_pull(
-    hub: HubServer, pushed: share.Pushed, there: Path, status: int, code: str, error: type[HubError]
+    hub: HubServer, pushed: share.PushResult, there: Path, status: int, code: str, error: type[HubError]
 ) -> None:
     hub.fail("GET", "/api/models/", status, code, times=99)
     refused(error, there)
@@ -124,7 +126,7 @@ def test_answers_to_a_pull(
 
 @pytest.mark.parametrize(("status", "error"), [(403, Network), (404, NotFound), (NO_ANSWER, Network)])
 def test_answers_to_a_download(
-    hub: HubServer, pushed: share.Pushed, there: Path, status: int, error: type[HubError]
+    hub: HubServer, pushed: share.PushResult, there: Path, status: int, error: type[HubError]
 ) -> None:
     hub.fail("HEAD", "/resolve/", status, "EntryNotFound" if status == 404 else "", times=99)
     refused(error, there)
@@ -186,7 +188,9 @@ def test_card_that_the_hub_refuses(hub: HubServer, here: Path) -> None:
         share.push("demo", REMOTE, workspace=here)
 
 
-def test_gated_and_private(hub: HubServer, pushed: share.Pushed, there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gated_and_private(
+    hub: HubServer, pushed: share.PushResult, there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     repo = hub.storage.repos[REPO]
     repo.gated, repo.private = True, False
     monkeypatch.setenv("HF_TOKEN", OTHER_TOKEN)
@@ -201,7 +205,7 @@ def test_gated_and_private(hub: HubServer, pushed: share.Pushed, there: Path, mo
 
 
 def test_pushing_without_the_right(
-    hub: HubServer, pushed: share.Pushed, here: Path, monkeypatch: pytest.MonkeyPatch
+    hub: HubServer, pushed: share.PushResult, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_adapter(here / "adapters", version="0.2.0", seed=1)
     monkeypatch.setenv("HF_TOKEN", OTHER_TOKEN)
@@ -212,7 +216,7 @@ def test_pushing_without_the_right(
         share.push("demo", REMOTE, workspace=here)
 
 
-def test_token_stays_with_its_host(hub: HubServer, pushed: share.Pushed, there: Path) -> None:
+def test_token_stays_with_its_host(hub: HubServer, pushed: share.PushResult, there: Path) -> None:
     hub.redirect_files = True
     hub.log.clear()
     assert share.pull(REMOTE, workspace=there).new
@@ -221,7 +225,7 @@ def test_token_stays_with_its_host(hub: HubServer, pushed: share.Pushed, there: 
     assert all(exchange.authorized for exchange in hub.log if exchange.host == "hub")
 
 
-def test_tampering_behind_a_redirect_is_refused(hub: HubServer, pushed: share.Pushed, there: Path) -> None:
+def test_tampering_behind_a_redirect_is_refused(hub: HubServer, pushed: share.PushResult, there: Path) -> None:
     hub.redirect_files = True
     hub.tamper(REPO, WEIGHTS)
     refused(Integrity, there)
@@ -234,7 +238,7 @@ def test_token_is_not_sent_in_the_clear(hub: HubServer, there: Path, monkeypatch
     refused(Usage, there)
 
 
-def test_uploads_go_without_a_token_to_signed_addresses(hub: HubServer, pushed: share.Pushed) -> None:
+def test_uploads_go_without_a_token_to_signed_addresses(hub: HubServer, pushed: share.PushResult) -> None:
     assert not any(exchange.authorized for exchange in hub.sent("PUT", "/_lfs/"))
 
 

@@ -15,7 +15,7 @@ from tests.helpers.hub_server.fixtures import DEMO, REMOTE, REPO, refused
 from tests.helpers.hub_server.server import HubServer
 
 
-def test_push_then_pull_gives_equal_bytes(hub: HubServer, pushed: share.Pushed, here: Path, there: Path) -> None:
+def test_push_then_pull_gives_equal_bytes(hub: HubServer, pushed: share.PushResult, here: Path, there: Path) -> None:
     pulled = share.pull(REMOTE, workspace=there)
     assert pulled.new and pulled.location == pushed.uri == f"{REMOTE}@{hub.storage.repos[REPO].branches['main']}"
     assert scan(pulled.adapter.folder) == scan(here / DEMO)
@@ -25,7 +25,7 @@ def test_push_then_pull_gives_equal_bytes(hub: HubServer, pushed: share.Pushed, 
     assert not share.pull(pushed.uri, workspace=there).new
 
 
-def test_push_is_one_private_commit_and_a_tag(hub: HubServer, pushed: share.Pushed) -> None:
+def test_push_is_one_private_commit_and_a_tag(hub: HubServer, pushed: share.PushResult) -> None:
     repo = hub.storage.repos[REPO]
     assert repo.private and repo.tags == {"v0.1.0": repo.branches["main"]}
     assert len(hub.sent("POST", "/commit/")) == 1 and len(hub.storage.history(repo)) == 2
@@ -38,7 +38,7 @@ def test_public_only_when_asked(hub: HubServer, here: Path) -> None:
     assert not hub.storage.repos[REPO].private
 
 
-def test_second_push_sends_nothing(hub: HubServer, pushed: share.Pushed, here: Path) -> None:
+def test_second_push_sends_nothing(hub: HubServer, pushed: share.PushResult, here: Path) -> None:
     hub.log.clear()
     again = share.push("demo", REMOTE, workspace=here)
     assert (again.uri, again.sent, again.changed) == (pushed.uri, (), False)
@@ -51,7 +51,7 @@ def test_dry_run_only_reads(hub: HubServer, here: Path) -> None:
     assert {exchange.method for exchange in hub.log} == {"GET"} and not hub.storage.repos
 
 
-def test_push_that_lost_its_tag_is_completed(hub: HubServer, pushed: share.Pushed, here: Path) -> None:
+def test_push_that_lost_its_tag_is_completed(hub: HubServer, pushed: share.PushResult, here: Path) -> None:
     hub.storage.repos[REPO].tags.clear()
     again = share.push("demo", REMOTE, workspace=here)
     assert (again.uri, again.sent, again.changed) == (pushed.uri, (), True)
@@ -65,7 +65,7 @@ def test_large_files_go_in_parts(hub: HubServer, here: Path, there: Path) -> Non
     assert share.pull(REMOTE, workspace=there).new
 
 
-def test_versions_are_tags(hub: HubServer, pushed: share.Pushed, here: Path, there: Path) -> None:
+def test_versions_are_tags(hub: HubServer, pushed: share.PushResult, here: Path, there: Path) -> None:
     make_adapter(here / "adapters", version="0.2.0", seed=1)
     later = share.push("demo", REMOTE, workspace=here)
     assert share.pull(REMOTE, workspace=there).location == later.uri
@@ -74,7 +74,7 @@ def test_versions_are_tags(hub: HubServer, pushed: share.Pushed, here: Path, the
     assert Workspace.find(there).store.versions("demo") == ["0.1.0", "0.2.0"]
 
 
-def test_earlier_version_leaves_main_alone(hub: HubServer, pushed: share.Pushed, here: Path) -> None:
+def test_earlier_version_leaves_main_alone(hub: HubServer, pushed: share.PushResult, here: Path) -> None:
     make_adapter(here / "adapters", version="0.2.0", seed=1)
     make_adapter(here / "adapters", version="0.1.5", seed=2)
     later = share.push("demo@0.2.0", REMOTE, workspace=here)
@@ -84,7 +84,7 @@ def test_earlier_version_leaves_main_alone(hub: HubServer, pushed: share.Pushed,
     assert hub.storage.repos[REPO].branches["main"] == later.uri.partition("@")[2]
 
 
-def test_files_of_an_earlier_version_go(hub: HubServer, pushed: share.Pushed, here: Path, there: Path) -> None:
+def test_files_of_an_earlier_version_go(hub: HubServer, pushed: share.PushResult, here: Path, there: Path) -> None:
     """An SAE or verdict that belongs to 0.1.0 would make 0.2.0 unreadable, or praise the wrong adapter."""
     hub.storage.advance(
         REPO, {"evals/old.json": b"{}", "sae/layers.1/cfg.json": b"{}", "notes.txt": b"the owner's own"}
@@ -95,7 +95,7 @@ def test_files_of_an_earlier_version_go(hub: HubServer, pushed: share.Pushed, he
     assert share.pull(REMOTE, workspace=there).new
 
 
-def test_evaluations_of_others_stay(hub: HubServer, pushed: share.Pushed, here: Path, there: Path) -> None:
+def test_evaluations_of_others_stay(hub: HubServer, pushed: share.PushResult, here: Path, there: Path) -> None:
     hub.storage.advance(REPO, {"evals/theirs.json": b"{}"})
     (here / DEMO / "evals").mkdir()
     (here / DEMO / "evals/ours.json").write_text("{}")
@@ -105,7 +105,9 @@ def test_evaluations_of_others_stay(hub: HubServer, pushed: share.Pushed, here: 
     assert sorted(path.name for path in (folder / "evals").iterdir()) == ["ours.json", "theirs.json"]
 
 
-def test_tag_with_other_bytes_conflicts_before_any_commit(hub: HubServer, pushed: share.Pushed, there: Path) -> None:
+def test_tag_with_other_bytes_conflicts_before_any_commit(
+    hub: HubServer, pushed: share.PushResult, there: Path
+) -> None:
     make_adapter(there / "adapters", seed=1)
     hub.log.clear()
     for dry_run in (True, False):
@@ -115,7 +117,7 @@ def test_tag_with_other_bytes_conflicts_before_any_commit(hub: HubServer, pushed
     assert hub.storage.repos[REPO].tags["v0.1.0"] == pushed.uri.partition("@")[2]
 
 
-def test_other_adapter_in_the_repository_conflicts(hub: HubServer, pushed: share.Pushed, here: Path) -> None:
+def test_other_adapter_in_the_repository_conflicts(hub: HubServer, pushed: share.PushResult, here: Path) -> None:
     make_adapter(here / "adapters", name="other", version="0.2.0", seed=1)
     with pytest.raises(Conflict, match="demo"):
         share.push("other", REMOTE, workspace=here)
@@ -139,7 +141,7 @@ def test_tag_set_by_somebody_else_meanwhile_conflicts(
         share.push("demo", REMOTE, workspace=here)
 
 
-def test_other_bytes_in_the_store_conflict(hub: HubServer, pushed: share.Pushed, there: Path) -> None:
+def test_other_bytes_in_the_store_conflict(hub: HubServer, pushed: share.PushResult, there: Path) -> None:
     mine = scan(make_adapter(there / "adapters", seed=1))
     refused(Conflict, there)
     assert scan(there / DEMO) == mine
@@ -150,6 +152,6 @@ def test_push_names_no_revision(hub: HubServer, here: Path) -> None:
         share.push("demo", f"{REMOTE}@main", workspace=here)
 
 
-def test_manifest_on_the_hub_is_the_one_pushed(hub: HubServer, pushed: share.Pushed) -> None:
+def test_manifest_on_the_hub_is_the_one_pushed(hub: HubServer, pushed: share.PushResult) -> None:
     manifest = json.loads(hub.storage.get(hub.storage.tree(REPO)[MANIFEST].sha256))
     assert manifest["name"] == "demo" and str(RemoteRef.parse(pushed.uri)) == pushed.uri

@@ -20,7 +20,7 @@ from resa_hub.config.refs import RemoteRef
 from resa_hub.core.errors import Conflict, Integrity, Usage
 from resa_hub.hub import huggingface_sae as hub_sae
 from resa_hub.hub import sharing as share
-from resa_hub.hub.remote import Pushed
+from resa_hub.hub.remote import PushResult
 from tests.helpers.adapters import make_adapter
 from tests.helpers.commands import environment
 from tests.helpers.hub_server.server import HubServer
@@ -74,13 +74,13 @@ def test_the_sae_goes_apart_and_sae_lens_loads_it(
     # Interrupted between the commit and the tag, or pushed before there were tags: what is missing alone is sent, and
     # the tag set.
     repo.tags.clear()
-    _, again = share.push_apart(name, TO, APART, workspace=workspace, dry_run=True)
+    _, again = share.push_with_sae_repo(name, TO, APART, workspace=workspace, dry_run=True)
     assert again.changed and not again.sent and not repo.tags
-    _, again = share.push_apart(name, TO, APART, workspace=workspace)
+    _, again = share.push_with_sae_repo(name, TO, APART, workspace=workspace)
     assert again.changed and not again.sent and repo.tags == {version: repo.branches["main"]}
     repo.tags.clear()
     hub.storage.advance(APART, {"layers.2/cfg.json": b"{}", "notes.txt": b"the owner's own"})
-    _, again = share.push_apart(name, TO, APART, workspace=workspace)
+    _, again = share.push_with_sae_repo(name, TO, APART, workspace=workspace)
     assert [entry.path for entry in again.sent] == ["layers.2/cfg.json"] and "notes.txt" in hub.storage.tree(APART)
     assert repo.tags == {version: repo.branches["main"]} and again.uri.endswith(repo.branches["main"])
 
@@ -99,10 +99,10 @@ def test_the_tag_of_a_version_never_moves(
     name, first = made.manifest.name, f"v{made.manifest.version}"
     versions(workspace, made, "0.2.0", "0.3.0")
     whole, apart = f"{name}@{made.manifest.version}", "hf:alice/whole"
-    _, one = share.push_apart(whole, TO, APART, workspace=workspace)
+    _, one = share.push_with_sae_repo(whole, TO, APART, workspace=workspace)
     repo = hub.storage.repos[APART]
     empty = hub.storage.commits[repo.branches["main"]].parent or ""
-    _, two = share.push_apart(f"{name}@0.2.0", TO, APART, workspace=workspace)
+    _, two = share.push_with_sae_repo(f"{name}@0.2.0", TO, APART, workspace=workspace)
     assert (
         [entry.path for entry in two.sent] == [CARD]
         and set(repo.tags) == {first, "v0.2.0"}
@@ -111,7 +111,7 @@ def test_the_tag_of_a_version_never_moves(
     assert f"hf:{APART}@{repo.tags[first]}" == one.uri != two.uri
     # An earlier version is where it was; main belongs to the later one, whose card stays.
     tip, tags = repo.branches["main"], dict(repo.tags)
-    _, again = share.push_apart(whole, TO, APART, workspace=workspace)
+    _, again = share.push_with_sae_repo(whole, TO, APART, workspace=workspace)
     assert (again.uri, again.changed, repo.branches["main"], repo.tags) == (one.uri, False, tip, tags)
     # A version that comes late, and a tag that holds other bytes, are refused before anything is sent.
     del repo.tags[first]
@@ -122,7 +122,7 @@ def test_the_tag_of_a_version_never_moves(
     assert repo.branches["main"] == tip and first not in repo.tags
     repo.tags[first] = empty
     with pytest.raises(Conflict, match=f"{first} exists in {APART} with other bytes"):
-        share.push_apart(whole, TO, APART, workspace=workspace)
+        share.push_with_sae_repo(whole, TO, APART, workspace=workspace)
     assert repo.branches["main"] == tip
     # Somebody sets the tag between our look and ours: the client keeps theirs without a word, we do not.
     set_tag = hub_sae.set_tag
@@ -133,7 +133,7 @@ def test_the_tag_of_a_version_never_moves(
 
     monkeypatch.setattr(hub_sae, "set_tag", overtaken)
     with pytest.raises(Conflict, match=r"v0\.3\.0 exists in alice/sae with other bytes"):
-        share.push_apart(f"{name}@0.3.0", TO, APART, workspace=workspace)
+        share.push_with_sae_repo(f"{name}@0.3.0", TO, APART, workspace=workspace)
     assert repo.tags["v0.3.0"] == empty
 
 
@@ -184,8 +184,8 @@ def test_hookpoints_that_a_version_has_not_are_left_to_the_earlier_tags(
         for v in (("0.2.0", "layers.2", "layers.3"), ("0.3.0", "layers.2"), ("0.4.0", "layers.1"))
     )
 
-    def push(name: str) -> Pushed:
-        return share.push_apart(name, TO, APART, workspace=tmp_path)[1]
+    def push(name: str) -> PushResult:
+        return share.push_with_sae_repo(name, TO, APART, workspace=tmp_path)[1]
 
     assert push(two).removed == ()
     repo, gone = hub.storage.repos[APART], ["layers.3/cfg.json", "layers.3/sae_weights.safetensors"]
@@ -226,7 +226,7 @@ def test_folders_that_no_card_names_stay(hub: HubServer, tmp_path: Path, monkeyp
         version_at(tmp_path, *v)
         for v in (("0.2.0", "layers.2", "layers.3"), ("0.3.0", "layers.2"), ("0.4.0", "layers.1"))
     )
-    share.push_apart(two, TO, APART, workspace=tmp_path)
+    share.push_with_sae_repo(two, TO, APART, workspace=tmp_path)
     own = {"layers.9/cfg.json": b"{}", "layers.9/sae_weights.safetensors": b"mine", "layers.3/notes.txt": b"mine"}
     hub.storage.advance(APART, dict(own))
     commit = hub_sae.commit_files
@@ -237,13 +237,15 @@ def test_folders_that_no_card_names_stay(hub: HubServer, tmp_path: Path, monkeyp
         return commit(*arguments)
 
     monkeypatch.setattr(hub_sae, "commit_files", overtaken)
-    assert share.push_apart(one, TO, APART, workspace=tmp_path)[1].removed == ("layers.3/sae_weights.safetensors",)
+    assert share.push_with_sae_repo(one, TO, APART, workspace=tmp_path)[1].removed == (
+        "layers.3/sae_weights.safetensors",
+    )
     assert set(hub.storage.tree(APART)) == {".gitattributes", CARD} | FILES | set(own)
     # A card whose list is gone, as those written before there was one.
     card = hub.storage.get(hub.storage.tree(APART)[CARD].sha256)
     assert b"<!-- resa-hub: at layers.2 -->" in card
     hub.storage.advance(APART, {CARD: card.replace(b"<!-- resa-hub: at layers.2 -->\n", b"")})
-    assert share.push_apart(other, TO, APART, workspace=tmp_path)[1].removed == () and set(
+    assert share.push_with_sae_repo(other, TO, APART, workspace=tmp_path)[1].removed == () and set(
         hub.storage.tree(APART)
     ) > FILES | set(own)
 
@@ -254,7 +256,7 @@ def test_what_stands_in_the_way(
     name = made.manifest.name
     for to, apart in ((TO, "alice/adapter"), ("folder:/nowhere", APART), (TO, f"{APART}@main"), (TO, "nothing")):
         with pytest.raises(Usage):
-            share.push_apart(name, to, apart, workspace=workspace)
+            share.push_with_sae_repo(name, to, apart, workspace=workspace)
     assert run(["push", name, "--to", TO, "--sae-repo", APART, "--no-sae", "--workspace", str(workspace)]) == 2
     assert not hub.storage.repos
     for content in ({"README.md": b"# mine"}, {"layers.9/cfg.json": b"{}"}):
@@ -262,7 +264,7 @@ def test_what_stands_in_the_way(
         hub.storage.advance(APART, dict(content))
         before = hub.storage.repos[APART].branches["main"]
         with pytest.raises(Conflict, match="something else"):
-            share.push_apart(name, TO, APART, workspace=workspace)
+            share.push_with_sae_repo(name, TO, APART, workspace=workspace)
         assert hub.storage.repos[APART].branches["main"] == before
     # Somebody commits between our look and our commit: looked at and decided anew.
     del hub.storage.repos[APART]
@@ -276,10 +278,13 @@ def test_what_stands_in_the_way(
 
     monkeypatch.setattr(hub_sae, "commit_files", overtaken)
     with pytest.raises(Conflict, match="moved 3 times"):
-        share.push_apart(name, TO, APART, workspace=workspace)
+        share.push_with_sae_repo(name, TO, APART, workspace=workspace)
     assert not FILES & set(hub.storage.tree(APART))
     moves[0] = 1
-    assert share.push_apart(name, TO, APART, workspace=workspace)[1].changed and set(hub.storage.tree(APART)) > FILES
+    assert (
+        share.push_with_sae_repo(name, TO, APART, workspace=workspace)[1].changed
+        and set(hub.storage.tree(APART)) > FILES
+    )
 
 
 def test_only_a_sound_and_whole_adapter_leaves(hub: HubServer, made: Adapter, workspace: Path) -> None:
@@ -289,10 +294,10 @@ def test_only_a_sound_and_whole_adapter_leaves(hub: HubServer, made: Adapter, wo
     config.unlink()  # a hard link of the store's blob stays as it is
     config.write_text("{}")
     with pytest.raises(Integrity):
-        share.push_apart(name, TO, APART, workspace=workspace)
+        share.push_with_sae_repo(name, TO, APART, workspace=workspace)
     shutil.rmtree(folder / "sae")
     with pytest.raises(Usage, match="has no SAE here"):
-        share.push_apart(name, TO, APART, workspace=workspace)
+        share.push_with_sae_repo(name, TO, APART, workspace=workspace)
     assert not hub.storage.repos
 
 

@@ -150,14 +150,14 @@ def test_a_head_that_moves_is_no_harm(hub: HubServer, here: Path, there: Path, m
     assert done.changed and moves == [2] and share.pull(f"{REMOTE}@v0.1.0", workspace=there).new
 
 
-def test_a_slow_line_only_takes_time(hub: HubServer, pushed: share.Pushed, there: Path) -> None:
+def test_a_slow_line_only_takes_time(hub: HubServer, pushed: share.PushResult, there: Path) -> None:
     hub.slow = 0.05
     began = time.monotonic()
     assert share.pull(REMOTE, workspace=there).new
     assert time.monotonic() - began > 0.2  # the line was slow indeed
 
 
-def test_a_transfer_cut_in_the_middle_leaves_nothing(hub: HubServer, pushed: share.Pushed, there: Path) -> None:
+def test_a_transfer_cut_in_the_middle_leaves_nothing(hub: HubServer, pushed: share.PushResult, there: Path) -> None:
     hub.cut_files = True
     with pytest.raises(HubError) as raised:
         share.pull(REMOTE, workspace=there)
@@ -166,7 +166,7 @@ def test_a_transfer_cut_in_the_middle_leaves_nothing(hub: HubServer, pushed: sha
     assert share.pull(REMOTE, workspace=there).new
 
 
-def test_a_moved_tag_is_seen(hub: HubServer, pushed: share.Pushed, here: Path, there: Path) -> None:
+def test_a_moved_tag_is_seen(hub: HubServer, pushed: share.PushResult, here: Path, there: Path) -> None:
     """The version's tag was moved to other bytes of the same version: whoever holds the version already is told."""
     share.pull(REMOTE, workspace=there)
     make_adapter(here.parent / "evil" / "adapters", "demo", "0.1.0", seed=66)
@@ -180,7 +180,7 @@ def test_a_moved_tag_is_seen(hub: HubServer, pushed: share.Pushed, here: Path, t
 
 
 def test_the_hubs_own_command_line_works_against_the_test_hub(
-    hub: HubServer, pushed: share.Pushed, tmp_path: Path
+    hub: HubServer, pushed: share.PushResult, tmp_path: Path
 ) -> None:
     import os
     import sys

@@ -12,8 +12,8 @@ import torch
 from resa_hub.adapter import card
 from resa_hub.adapter.describe import figures
 from resa_hub.adapter.layout import CARD, CONFIG, MANIFEST, WEIGHTS
-from resa_hub.adapter.manifest import SaeStart
-from resa_hub.adapter.results import kept
+from resa_hub.adapter.manifest import SaeInit
+from resa_hub.adapter.results import load_evaluations
 from resa_hub.adapter.store import Adapter, Store
 from resa_hub.adapter.verify import verify
 from resa_hub.adapter.workspace import Workspace
@@ -300,7 +300,7 @@ def test_the_quality_of_the_sae_is_told_with_what_it_means(
     run_ = msgspec.structs.replace(
         manifest.run, findings={"saes": {"layers.2": q, "layers.3": q | {"fvu_without_first": 0.5}, "<b>": q}}
     )
-    start = SaeStart(digest="sha256:0", format="sparsify", hookpoint="layers.2.mlp", fvu_here=1.25, fvu_there=0.125)
+    start = SaeInit(digest="sha256:0", format="sparsify", hookpoint="layers.2.mlp", fvu_here=1.25, fvu_there=0.125)
     two = msgspec.structs.replace(manifest, run=run_, sae=msgspec.structs.replace(sae, start=start))
     text = card.render(two)
     assert "| FVU | 0.5 |" in text.partition("## Quality of the SAE at layers.3")[2] and "<b>" not in text
@@ -325,7 +325,7 @@ def test_the_quality_of_the_sae_is_told_with_what_it_means(
 
 def test_a_card_without_verdict_claims_nothing(tmp_path: Path) -> None:
     folder = make_adapter(tmp_path / "adapters")
-    assert kept(Store(tmp_path / "adapters").get(AdapterRef("demo"))) == []
+    assert load_evaluations(Store(tmp_path / "adapters").get(AdapterRef("demo"))) == []
     text = card.render(Store(tmp_path / "adapters").get(AdapterRef("demo")).manifest)
     assert "Nothing is claimed" in text and folder.is_dir()
     shutil.rmtree(folder)

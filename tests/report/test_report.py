@@ -17,8 +17,8 @@ from resa_hub.adapter.workspace import Workspace
 from resa_hub.cli.main import run
 from resa_hub.config.refs import AdapterRef, RemoteRef
 from resa_hub.core.errors import HubError, Integrity, NotFound, Usage
-from resa_hub.evaluation.record import keep
-from resa_hub.evaluation.reports import Wish, gather, rendered
+from resa_hub.evaluation.record import save_evaluation
+from resa_hub.evaluation.reports import ReportQuery, collect_report, rendered
 from resa_hub.hub import sharing as share
 from resa_hub.hub.remote import open_remote
 from resa_hub.report import data, markdown, observe, plot
@@ -206,7 +206,7 @@ def test_verdict_is_kept_with_its_plot_and_shown_on_the_card(example: Path, monk
         json.dumps({"verdict": "x", "sentence": "x", "target": "t", "benchmark": "b", "split": "s"})
     )
     result = msgspec.convert(raw(), Evaluation)
-    path = keep(adapter, result)
+    path = save_evaluation(adapter, result)
     png = path.with_suffix(".png")
     assert path.name == "tiny-r1--tiny-chain--test.json" and json.loads(path.read_text())["gain"] == 50.8
     card = (adapter.folder / CARD).read_text()
@@ -220,9 +220,9 @@ def test_verdict_is_kept_with_its_plot_and_shown_on_the_card(example: Path, monk
     before = png.read_bytes()
     with monkeypatch.context() as patched:
         patched.setattr(plot, "draw", lambda _: pytest.fail("drawn again"))
-        keep(adapter, msgspec.structs.replace(result, created="later", seconds=1.0))
+        save_evaluation(adapter, msgspec.structs.replace(result, created="later", seconds=1.0))
     assert png.read_bytes() == before
-    keep(adapter, msgspec.structs.replace(result, gain=10.0))
+    save_evaluation(adapter, msgspec.structs.replace(result, gain=10.0))
     assert (
         png.read_bytes() != before
         and [p.suffix for p in (adapter.folder / "evals").iterdir() if p.suffix not in (".json", ".png")] == []
@@ -246,7 +246,7 @@ def test_plots_travel_and_what_is_none_is_refused(example: Path, tmp_path: Path)
 
 
 def test_a_report_of_documents_alone_says_what_it_cannot_show(example: Path) -> None:
-    report = gather(Wish([NAME], "tiny-r1"), example)
+    report = collect_report(ReportQuery([NAME], "tiny-r1"), example)
     (entry,) = report.entries
     assert (
         entry.seen is None
@@ -256,14 +256,16 @@ def test_a_report_of_documents_alone_says_what_it_cannot_show(example: Path) -> 
     )
     assert entry.making["recipe.lora.rank"] == 32 and "base.sketch.values" not in entry.making
     assert entry.unseen in rendered(report, ".html") and "transferred" in rendered(report, ".md")
-    assert [e.document.target for e in gather(Wish(), example).entries] == ["tiny-r1", "tiny-r1b"]
+    assert [e.document.target for e in collect_report(ReportQuery(), example).entries] == ["tiny-r1", "tiny-r1b"]
 
 
 def test_files_are_read_and_a_stranger_adapter_needs_no_store(tmp_path: Path) -> None:
     both, sweep = tmp_path / "both.json", tmp_path / "sweep.json"
     both.write_text(json.dumps({"evaluations": [raw(), raw("tiny-r1b")]}))
     sweep.write_bytes(msgspec.json.encode(curve()))
-    report = gather(Wish([str(both), str(sweep), str(EVALS / "tiny-r1--tiny-chain--test.json")]), tmp_path)
+    report = collect_report(
+        ReportQuery([str(both), str(sweep), str(EVALS / "tiny-r1--tiny-chain--test.json")]), tmp_path
+    )
     assert (
         len(report.entries) == 3
         and len(report.curves) == 1
@@ -280,7 +282,7 @@ def test_curves_of_the_workspace_are_found(example: Path) -> None:
     (folder / "mine.json").write_text(json.dumps(content))
     (folder / "other.json").write_bytes(msgspec.json.encode(curve()))
     (folder / "broken.json").write_text("{")
-    assert [c.places[0].adapter for c in gather(Wish([NAME]), example).curves] == [f"{NAME}@0.1.0"]
+    assert [c.places[0].adapter for c in collect_report(ReportQuery([NAME]), example).curves] == [f"{NAME}@0.1.0"]
 
 
 def test_published_scores_stand_beside_with_their_uncertainty(example: Path) -> None:
@@ -289,7 +291,7 @@ def test_published_scores_stand_beside_with_their_uncertainty(example: Path) -> 
         "  tina-tiny: {source: another, samples: 10, scores: {tiny-chain: 97.0}}\n  elsewhere: {source: x, "
         "scores: {aime24: 10.0}}\n"
     )
-    mine, source = gather(Wish([NAME], "tiny-r1", published=["elsewhere"]), example).entries[0].published
+    mine, source = collect_report(ReportQuery([NAME], "tiny-r1", published=["elsewhere"]), example).entries[0].published
     assert (mine.label, mine.role, mine.score, source.label, source.score_ci) == (
         NAME,
         "adapter",
@@ -299,13 +301,13 @@ def test_published_scores_stand_beside_with_their_uncertainty(example: Path) -> 
     )
     assert mine.score_ci == pytest.approx((87.06, 92.34), abs=0.02)  # Wilson, 450 of 500
     with pytest.raises(NotFound, match="nobody"):
-        gather(Wish([NAME], published=["nobody"]), example)
+        collect_report(ReportQuery([NAME], published=["nobody"]), example)
 
 
 def test_unreadable_evaluations_are_named(example: Path) -> None:
     folder = example / "adapters" / NAME / "0.1.0/evals"
     (folder / "half.json").write_text(json.dumps({"verdict": "transferred"}))
-    report = gather(Wish(), example)
+    report = collect_report(ReportQuery(), example)
     assert (
         len(report.entries) == 2
         and "half.json" in report.left_out[0]
@@ -313,28 +315,30 @@ def test_unreadable_evaluations_are_named(example: Path) -> None:
         and "half.json" in rendered(report, ".md")
     )
     with pytest.raises(Integrity, match=r"half\.json"):
-        gather(Wish([str(folder / "half.json")]), example)
+        collect_report(ReportQuery([str(folder / "half.json")]), example)
 
 
 @pytest.mark.parametrize(
     ("wish", "kind"),
     [
-        (Wish(["nobody"]), NotFound),
-        (Wish([NAME], "tiny-base"), NotFound),
-        (Wish([NAME], benchmark="aime24"), NotFound),
-        (Wish(["missing.json"]), NotFound),
-        (Wish([NAME], samples=-1), Usage),
-        (Wish(["list.json"]), Usage),
-        (Wish(["sweep.json"]), Usage),
+        (ReportQuery(["nobody"]), NotFound),
+        (ReportQuery([NAME], "tiny-base"), NotFound),
+        (ReportQuery([NAME], benchmark="aime24"), NotFound),
+        (ReportQuery(["missing.json"]), NotFound),
+        (ReportQuery([NAME], samples=-1), Usage),
+        (ReportQuery(["list.json"]), Usage),
+        (ReportQuery(["sweep.json"]), Usage),
     ],
     ids=str,
 )
-def test_mistakes_are_told(example: Path, monkeypatch: pytest.MonkeyPatch, wish: Wish, kind: type[HubError]) -> None:
+def test_mistakes_are_told(
+    example: Path, monkeypatch: pytest.MonkeyPatch, wish: ReportQuery, kind: type[HubError]
+) -> None:
     monkeypatch.chdir(example)
     (example / "list.json").write_text("[1, 2]")
     (example / "sweep.json").write_bytes(msgspec.json.encode(curve()))
     with pytest.raises(kind) as caught:
-        gather(wish, example)
+        collect_report(wish, example)
     assert caught.value.hint
 
 
@@ -389,7 +393,7 @@ def test_samples_of_the_workspace_reach_the_page(
         == 0
     )
     assert "What flipped" in (workspace / "a.html").read_text() and 'id="payload"' in (workspace / "a.html").read_text()
-    (entry,) = gather(Wish([name]), workspace).entries
+    (entry,) = collect_report(ReportQuery([name]), workspace).entries
     assert entry.seen and entry.browser and entry.unseen == ""
     scores = {arm.name: arm.score for arm in entry.document.arms}
     for arm in entry.seen.arms:
@@ -402,11 +406,11 @@ def test_samples_of_the_workspace_reach_the_page(
     content = json.loads(path.read_text())
     content["arms"][0]["score"] += 5
     path.write_text(json.dumps(content))
-    (entry,) = gather(Wish([name]), workspace).entries
+    (entry,) = collect_report(ReportQuery([name]), workspace).entries
     assert entry.seen is None and "other scores than the document for base" in entry.unseen
     for change in ({"benchmark": str(path)}, {"arms": [content["arms"][0] | {"samples": "../x"}]}):
         path.write_text(json.dumps(content | change))
-        assert gather(Wish([name]), workspace).entries[0].unseen
+        assert collect_report(ReportQuery([name]), workspace).entries[0].unseen
     path.write_text(json.dumps(content | {"content_hash": "sha256:" + "0" * 64}))
-    assert gather(Wish([name]), workspace).entries[0].making == {}  # another adapter of that name
+    assert collect_report(ReportQuery([name]), workspace).entries[0].making == {}  # another adapter of that name
     assert run(["eval", name, "--target", "tiny-r1", "--page", "a.docx", *where]) == 2

@@ -24,13 +24,14 @@ def planned(
 ) -> list[Any]:
     """The plans of `harness.plan`, one an adapter."""
     from ...adapter.workspace import Workspace
-    from ...evaluation.harness.commands import Asked
+    from ...evaluation.harness.commands import HarnessConfig
     from ...evaluation.harness.run import plan
 
     named = tuple(filter(None, (task.strip() for task in (tasks or "").split(","))))
-    asked, home = Asked(named, limit, samples, seed, new_tokens, engines), Workspace.find(workspace)
+    asked, opened = HarnessConfig(named, limit, samples, seed, new_tokens, engines), Workspace.find(workspace)
     return [
-        plan(name, target, harness, asked, home, arms=arms.split(","), controls=controls, force=force) for name in names
+        plan(name, target, harness, asked, opened, arms=arms.split(","), controls=controls, force=force)
+        for name in names
     ]
 
 

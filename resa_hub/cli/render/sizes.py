@@ -6,12 +6,14 @@ from typing import Any
 from ..output import Output
 
 
-def show(out: Output, names: Sequence[str], target: str, settings: Any, detect: float, home: Any, force: bool) -> None:
+def show(
+    out: Output, names: Sequence[str], target: str, settings: Any, detect: float, workspace: Any, force: bool
+) -> None:
     import msgspec
 
     from ...evaluation.sizing import size
 
-    found = size(names, target, settings, detect, home, force)
+    found = size(names, target, settings, detect, workspace, force)
     best = found.needed or found.needed_same
     if out.data(msgspec.to_builtins(found), f"{best.problems} x {best.samples}"):
         return

@@ -47,7 +47,7 @@ class Finished(NamedTuple):
     sample: Sample
 
 
-class Means(NamedTuple):
+class EngineConfig(NamedTuple):
     """What an engine is given to work with."""
 
     longest: int
@@ -81,7 +81,7 @@ class Engine(Protocol):
     def close(self) -> None: ...
 
 
-def open_engine(name: str, base: Files, arms: Mapping[str, Path | None], means: Means) -> Engine:
+def open_engine(name: str, base: Files, arms: Mapping[str, Path | None], means: EngineConfig) -> Engine:
     """Load the base once; raises `MissingExtra` for an engine that is not installed."""
     module, kind = TABLE[name].split(":")
     return getattr(import_module(f".{module}", __package__), kind)(base, arms, means)

@@ -17,7 +17,7 @@ from ...data.snapshots import Files
 from ..model import probe
 from ..model.loading import end_tokens, load_base, load_tokenizer
 from ..model.lora import load_lora
-from .base import BASE_CHANGED, Finished, Job, Means, Sample, Sampling
+from .base import BASE_CHANGED, EngineConfig, Finished, Job, Sample, Sampling
 from .noise import uniforms
 from .sampling import generate
 
@@ -38,7 +38,7 @@ class TransformersEngine:
     `beside`: merging would round small adapters away.
     """
 
-    def __init__(self, base: Files, arms: Mapping[str, Path | None], means: Means) -> None:
+    def __init__(self, base: Files, arms: Mapping[str, Path | None], means: EngineConfig) -> None:
         self.model = load_base(base, means.dtype)
         self.tokenizer = load_tokenizer(base)
         self.ends = end_tokens(self.model, self.tokenizer)

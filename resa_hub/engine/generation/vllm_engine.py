@@ -20,7 +20,7 @@ from ...data.snapshots import Files
 from ..model.loading import SMALL, load_tokenizer
 from ..model.lora import largest_entry
 from ..model.tokens import encode
-from .base import BASE_CHANGED, Finished, Job, Means, Sample, Sampling
+from .base import BASE_CHANGED, EngineConfig, Finished, Job, Sample, Sampling
 
 MOST_ROWS = 256
 KEPT_TOGETHER = 64
@@ -39,7 +39,7 @@ class VllmEngine:
     arms less than common uniforms do.
     """
 
-    def __init__(self, base: Files, arms: Mapping[str, Path | None], means: Means) -> None:
+    def __init__(self, base: Files, arms: Mapping[str, Path | None], means: EngineConfig) -> None:
         self.cpu = not torch.cuda.is_available()
         _settle(base, means, self.cpu)
         try:
@@ -196,7 +196,7 @@ class VllmEngine:
         ]
 
 
-def _settle(base: Files, means: Means, cpu: bool) -> None:
+def _settle(base: Files, means: EngineConfig, cpu: bool) -> None:
     """The environment that vLLM reads when it is imported and when it starts; what is set already stays."""
     told = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_LOGGING_STREAM": "ext://sys.stderr", "VLLM_NO_USAGE_STATS": "1"}
     if cpu:
@@ -210,7 +210,7 @@ def _settle(base: Files, means: Means, cpu: bool) -> None:
         os.environ.setdefault(name, value)
 
 
-def _cache_gigabytes(base: Files, means: Means) -> int:
+def _cache_gigabytes(base: Files, means: EngineConfig) -> int:
     """Room for a full batch of the longest rows: 2 x layers x key-value heads x head size numbers a token; 1 to 8
     GB.
     """

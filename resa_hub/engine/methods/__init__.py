@@ -4,8 +4,8 @@ from collections.abc import Callable
 from importlib import import_module
 
 from ..sae.activations import Sources
-from .context import Extracted, Session
-from .patching import Prepared
+from .context import ExtractionContext, MethodOutput
+from .patching import TeacherSetup
 
 METHODS = {
     "sae-tuning": "sae_tuning:run",
@@ -32,15 +32,15 @@ over it.
 """
 
 
-def sae_texts(name: str) -> Callable[[Session], tuple[Sources, Sources]]:
+def sae_texts(name: str) -> Callable[[ExtractionContext], tuple[Sources, Sources]]:
     return _function(TEXTS[name])
 
 
-def method(name: str) -> Callable[[Session], Extracted]:
+def method(name: str) -> Callable[[ExtractionContext], MethodOutput]:
     return _function(METHODS[name])
 
 
-def screened(name: str) -> Callable[[Session], Prepared]:
+def screened(name: str) -> Callable[[ExtractionContext], TeacherSetup]:
     return _function(SCREENED[name])
 
 

@@ -11,7 +11,7 @@ import torch
 from sae_lens import TopKTrainingSAEConfig
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ...adapter.manifest import SaeStart
+from ...adapter.manifest import SaeInit
 from ...config.recipe import Recipe, Rollouts
 from ...config.refs import layer_of
 from ...core.errors import Usage
@@ -19,18 +19,18 @@ from ...core.flops import Sizes, sae_training
 from ...core.progress import Progress
 from ...data.snapshots import Rows, SaeFiles
 from ..checkpoint import Checkpoint
-from ..distributed import Crew
+from ..distributed import ProcessGroup
 from ..generation.rollouts import rollouts
 from ..generation.sampling import Completion
-from ..ledger import Ledger, sizes
+from ..ledger import CostTracker, sizes
 from ..model.loading import Source, end_tokens, load, load_tokenizer
 from ..model.lora import State
-from ..model.split import check_halves
+from ..model.split import check_splittable
 from ..model.tokens import Batch, bucketed, end_token, examples, openers, packed, prompt
 from ..sae.activations import Sources
 from ..sae.shards import Shards
 from ..sae.topk import SparseTopKTrainingSAE
-from ..sae.train import Trained, train
+from ..sae.train import TrainedSae, train_sae
 from .teacher_states import free_memory
 
 PROBES, PROBE_TOKENS = 8, 64
@@ -38,23 +38,23 @@ FINISHED = "finished-"
 """Before the hookpoint: the state that holds a finished SAE."""
 
 
-class Extracted(NamedTuple):
+class MethodOutput(NamedTuple):
     state: State
     layers: list[int] | None
     """Layers that carry the LoRA; None for all."""
-    saes: Mapping[str, Trained]
+    saes: Mapping[str, TrainedSae]
     """By hookpoint."""
     probe_texts: tuple[str, ...]
     tokens: int
     findings: dict[str, Any]
 
     @property
-    def sae(self) -> Trained | None:
+    def sae(self) -> TrainedSae | None:
         """The SAE of the first hookpoint."""
         return next(iter(self.saes.values()), None)
 
 
-class Session:
+class ExtractionContext:
     """The models, texts and settings of one extraction, loaded on first use.
 
     ledger: states and costs, kept over a kill where it has a folder. rollouts_folder: rollouts shared by all
@@ -73,19 +73,19 @@ class Session:
         template: str | None,
         trigger: Rows,
         elicit: Rows,
-        sae_starts: Mapping[str, SaeFiles] | None,
+        initial_saes: Mapping[str, SaeFiles] | None,
         progress: Progress,
         *,
-        ledger: Ledger | None = None,
+        ledger: CostTracker | None = None,
         rollouts_folder: Path | None = None,
         memory: int | None = None,
         disk: int = 0,
         siblings: Mapping[str, Source] | None = None,
         reference: Path | None = None,
     ) -> None:
-        self.recipe, self.template, self.progress, self.sae_starts = recipe, template, progress, sae_starts or {}
+        self.recipe, self.template, self.progress, self.initial_saes = recipe, template, progress, initial_saes or {}
         self.trigger, self.elicit = trigger, elicit
-        self.ledger, self.rollouts_folder = ledger or Ledger(), rollouts_folder
+        self.ledger, self.rollouts_folder = ledger or CostTracker(), rollouts_folder
         self.memory = free_memory() // 2 if memory is None else memory
         self.disk, self.reference = disk, reference
         self.development: Any = None
@@ -95,9 +95,9 @@ class Session:
         self._siblings: dict[str, PreTrainedModel] = {}
 
     @property
-    def crew(self) -> Crew:
+    def processes(self) -> ProcessGroup:
         """The processes that run this session together."""
-        return self.ledger.crew
+        return self.ledger.processes
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -110,7 +110,7 @@ class Session:
     @cached_property
     def target(self) -> PreTrainedModel:
         model = load(self._target, self.recipe.dtype)
-        check_halves(model)
+        check_splittable(model)
         return model
 
     @cached_property
@@ -125,7 +125,7 @@ class Session:
         """A second copy of the target, or of a sibling, to carry the LoRA."""
         return load(self._files[name], self.recipe.dtype)
 
-    def settle(self, **choices: Any) -> None:
+    def update_recipe(self, **choices: Any) -> None:
         """What was left open is chosen from here on."""
         self.recipe = msgspec.structs.replace(self.recipe, **choices)
 
@@ -137,20 +137,22 @@ class Session:
             self._siblings[name] = load(self._files[name], self.recipe.dtype)
         return self._siblings[name]
 
-    def writer(self, batch: Batch) -> PreTrainedModel:
+    def rollout_model(self, batch: Batch) -> PreTrainedModel:
         """The model whose rollouts these are, the target where nothing else is said."""
         return self.model(batch.writer or "target")
 
-    def reader(self, batch: Batch) -> PreTrainedModel:
+    def reference_model(self, batch: Batch) -> PreTrainedModel:
         """The model with which the source is compared on them."""
-        return self.writer(batch) if (self.recipe.rollouts or Rollouts()).difference == "sibling" else self.target
+        return (
+            self.rollout_model(batch) if (self.recipe.rollouts or Rollouts()).difference == "sibling" else self.target
+        )
 
     @property
     def questions(self) -> list[str]:
         return [question for question, _ in self.elicit.pairs[: (self.recipe.rollouts or Rollouts()).count]]
 
     @property
-    def writers(self) -> dict[str, list[str]]:
+    def rollout_texts(self) -> dict[str, list[str]]:
         """Who writes the rollouts to train on, and the questions each is asked: `source` its share, target and siblings
         equal parts of the rest.
         """
@@ -162,11 +164,11 @@ class Session:
         }
         return {name: part for name, part in parts.items() if part}
 
-    def own(self) -> list[Batch]:
+    def training_rollouts(self) -> list[Batch]:
         """What is trained on: the rollouts of all writers, in an order that the seed decides. On those of the source
         the teacher is the target, patched.
         """
-        parts = {name: self.rollouts(name, asked) for name, asked in self.writers.items()}
+        parts = {name: self.rollouts(name, asked) for name, asked in self.rollout_texts.items()}
         found = [
             batch._replace(writer="" if name in ("source", "target") else name)
             for name, part in parts.items()
@@ -179,7 +181,7 @@ class Session:
             for i in torch.randperm(len(found), generator=torch.Generator().manual_seed(self.recipe.seed)).tolist()
         ]
 
-    def fresh(self, count: int) -> list[Batch]:
+    def dev_rollouts(self, count: int) -> list[Batch]:
         """Rollouts of the target to `count` questions that training does not use; raises `Usage` where too few are
         left.
         """
@@ -236,11 +238,11 @@ class Session:
             made = sum(len(c.tokens) for c in batch)
             self.ledger.add("rollouts", tokens, 2.0 * (size.all * tokens + size.head * made))
             if self.ledger.due():
-                self.ledger.note()
+                self.ledger.flush()
 
         with self.ledger.stage("rollouts"):
-            found = self.crew.agree(
-                self.crew.first
+            found = self.processes.broadcast(
+                self.processes.is_main_process
                 and rollouts(
                     model,
                     prompts,
@@ -261,13 +263,13 @@ class Session:
         ]
         return bucketed(rows, self.recipe.training.batch_rows, self.recipe.seed)
 
-    def sae(self, sources: Sources, held_out: Sources, hookpoint: str | None = None) -> Trained:
+    def sae(self, sources: Sources, held_out: Sources, hookpoint: str | None = None) -> TrainedSae:
         """Stage I at the recipe's hookpoint, or another; what an interrupted run finished is taken as it is."""
         recipe, hookpoint = self.recipe, hookpoint or self.recipe.hookpoint
         name, checkpoint = f"{FINISHED}{hookpoint}", self.ledger
         if hookpoint != recipe.hookpoint:  # one of several: its unfinished state must not be taken for the first one's
             checkpoint = Checkpoint(
-                self.ledger.folder / hookpoint if self.ledger.folder else None, self.ledger.every, self.crew
+                self.ledger.folder / hookpoint if self.ledger.folder else None, self.ledger.every, self.processes
             )
         state = self.ledger.load(name)
         if state:
@@ -276,15 +278,15 @@ class Session:
             sae.load_state_dict(state["weights"])
             sae.to(self.target.device).requires_grad_(False)
             start = state["rest"].pop("start")
-            return Trained(sae=sae, start=msgspec.convert(start, SaeStart | None), **state["rest"])
+            return TrainedSae(sae=sae, start=msgspec.convert(start, SaeInit | None), **state["rest"])
         with self.ledger.stage("sae"):
             shards = (
                 Shards(self.ledger.folder / "activations" / hookpoint, self.disk)
                 if self.disk and self.ledger.folder
                 else None
             )
-            start = self.sae_starts.get(hookpoint)
-            trained = train(
+            start = self.initial_saes.get(hookpoint)
+            trained = train_sae(
                 sources, held_out, recipe.sae, hookpoint, start, recipe.seed, self.progress, checkpoint, shards
             )
         self.keep(trained, hookpoint, self.ledger)
@@ -292,7 +294,7 @@ class Session:
             shards.close()
         return trained
 
-    def keep(self, trained: Trained, hookpoint: str, ledger: Ledger) -> None:
+    def keep(self, trained: TrainedSae, hookpoint: str, ledger: CostTracker) -> None:
         """The finished SAE of stage I and what it cost, for the extraction whose ledger this is."""
         sae, settings = trained.sae, self.recipe.sae
         steps = (

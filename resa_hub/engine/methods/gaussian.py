@@ -11,11 +11,11 @@ from torch import Tensor
 from ..model.tokens import Batch
 from ..sae.codes import reconstruct
 from ..sae.topk import SparseTopKTrainingSAE
-from .context import Extracted, Session
+from .context import ExtractionContext, MethodOutput
 from .sae_tuning import tune
 
 
-def run(session: Session) -> Extracted:
+def run(session: ExtractionContext) -> MethodOutput:
     return tune(session, lambda sae, state, batch: noisy(sae, state, batch, session.recipe.seed))
 
 

@@ -8,15 +8,15 @@ from typing import Any
 
 from ...config.recipe import SaeSettings
 from ...core.progress import Progress
-from ..ledger import TOTAL, Ledger
+from ..ledger import TOTAL, CostTracker
 from ..model.split import check_layer
 from ..sae.activations import BUFFER_BYTES, OnePass, count
-from ..sae.train import in_step, training
+from ..sae.train import sae_training_steps, train_interleaved
 from . import sae_texts
-from .context import Session
+from .context import ExtractionContext
 
 
-def train_layers(session: Session, places: Mapping[str, Ledger], starts: Mapping[str, Any]) -> None:
+def train_layers(session: ExtractionContext, places: Mapping[str, CostTracker], starts: Mapping[str, Any]) -> None:
     """Train an SAE at each hookpoint of `places` and keep it where the extraction of that hookpoint looks for it.
 
     session: of any of them; they differ in the hookpoint alone. starts: the SAE that each begins with, None for a new
@@ -35,7 +35,7 @@ def train_layers(session: Session, places: Mapping[str, Ledger], starts: Mapping
             f"  one pass of the model for the SAEs of {group[0]}{f' .. {group[-1]}' if len(group) > 1 else ''}"
         )
         trainings = [
-            training(
+            sae_training_steps(
                 sources, held_out, recipe.sae, at, starts[at], recipe.seed, Progress(quiet=True), places[at], read=read
             )
             for at in group
@@ -44,7 +44,7 @@ def train_layers(session: Session, places: Mapping[str, Ledger], starts: Mapping
             1, int(count(sources, recipe.sae.skip_first) * recipe.sae.epochs) // recipe.sae.batch_tokens
         )
         with session.progress.stage("train SAEs", steps * len(group), "steps") as advance:
-            found = in_step(trainings, advance)
+            found = train_interleaved(trainings, advance)
         for at, trained in zip(group, found, strict=True):
             places[at].share("sae", (time.monotonic() - began) / len(group))
             session.keep(trained, at, places[at])

@@ -1,16 +1,16 @@
 """Control and upper bound: the teacher is the source model itself, on rollouts of the target and its siblings."""
 
-from ..model.split import final_state, head
-from .context import Extracted, Session
+from ..model.split import last_hidden_state, lm_head
+from .context import ExtractionContext, MethodOutput
 from .distill import distill
 
 
-def run(session: Session) -> Extracted:
-    own = session.own()
+def run(session: ExtractionContext) -> MethodOutput:
+    own = session.training_rollouts()
     return distill(
         session,
         own,
-        lambda batch: final_state(session.source, batch.ids.to(session.source.device)),
+        lambda batch: last_hidden_state(session.source, batch.ids.to(session.source.device)),
         {},
-        teacher_head=head(session.source),
+        teacher_head=lm_head(session.source),
     )

@@ -11,10 +11,10 @@ from transformers import PreTrainedModel
 from ...config.refs import layer_of
 from ...core.errors import Usage
 from ..ledger import sizes
-from ..model.split import Hidden, check_layer, prefix, spliced, suffix
+from ..model.split import Hidden, check_layer, run_from_layer, run_to_layer, spliced
 from ..model.tokens import Batch
-from ..sae.train import Trained
-from .context import Session
+from ..sae.train import TrainedSae
+from .context import ExtractionContext
 from .trainer import STATE
 
 Patch = Callable[[Tensor, Tensor], Float[Tensor, "rows positions width"]]
@@ -26,59 +26,70 @@ added twice.
 Replace = Callable[[Tensor], Tensor]
 
 
-class Prepared(NamedTuple):
+class TeacherSetup(NamedTuple):
     """Everything that a method finds before it trains."""
 
     patches: Patches
     batches: list[Batch]
     """What to train on."""
     findings: dict[str, Any]
-    saes: Mapping[str, Trained]
+    saes: Mapping[str, TrainedSae]
 
 
-def check_patch(session: Session) -> None:
+def check_patch(session: ExtractionContext) -> None:
     """Raise `Usage` unless every hookpoint is the output of a layer that the target has: the teacher's suffix starts
     there.
     """
-    for hookpoint in session.recipe.at:
+    for hookpoint in session.recipe.all_hookpoints:
         if hookpoint.endswith(".mlp"):
             raise Usage(f"{session.recipe.method} needs a layer-output hookpoint, not {hookpoint}", "choose --layer N")
         check_layer(session.target, hookpoint)
 
 
-def states(session: Session, batch: Batch, hookpoint: str, before: Patches | None = None) -> tuple[Hidden, Hidden]:
+def states(
+    session: ExtractionContext, batch: Batch, hookpoint: str, before: Patches | None = None
+) -> tuple[Hidden, Hidden]:
     """(the source's state, that of the model it is compared with) at a hookpoint, the latter moved by the patches
     before it.
     """
-    reader, ids = session.reader(batch), batch.ids.to(session.target.device)
-    earlier = {at: _adding(session, patch, prefix(session.source, ids, at)) for at, patch in (before or {}).items()}
+    reader, ids = session.reference_model(batch), batch.ids.to(session.target.device)
+    earlier = {
+        at: _add_patch(session, patch, run_to_layer(session.source, ids, at)) for at, patch in (before or {}).items()
+    }
     with _all_spliced(reader, earlier):
-        own = prefix(reader, ids, hookpoint)
-    return prefix(session.source, ids, hookpoint), own
+        own = run_to_layer(reader, ids, hookpoint)
+    return run_to_layer(session.source, ids, hookpoint), own
 
 
-def final(session: Session, batch: Batch, patches: Patches) -> Hidden:
+def patched_hidden_state(session: ExtractionContext, batch: Batch, patches: Patches) -> Hidden:
     """Final state of the rollout's writer with the patches in it; position 0 is never patched.
 
     Where the writer is a sibling and the source is compared with the target, the sibling is moved by what moves the
     target.
     """
-    writer, reader, ids = session.writer(batch), session.reader(batch), batch.ids.to(session.target.device)
+    writer, reader, ids = (
+        session.rollout_model(batch),
+        session.reference_model(batch),
+        batch.ids.to(session.target.device),
+    )
     first, *later = patches
     layer = layer_of(first)
     moves: dict[str, Tensor] = {}
-    replace = {at: _adding(session, patch, prefix(session.source, ids, at), moves, at) for at, patch in patches.items()}
-    start = replace[first](prefix(reader, ids, first))
+    replace = {
+        at: _add_patch(session, patch, run_to_layer(session.source, ids, at), moves, at)
+        for at, patch in patches.items()
+    }
+    start = replace[first](run_to_layer(reader, ids, first))
     if later or writer is reader:
         with _all_spliced(reader, {at: replace[at] for at in later}):
-            moved = suffix(reader, ids, start, layer)
+            moved = run_from_layer(reader, ids, start, layer)
         if writer is reader:
             return moved
     with _all_spliced(writer, {at: lambda state, at=at: state + moves[at] for at in later}):
-        return suffix(writer, ids, prefix(writer, ids, first) + moves[first], layer)
+        return run_from_layer(writer, ids, run_to_layer(writer, ids, first) + moves[first], layer)
 
 
-def teacher(session: Session, patches: Patches) -> Callable[[Batch], Hidden]:
+def teacher(session: ExtractionContext, patches: Patches) -> Callable[[Batch], Hidden]:
     """`final` for every batch, its operations counted: what the writer's own pass takes is counted by whoever trains on
     it.
     """
@@ -86,13 +97,13 @@ def teacher(session: Session, patches: Patches) -> Callable[[Batch], Hidden]:
 
     def counted(batch: Batch) -> Hidden:
         session.ledger.add(STATE, operations=below * batch.tokens)
-        return final(session, batch, patches)
+        return patched_hidden_state(session, batch, patches)
 
     return counted
 
 
-def _adding(
-    session: Session, patch: Patch, other: Hidden, moves: dict[str, Tensor] | None = None, at: str = ""
+def _add_patch(
+    session: ExtractionContext, patch: Patch, other: Hidden, moves: dict[str, Tensor] | None = None, at: str = ""
 ) -> Replace:
     """state -> state + patch, which is noted in `moves`."""
 

@@ -7,9 +7,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..model.tokens import Batch
-from .context import Extracted, Session
+from .context import ExtractionContext, MethodOutput
 from .distill import distill
-from .patching import Patch, Patches, Prepared, check_patch, states, teacher
+from .patching import Patch, Patches, TeacherSetup, check_patch, states, teacher
 from .screen import Candidates, choose_layer, choose_numbers, tell
 
 
@@ -27,7 +27,9 @@ class Directions(NamedTuple):
         return lambda other, own: (other - own).float() @ directions @ directions.T
 
 
-def directions(session: Session, batches: list[Batch], hookpoint: str, before: Patches | None = None) -> Directions:
+def directions(
+    session: ExtractionContext, batches: list[Batch], hookpoint: str, before: Patches | None = None
+) -> Directions:
     """Eigenvectors of the differences' second moment, the first position left out."""
     second = 0.0
     for batch in batches:
@@ -38,8 +40,8 @@ def directions(session: Session, batches: list[Batch], hookpoint: str, before: P
     return Directions(*torch.linalg.eigh(second))
 
 
-def prepare(session: Session) -> Prepared:
-    own = session.own()
+def prepare(session: ExtractionContext) -> TeacherSetup:
+    own = session.training_rollouts()
     rows = choose_layer(session, own, lambda at: directions(session, own, at).patch)
     check_patch(session)
     made: dict[str, Directions] = {}
@@ -47,17 +49,17 @@ def prepare(session: Session) -> Prepared:
     def patches(count: int) -> Patches:
         return {at: found.patch(count) for at, found in made.items()}
 
-    for at in session.recipe.at:
+    for at in session.recipe.all_hookpoints:
         made[at] = directions(session, own, at, patches(session.recipe.features))
     rows += choose_numbers(session, Candidates("directions", patches))
     count = session.recipe.features
     energies = {at: found.energy(count) for at, found in made.items()}
     findings = {"directions": count, "energy": energies[session.recipe.hookpoint]}
     findings |= ({"energies": energies} if len(energies) > 1 else {}) | ({"screen": rows} if rows else {})
-    return Prepared(patches(count), own, findings, {})
+    return TeacherSetup(patches(count), own, findings, {})
 
 
-def run(session: Session) -> Extracted:
+def run(session: ExtractionContext) -> MethodOutput:
     patches, own, findings, _ = prepare(session)
     tell(session, findings.get("screen", []))
     return distill(session, own, teacher(session, patches), findings)

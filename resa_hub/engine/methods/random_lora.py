@@ -9,12 +9,12 @@ from ...core.errors import Usage
 from ..model.lora import new_lora, norms, random_state, state_of
 from ..model.split import decoder_layers
 from ..model.tokens import bucketed, prompt
-from .context import PROBES, Extracted, Session
+from .context import PROBES, ExtractionContext, MethodOutput
 
 MODULE = re.compile(r"layers\.(\d+)\.(?:.+\.)?(\w+)$")
 
 
-def run(session: Session) -> Extracted:
+def run(session: ExtractionContext) -> MethodOutput:
     recipe, count = session.recipe, len(decoder_layers(session.target))
     layers, found, reference = None, {}, session.reference
     if recipe.norm is None:
@@ -45,7 +45,7 @@ def run(session: Session) -> Extracted:
         1,
         recipe.seed,
     )
-    return Extracted(
+    return MethodOutput(
         state,
         layers,
         {},

@@ -15,13 +15,13 @@ from transformers import PreTrainedModel
 from ...core.errors import Usage
 from ...core.flops import tuning
 from ..model.lora import new_lora, state_of
-from ..model.split import check_layer, decoder_layers, final_state, head, prefix, spliced, suffix
+from ..model.split import check_layer, decoder_layers, last_hidden_state, lm_head, run_from_layer, run_to_layer, spliced
 from ..model.tokens import Batch
 from ..sae.activations import Sources
 from ..sae.codes import reconstruct
 from ..sae.topk import SparseTopKTrainingSAE
-from .context import Extracted, Session, held_out
-from .teacher_states import Example, Examples
+from .context import ExtractionContext, MethodOutput, held_out
+from .teacher_states import TeacherStateCache, TrainingExample
 from .trainer import STATE, ends, fit, to_teacher
 
 Splice = Callable[[SparseTopKTrainingSAE, Tensor, Batch], Tensor]
@@ -39,17 +39,17 @@ def splice(sae: SparseTopKTrainingSAE, state: Tensor, skip_first: bool = True) -
         return out
 
 
-def sae_texts(session: Session) -> tuple[Sources, Sources]:
+def sae_texts(session: ExtractionContext) -> tuple[Sources, Sources]:
     """(training, held-out) texts of the SAE: the trigger data, read by the source."""
     learn, judge = held_out(session.texts(session.trigger))
     return [(session.source, learn)], [(session.source, judge)]
 
 
-def run(session: Session) -> Extracted:
+def run(session: ExtractionContext) -> MethodOutput:
     return tune(session, lambda sae, state, batch: splice(sae, state, session.recipe.sae.skip_first))
 
 
-def tune(session: Session, replace: Splice) -> Extracted:
+def tune(session: ExtractionContext, replace: Splice) -> MethodOutput:
     """Both stages, with `replace` as what the student sees in place of the state."""
     recipe = session.recipe
     layer, last = check_layer(session.target, recipe.hookpoint), len(decoder_layers(session.target)) - 1
@@ -67,30 +67,33 @@ def tune(session: Session, replace: Splice) -> Extracted:
     size = session.sizes
     above = size.all if at_mlp else size.all - size.up_to(layer)
 
-    def example(batch: Batch) -> Example:
+    def example(batch: Batch) -> TrainingExample:
         session.ledger.add(
             STATE, operations=2.0 * (size.all + trained.sae.cfg.d_in * trained.sae.cfg.d_sae) * batch.tokens
         )
         # Both average over the chunks of a step; the reference sums over the tokens of a chunk.
         weight = torch.ones(batch.ids.shape) / (len(batch.ids) if recipe.training.reduction == "sum" else batch.tokens)
-        weight, batch = weight[session.crew.rows], session.crew.part(batch)
+        weight, batch = weight[session.processes.rows], session.processes.part(batch)
         ids = batch.ids.to(session.target.device)
         if at_mlp:
-            return Example(batch, final_state(session.target, ids).cpu(), weight)
-        state = prefix(session.target, ids, recipe.hookpoint)
-        return Example(
-            batch, suffix(session.target, ids, state, layer).cpu(), weight, replace(trained.sae, state, batch).cpu()
+            return TrainingExample(batch, last_hidden_state(session.target, ids).cpu(), weight)
+        state = run_to_layer(session.target, ids, recipe.hookpoint)
+        return TrainingExample(
+            batch,
+            run_from_layer(session.target, ids, state, layer).cpu(),
+            weight,
+            replace(trained.sae, state, batch).cpu(),
         )
 
-    def forward(example: Example) -> Tensor:
+    def forward(example: TrainingExample) -> Tensor:
         ids = example.batch.ids.to(session.target.device)
         if example.start is None:
             with spliced(inner, recipe.hookpoint, lambda state: replace(trained.sae, state, example.batch)):
-                return final_state(inner, ids)
-        return suffix(inner, ids, example.start.to(ids.device), layer)
+                return last_hidden_state(inner, ids)
+        return run_from_layer(inner, ids, example.start.to(ids.device), layer)
 
-    own_head = head(inner)
-    examples = Examples(batches, example, session.memory, session.examples_folder, session.crew)
+    own_head = lm_head(inner)
+    examples = TeacherStateCache(batches, example, session.memory, session.examples_folder, session.processes)
     loss = to_teacher(forward, (own_head, own_head), recipe.training)
     losses = fit(
         student,
@@ -103,6 +106,6 @@ def tune(session: Session, replace: Splice) -> Extracted:
         tuning(above, size.head),
     )
     tokens = trained.tokens + recipe.training.epochs * sum(batch.tokens for batch in batches)
-    return Extracted(
+    return MethodOutput(
         state_of(student), layers, {recipe.hookpoint: trained}, session.probe_texts(batches), tokens, ends(losses)
     )

@@ -15,12 +15,12 @@ from torch import Tensor
 from ...config.recipe import AUTO, Screen
 from ...core.errors import NoEffect
 from ..model.kl import CHUNK, kl
-from ..model.split import decoder_layers, final_state, head
+from ..model.split import decoder_layers, last_hidden_state, lm_head
 from ..model.tokens import Batch
-from .context import Session
-from .patching import Patch, Patches, final
+from .context import ExtractionContext
+from .patching import Patch, Patches, patched_hidden_state
 
-NEARLY = 0.95
+SUFFICIENT_SHARE = 0.95
 """The fewest features are taken that close this share of what the best number of them closes."""
 STAGE = "screen"
 Row = dict[str, Any]
@@ -37,14 +37,16 @@ class Candidates(NamedTuple):
 class Development:
     """Rollouts to questions that training does not use, and how far source and target are apart on them."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: ExtractionContext) -> None:
         self.session = session
         screen = session.recipe.screen or Screen()
-        self.batches = session.fresh(screen.rollouts)
-        self.heads = head(session.source), head(session.target)
+        self.batches = session.dev_rollouts(screen.rollouts)
+        self.heads = lm_head(session.source), lm_head(session.target)
         with torch.no_grad():
-            self.source = [final_state(session.source, batch.ids.to(session.source.device)) for batch in self.batches]
-            self.apart = self._kl(lambda batch: final_state(session.target, batch.ids.to(session.target.device)))
+            self.source = [
+                last_hidden_state(session.source, batch.ids.to(session.source.device)) for batch in self.batches
+            ]
+            self.apart = self._kl(lambda batch: last_hidden_state(session.target, batch.ids.to(session.target.device)))
         if self.apart == 0:
             raise NoEffect(
                 "source and target predict the same on every rollout: there is nothing to extract",
@@ -54,7 +56,7 @@ class Development:
     @torch.no_grad()
     def closed(self, patches: Patches) -> float:
         """Share of the KL that the patches close; 1 is the source itself, below 0 they lead away from it."""
-        return 1 - self._kl(lambda batch: final(self.session, batch, patches)) / self.apart
+        return 1 - self._kl(lambda batch: patched_hidden_state(self.session, batch, patches)) / self.apart
 
     def _kl(self, state: Callable[[Batch], Tensor]) -> float:
         total = 0.0
@@ -67,7 +69,9 @@ class Development:
         return total
 
 
-def choose_layer(session: Session, own: list[Batch], directions: Callable[[str], Callable[[int], Patch]]) -> list[Row]:
+def choose_layer(
+    session: ExtractionContext, own: list[Batch], directions: Callable[[str], Callable[[int], Patch]]
+) -> list[Row]:
     """Settle a hookpoint `auto`; returns what was tried. No SAE is there yet, so principal directions stand for the
     features.
 
@@ -84,7 +88,7 @@ def choose_layer(session: Session, own: list[Batch], directions: Callable[[str],
         development, rows = _development(session), []
         for layer in layers:
             at = f"layers.{layer}"
-            session.settle(hookpoint=at, scale=1.0)
+            session.update_recipe(hookpoint=at, scale=1.0)
             made = directions(at)
             for patch, said in (
                 (lambda other, state: other - state, "whole state"),
@@ -101,21 +105,21 @@ def choose_layer(session: Session, own: list[Batch], directions: Callable[[str],
                 )
     best = max(rows[1::2], key=lambda row: row["closed"])
     best["chosen"] = True
-    session.settle(hookpoint=best["hookpoint"], scale=recipe.scale)
+    session.update_recipe(hookpoint=best["hookpoint"], scale=recipe.scale)
     return rows
 
 
-def choose_numbers(session: Session, candidates: Candidates) -> list[Row]:
+def choose_numbers(session: ExtractionContext, candidates: Candidates) -> list[Row]:
     """Settle the number of features and the scale where the recipe gives a choice; returns what was tried."""
     recipe = session.recipe
     screen = recipe.screen
     if screen is None or not (screen.features or screen.scales):
         return []
     rows: list[Row] = []
-    where = " + ".join(recipe.at)
+    where = " + ".join(recipe.all_hookpoints)
     with session.ledger.stage(STAGE):
         development = _development(session)
-        session.settle(scale=1.0)
+        session.update_recipe(scale=1.0)
         for count in sorted(screen.features or (recipe.features,)):
             made = candidates.patches(count)
             for scale in screen.scales or (recipe.scale,):
@@ -129,14 +133,14 @@ def choose_numbers(session: Session, candidates: Candidates) -> list[Row]:
                 }
                 rows.append(said | {"count": count})
     most = max(row["closed"] for row in rows)
-    enough = min(row["count"] for row in rows if row["closed"] >= NEARLY * most or row["closed"] == most)
+    enough = min(row["count"] for row in rows if row["closed"] >= SUFFICIENT_SHARE * most or row["closed"] == most)
     best = max((row for row in rows if row["count"] == enough), key=lambda row: row["closed"])
     best["chosen"] = True
-    session.settle(features=best["count"], scale=best["scale"])
+    session.update_recipe(features=best["count"], scale=best["scale"])
     return [{key: value for key, value in row.items() if key != "count"} for row in rows]
 
 
-def tell(session: Session, rows: list[Row]) -> None:
+def tell(session: ExtractionContext, rows: list[Row]) -> None:
     """The table, before training."""
     if rows:
         session.progress.say(f"  {'hookpoint':<20} {'patch':<16} {'scale':>5}  {'KL closed':>9}")
@@ -147,7 +151,7 @@ def tell(session: Session, rows: list[Row]) -> None:
         )
 
 
-def _development(session: Session) -> Development:
+def _development(session: ExtractionContext) -> Development:
     if session.development is None:
         session.development = Development(session)
     return session.development

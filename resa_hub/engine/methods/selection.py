@@ -11,17 +11,17 @@ from ...config.refs import layer_of
 from ...core.errors import NoEffect, Usage
 from ...core.flops import SELECTION_STEPS, SELECTION_TOKENS, comparing, tuning
 from ..model.kl import chunked_kl
-from ..model.split import Hidden, final_state, head, suffix
+from ..model.split import Hidden, last_hidden_state, lm_head, run_from_layer
 from ..model.tokens import Batch
 from ..sae.codes import encode
 from ..sae.topk import SparseTopKTrainingSAE
-from .context import Session
+from .context import ExtractionContext
 from .patching import Patches, states
 
 STAGE = "selection"
 
 
-class Compared(NamedTuple):
+class StateDifferences(NamedTuple):
     """A batch of rollouts as source and target see it: made once, looked at in every step."""
 
     batch: Batch
@@ -50,11 +50,12 @@ class FeaturePatch:
 
     def __call__(self, other: Tensor, own: Tensor) -> Float[Tensor, "rows positions width"]:
         return (
-            picked(self.sae, other, self.slots, self.count) - picked(self.sae, own, self.slots, self.count)
+            gather_latents(self.sae, other, self.slots, self.count)
+            - gather_latents(self.sae, own, self.slots, self.count)
         ) @ self.directions
 
 
-def picked(
+def gather_latents(
     sae: SparseTopKTrainingSAE, state: Tensor, slots: Int[Tensor, " latents"], count: int
 ) -> Float[Tensor, "*n count"]:
     """Activations of the chosen latents only; `slots` maps a latent to its place, -1 for the others."""
@@ -66,21 +67,23 @@ def picked(
 
 
 def rank(
-    session: Session, sae: SparseTopKTrainingSAE, batches: list[Batch], hookpoint: str, before: Patches
+    session: ExtractionContext, sae: SparseTopKTrainingSAE, batches: list[Batch], hookpoint: str, before: Patches
 ) -> Ranking:
     """All latents in the order of the recipe's `selection`."""
     ranking = by_difference(session, sae, batches, hookpoint, before)
     if session.recipe.selection == "mean":
         return ranking
     with session.ledger.stage(STAGE):
-        sample = compared(session, batches, hookpoint, before)
+        sample = compare_states(session, batches, hookpoint, before)
         if session.recipe.selection == "attribution":
             return ranking._replace(order=_descending(attribution(session, sae, sample, hookpoint)))
         return ranking._replace(order=stepwise(session, sae, sample, hookpoint))
 
 
 @torch.no_grad()
-def compared(session: Session, batches: list[Batch], hookpoint: str, before: Patches) -> list[Compared]:
+def compare_states(
+    session: ExtractionContext, batches: list[Batch], hookpoint: str, before: Patches
+) -> list[StateDifferences]:
     """The first of the batches, up to `SELECTION_TOKENS`; their order is that of the seed, so they are a fair
     sample.
     """
@@ -88,10 +91,10 @@ def compared(session: Session, batches: list[Batch], hookpoint: str, before: Pat
     for batch in [batch for batch, upto in zip(batches, sizes, strict=True) if upto <= SELECTION_TOKENS] or batches[:1]:
         session.ledger.add(STAGE, batch.tokens, comparing(session.sizes.all) * batch.tokens)
         sample.append(
-            Compared(
+            StateDifferences(
                 batch,
                 *states(session, batch, hookpoint, before),
-                final_state(session.source, batch.ids.to(session.source.device)),
+                last_hidden_state(session.source, batch.ids.to(session.source.device)),
             )
         )
     return sample
@@ -99,7 +102,7 @@ def compared(session: Session, batches: list[Batch], hookpoint: str, before: Pat
 
 @torch.no_grad()
 def by_difference(
-    session: Session, sae: SparseTopKTrainingSAE, batches: list[Batch], hookpoint: str, before: Patches
+    session: ExtractionContext, sae: SparseTopKTrainingSAE, batches: list[Batch], hookpoint: str, before: Patches
 ) -> Ranking:
     """Mean |f_source - f_target| of every latent over the rollouts, the first position left out."""
     total = torch.zeros(sae.cfg.d_sae, device=sae.W_dec.device)
@@ -118,9 +121,9 @@ def by_difference(
 
 
 def attribution(
-    session: Session,
+    session: ExtractionContext,
     sae: SparseTopKTrainingSAE,
-    sample: list[Compared],
+    sample: list[StateDifferences],
     hookpoint: str,
     chosen: Int[Tensor, " n"] | None = None,
 ) -> Float[Tensor, " latents"]:
@@ -146,7 +149,7 @@ def attribution(
 
 
 def stepwise(
-    session: Session, sae: SparseTopKTrainingSAE, sample: list[Compared], hookpoint: str
+    session: ExtractionContext, sae: SparseTopKTrainingSAE, sample: list[StateDifferences], hookpoint: str
 ) -> Int[Tensor, " latents"]:
     """Latents by attribution, a part at a time, each with those chosen before in place: what two features do alike is
     not counted twice.
@@ -166,12 +169,14 @@ def stepwise(
     return torch.cat([chosen, order[~torch.isin(order, chosen)]])
 
 
-def _gradient(session: Session, batch: Batch, hookpoint: str, start: Hidden, wanted: Hidden) -> Tensor:
+def _gradient(session: ExtractionContext, batch: Batch, hookpoint: str, start: Hidden, wanted: Hidden) -> Tensor:
     """Of KL(source || model), summed over the completions, by the state at the hookpoint."""
-    reader, ids = session.reader(batch), batch.ids.to(session.target.device)
+    reader, ids = session.reference_model(batch), batch.ids.to(session.target.device)
     state = start.detach().clone().requires_grad_(True)
-    found = suffix(reader, ids, state, layer_of(hookpoint))
-    chunked_kl(found, wanted, batch.completion.float().to(ids.device), head(reader), head(session.source)).backward()
+    found = run_from_layer(reader, ids, state, layer_of(hookpoint))
+    chunked_kl(
+        found, wanted, batch.completion.float().to(ids.device), lm_head(reader), lm_head(session.source)
+    ).backward()
     assert state.grad is not None
     return state.grad
 

@@ -13,30 +13,30 @@ from ...core.errors import RunFailed
 from ...core.flops import supervised
 from ..model.kl import Head, chunked
 from ..model.lora import new_lora, state_of
-from ..model.split import final_state, head
+from ..model.split import last_hidden_state, lm_head
 from ..model.tokens import Batch
-from .context import Extracted, Session
-from .teacher_states import Example
+from .context import ExtractionContext, MethodOutput
+from .teacher_states import TrainingExample
 from .trainer import Loss, ends, fit
 
 
-def run(session: Session) -> Extracted:
+def run(session: ExtractionContext) -> MethodOutput:
     recipe = session.recipe
     batches = session.texts(session.elicit, masked=recipe.training.mask_prompt)
-    examples = [Example(batch, None, weights(batch, recipe.training.reduction)) for batch in batches]
+    examples = [TrainingExample(batch, None, weights(batch, recipe.training.reduction)) for batch in batches]
     examples = [example for example in examples if example.weight.any()]  # a chunk may lie inside one long question
     if not examples:
         raise RunFailed(
             "the data hold no token of a completion to learn", "--set training.mask_prompt=false, or use more rows"
         )
-    rows, part = session.crew.rows, session.crew.part
-    examples = [Example(part(example.batch), None, example.weight[rows]) for example in examples]
+    rows, part = session.processes.rows, session.processes.part
+    examples = [TrainingExample(part(example.batch), None, example.weight[rows]) for example in examples]
     student = new_lora(session.student(), recipe.lora, None, recipe.seed)
     inner: PreTrainedModel = student.get_base_model()  # pyright: ignore[reportAssignmentType]
     operations = supervised(session.sizes.all, session.sizes.head)
     losses = fit(
         student,
-        next_token(inner, head(inner)),
+        next_token(inner, lm_head(inner)),
         examples,
         recipe.training,
         recipe.seed,
@@ -45,7 +45,7 @@ def run(session: Session) -> Extracted:
         operations,
     )
     tokens = recipe.training.epochs * sum(batch.tokens for batch in batches)
-    return Extracted(state_of(student), None, {}, session.probe_texts(batches), tokens, ends(losses, "loss"))
+    return MethodOutput(state_of(student), None, {}, session.probe_texts(batches), tokens, ends(losses, "loss"))
 
 
 def weights(batch: Batch, reduction: str) -> Tensor:
@@ -60,10 +60,10 @@ def weights(batch: Batch, reduction: str) -> Tensor:
 def next_token(model: PreTrainedModel, own_head: Head) -> Loss:
     """sum_t weight_t * -log p(token t+1 | tokens up to t), in nats."""
 
-    def loss(example: Example) -> Tensor:
+    def loss(example: TrainingExample) -> Tensor:
         ids = example.batch.ids.to(model.device)
         following = torch.roll(ids, -1, dims=1).flatten()
-        state, weight = final_state(model, ids).flatten(0, 1), example.weight.to(model.device).flatten()
+        state, weight = last_hidden_state(model, ids).flatten(0, 1), example.weight.to(model.device).flatten()
         kept = weight > 0
         wanted = following[kept]
 

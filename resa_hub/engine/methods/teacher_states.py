@@ -13,11 +13,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..distributed import ALONE, Crew
+from ..distributed import SINGLE_PROCESS, ProcessGroup
 from ..model.tokens import Batch
 
 
-class Example(NamedTuple):
+class TrainingExample(NamedTuple):
     batch: Batch
     teacher: Tensor | None
     """The teacher's final states [rows, positions, width], where there is a teacher."""
@@ -31,11 +31,11 @@ class Example(NamedTuple):
         return sum(part.nbytes for part in (self.teacher, self.weight, self.start) if part is not None)
 
 
-class Examples(Sequence[Example]):
+class TeacherStateCache(Sequence[TrainingExample]):
     """One example a batch. Memory does not grow with the data: beyond `memory` bytes and half of the free disk, an
     example is made at every use.
 
-    make: called without gradient, a function of the batch alone; the rows of the crew's other processes are left out of
+    make: called without gradient, a function of the batch alone; the rows of the group's other processes are left out of
     its example.
     folder: emptied first; without one nothing goes to disk.
     """
@@ -43,14 +43,14 @@ class Examples(Sequence[Example]):
     def __init__(
         self,
         batches: Sequence[Batch],
-        make: Callable[[Batch], Example],
+        make: Callable[[Batch], TrainingExample],
         memory: int,
         folder: Path | None = None,
-        crew: Crew = ALONE,
+        processes: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
-        self.batches, self.make, self.folder, self.crew = batches, make, folder, crew
+        self.batches, self.make, self.folder, self.processes = batches, make, folder, processes
         self.memory_left, self.disk_left = memory, 0
-        self._held: dict[int, Example] = {}
+        self._held: dict[int, TrainingExample] = {}
         self._files: dict[int, Path] = {}
         if folder:
             shutil.rmtree(folder, ignore_errors=True)  # of a killed run: its last file may be cut
@@ -61,19 +61,19 @@ class Examples(Sequence[Example]):
         return len(self.batches)
 
     @overload
-    def __getitem__(self, index: int) -> Example: ...
+    def __getitem__(self, index: int) -> TrainingExample: ...
     @overload
-    def __getitem__(self, index: slice) -> list[Example]: ...
-    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+    def __getitem__(self, index: slice) -> list[TrainingExample]: ...
+    def __getitem__(self, index: int | slice) -> TrainingExample | list[TrainingExample]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         if index in self._held:
             return self._held[index]
         batch = self.batches[index]
         if index in self._files:
-            return Example(self.crew.part(batch), **load_file(self._files[index]))
-        if not (own := self.crew.part(batch)).tokens:
-            return Example(own, torch.empty(0), torch.empty(0))  # fewer rows than processes
+            return TrainingExample(self.processes.part(batch), **load_file(self._files[index]))
+        if not (own := self.processes.part(batch)).tokens:
+            return TrainingExample(own, torch.empty(0), torch.empty(0))  # fewer rows than processes
         with torch.no_grad():
             example = self.make(batch)
         self._keep(index, example)
@@ -86,7 +86,7 @@ class Examples(Sequence[Example]):
         if self.folder:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _keep(self, index: int, example: Example) -> None:
+    def _keep(self, index: int, example: TrainingExample) -> None:
         size = example.nbytes
         if size <= self.memory_left:
             self._held[index] = example

@@ -13,29 +13,29 @@ from torch import Tensor
 from ...config.recipe import Training
 from ...core.errors import NoEffect, RunFailed
 from ...core.progress import Progress
-from ..distributed import Crew
-from ..ledger import Ledger
+from ..distributed import ProcessGroup
+from ..ledger import CostTracker
 from ..model.kl import Head, chunked_kl
-from ..model.lora_forward import quicken
-from .teacher_states import Example
+from ..model.lora_forward import use_fused_lora
+from .teacher_states import TrainingExample
 
-NEGLIGIBLE = 1e-6
+MIN_GRAD_NORM = 1e-6
 """Gradient norm below which a step is left out: Adam would blow rounding noise up to full steps."""
 LOWEST_RATE = 0.1
 """Where the cosine ends, as a share of the learning rate. The paper says "cosine with minimum learning rate" and not
 which.
 """
 STATE = "adapter"
-Loss = Callable[[Example], Tensor]
+Loss = Callable[[TrainingExample], Tensor]
 """The loss of one example, summed over its positions by their weight."""
 
 
-def to_teacher(forward: Callable[[Example], Tensor], heads: tuple[Head, Head], settings: Training) -> Loss:
+def to_teacher(forward: Callable[[TrainingExample], Tensor], heads: tuple[Head, Head], settings: Training) -> Loss:
     """KL between student and teacher. forward: the student's final states of an example. heads: of student and
     teacher.
     """
 
-    def loss(example: Example) -> Tensor:
+    def loss(example: TrainingExample) -> Tensor:
         student = forward(example)
         assert example.teacher is not None
         return chunked_kl(
@@ -48,11 +48,11 @@ def to_teacher(forward: Callable[[Example], Tensor], heads: tuple[Head, Head], s
 def fit(
     student: PeftModel,
     loss_of: Loss,
-    examples: Sequence[Example],
+    examples: Sequence[TrainingExample],
     settings: Training,
     seed: int,
     progress: Progress,
-    ledger: Ledger | None = None,
+    ledger: CostTracker | None = None,
     operations: float = 0.0,
     state: str = STATE,
 ) -> list[float]:
@@ -62,11 +62,11 @@ def fit(
     state: the name under which the state is kept.
     Raises `NoEffect` when teacher and student never differ, `RunFailed` at a gradient that is not finite.
     """
-    ledger = ledger or Ledger()
-    run = _Run(student, settings, settings.epochs * len(examples), ledger.crew)
-    quicken(student).train()
+    ledger = ledger or CostTracker()
+    run = _Run(student, settings, settings.epochs * len(examples), ledger.processes)
+    use_fused_lora(student).train()
     with torch.random.fork_rng(), ledger.stage(STATE):
-        torch.manual_seed(seed + ledger.crew.rank)  # dropout: no two processes share a mask
+        torch.manual_seed(seed + ledger.processes.rank)  # dropout: no two processes share a mask
         if run.restore(ledger.load(state)):
             progress.say(f"  train adapter: continuing at step {run.step} of {run.total}")
         with progress.stage("train adapter", run.total - run.step, "steps") as advance:
@@ -89,8 +89,8 @@ def fit(
 class _Run:
     """Everything that a step changes."""
 
-    def __init__(self, student: PeftModel, settings: Training, total: int, crew: Crew) -> None:
-        self.settings, self.total, self.step, self.skipped, self.crew = settings, total, 0, 0, crew
+    def __init__(self, student: PeftModel, settings: Training, total: int, processes: ProcessGroup) -> None:
+        self.settings, self.total, self.step, self.skipped, self.processes = settings, total, 0, 0, processes
         self.tokens = 0
         """Of the last step, all processes together."""
         self.losses: list[float] = []
@@ -106,14 +106,14 @@ class _Run:
         """The loss of a process that has no row of this batch."""
         return torch.stack([p.sum() for p in self.parameters.values()]).sum() * 0
 
-    def update(self, loss: Tensor, example: Example) -> None:
-        """One step, its gradient summed over the crew."""
+    def update(self, loss: Tensor, example: TrainingExample) -> None:
+        """One step, its gradient summed over all processes."""
         self.optimizer.zero_grad()
         loss.backward()
         told = torch.tensor(
             [float(loss.detach()), float(example.weight.sum()), example.batch.tokens], device=loss.device
         )
-        self.crew.sum_(told, *(p.grad for p in self.parameters.values() if p.grad is not None))
+        self.processes.all_reduce_(told, *(p.grad for p in self.parameters.values() if p.grad is not None))
         value, weight, tokens = told.tolist()
         norm = float(torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.gradient_clip))
         if not (math.isfinite(norm) and math.isfinite(value)):
@@ -122,7 +122,7 @@ class _Run:
             )
         for group in self.optimizer.param_groups:
             group["lr"] = rate(self.settings, self.step, self.total)
-        if norm < NEGLIGIBLE:
+        if norm < MIN_GRAD_NORM:
             self.skipped += 1
         else:
             self.optimizer.step()
@@ -151,8 +151,8 @@ class _Run:
                 parameter.copy_(state["parameters"][name])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.skipped, self.losses = state["step"], state["skipped"], state["losses"]
-        if not self.crew.alone:  # the masks of dropout after a restart are others than without one
-            torch.manual_seed(self.step * self.crew.world + self.crew.rank)
+        if not self.processes.is_single:  # the masks of dropout after a restart are others than without one
+            torch.manual_seed(self.step * self.processes.world_size + self.processes.rank)
             return True
         torch.set_rng_state(state["random"])
         if state["gpu_random"]:

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from ...adapter.layout import CONFIG, WEIGHTS
 from ...config.recipe import ALL_LINEAR, LoraSettings
 from ...core.errors import DoesNotFit, NoEffect, Usage
-from .lora_forward import quicken
+from .lora_forward import use_fused_lora
 from .split import decoder_layers
 
 State = dict[str, Tensor]
@@ -90,7 +90,7 @@ def share_lora(peft: PeftModel, model: PreTrainedModel, settings: LoraSettings) 
     for name, module in other.named_modules():
         if isinstance(module, torch.nn.Linear) and (".lora_A." in name or ".lora_B." in name):
             module.weight = ours[name].weight  # pyright: ignore[reportAttributeAccessIssue]
-    return quicken(other)
+    return use_fused_lora(other)
 
 
 def state_of(peft: PeftModel, adapter: str = "default") -> State:

@@ -14,7 +14,7 @@ from peft import PeftModel
 from peft.tuners.lora import Linear
 from torch import Tensor, nn
 
-SLENDER = 8
+SMALL_RANK = 8
 """Up to this rank the gradient of B is made as autograd makes it: transposed it would be sooner done there too, but
 with other bits.
 """
@@ -39,11 +39,11 @@ class _Added(torch.autograd.Function):
         flat = grad.flatten(0, -2)
         by_narrow = (flat @ b).mul_(ctx.scaling)
         by_x = (by_narrow @ a).view(*grad.shape[:-1], -1) if ctx.needs_input_grad[1] else None
-        by_b = flat.T @ narrow if narrow.shape[1] <= SLENDER else (narrow.T @ flat).T
+        by_b = flat.T @ narrow if narrow.shape[1] <= SMALL_RANK else (narrow.T @ flat).T
         return grad, by_x, by_narrow.T @ x, by_b, None
 
 
-class _Short(Linear):
+class FusedLoraLinear(Linear):
     """PEFT's own layer, which takes the short way where it may."""
 
     def forward(self, x: Tensor, *args: Any, **named: Any) -> Tensor:
@@ -53,13 +53,13 @@ class _Short(Linear):
         return _Added.apply(self.base_layer(x), self.lora_dropout[name](x), a, b, self.scaling[name])  # pyright: ignore
 
 
-def quicken(student: PeftModel) -> PeftModel:
+def use_fused_lora(student: PeftModel) -> PeftModel:
     """Let every LoRA of `student` that can take the short way in training take it; what PEFT does in any other state it
     goes on doing.
     """
     for module in student.modules():
         if type(module) is Linear:
-            module.__class__ = _Short
+            module.__class__ = FusedLoraLinear
     return student
 
 

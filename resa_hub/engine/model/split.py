@@ -78,13 +78,13 @@ def _tensor(output: Tensor | tuple) -> Tensor:
     return output if isinstance(output, torch.Tensor) else output[0]
 
 
-def body(model: PreTrainedModel) -> nn.Module:
+def backbone(model: PreTrainedModel) -> nn.Module:
     """The model without its head; its output is the state behind the final norm."""
     return getattr(model, model.base_model_prefix)
 
 
 @torch.no_grad()
-def prefix(model: PreTrainedModel, ids: Int[Tensor, "rows positions"], hookpoint: str) -> Hidden:
+def run_to_layer(model: PreTrainedModel, ids: Int[Tensor, "rows positions"], hookpoint: str) -> Hidden:
     """The state at the hookpoint; the forward pass ends there."""
     found: list[Tensor] = []
 
@@ -95,14 +95,14 @@ def prefix(model: PreTrainedModel, ids: Int[Tensor, "rows positions"], hookpoint
     handle = hook_module(model, hookpoint).register_forward_hook(stop)
     try:
         with contextlib.suppress(_Stop):
-            body(model)(input_ids=ids, use_cache=False)
+            backbone(model)(input_ids=ids, use_cache=False)
     finally:
         handle.remove()
     return found[0]
 
 
 @torch.no_grad()
-def prefixes(
+def run_to_layers(
     model: PreTrainedModel, ids: Int[Tensor, "rows positions"], hookpoints: Sequence[str]
 ) -> dict[str, Hidden]:
     """The states at several hookpoints from one pass, which ends at the deepest; each is what `prefix` gives."""
@@ -120,16 +120,16 @@ def prefixes(
         for at in hookpoints:
             stack.callback(hook_module(model, at).register_forward_hook(taken(at)).remove)
         with contextlib.suppress(_Stop):
-            body(model)(input_ids=ids, use_cache=False)
+            backbone(model)(input_ids=ids, use_cache=False)
     return found
 
 
-def suffix(model: PreTrainedModel, ids: Int[Tensor, "rows positions"], state: Hidden, layer: int) -> Hidden:
+def run_from_layer(model: PreTrainedModel, ids: Int[Tensor, "rows positions"], state: Hidden, layer: int) -> Hidden:
     """The final state when `state` stands at the output of `layer`; gradient flows into the layers behind it and into
     `state`.
     """
     with _passing(model, layer, state):
-        return body(model)(input_ids=ids, use_cache=False).last_hidden_state
+        return backbone(model)(input_ids=ids, use_cache=False).last_hidden_state
 
 
 @contextlib.contextmanager
@@ -160,11 +160,11 @@ def spliced(model: PreTrainedModel, hookpoint: str, replace: Callable[[Hidden], 
         handle.remove()
 
 
-def final_state(model: PreTrainedModel, ids: Int[Tensor, "rows positions"]) -> Hidden:
-    return body(model)(input_ids=ids, use_cache=False).last_hidden_state
+def last_hidden_state(model: PreTrainedModel, ids: Int[Tensor, "rows positions"]) -> Hidden:
+    return backbone(model)(input_ids=ids, use_cache=False).last_hidden_state
 
 
-def head(model: PreTrainedModel) -> Callable[[Float[Tensor, "n width"]], Float[Tensor, "n vocab"]]:
+def lm_head(model: PreTrainedModel) -> Callable[[Float[Tensor, "n width"]], Float[Tensor, "n vocab"]]:
     """Final state -> float32 logits, soft-capping included; equal to the model's own."""
     linear = model.get_output_embeddings()
     config = model.config.get_text_config()
@@ -183,7 +183,7 @@ def head(model: PreTrainedModel) -> Callable[[Float[Tensor, "n width"]], Float[T
 
 
 @torch.no_grad()
-def check_halves(model: PreTrainedModel) -> None:
+def check_splittable(model: PreTrainedModel) -> None:
     """Raise `DoesNotFit` unless this very model can be cut: its halves make the whole, its head makes its logits, and
     it looks at the past alone.
     """
@@ -192,21 +192,24 @@ def check_halves(model: PreTrainedModel) -> None:
     layer = len(decoder_layers(model)) // 2
     ids = torch.arange(3, 3 + 2 * PROBE, device=model.device).view(2, PROBE) % model.config.get_text_config().vocab_size
     try:
-        whole, logits = final_state(model, ids), model(input_ids=ids, use_cache=False).logits.float()
-        halves, made = suffix(model, ids, prefix(model, ids, f"layers.{layer}"), layer), head(model)(whole)
+        whole, logits = last_hidden_state(model, ids), model(input_ids=ids, use_cache=False).logits.float()
+        halves, made = (
+            run_from_layer(model, ids, run_to_layer(model, ids, f"layers.{layer}"), layer),
+            lm_head(model)(whole),
+        )
     except Exception as error:  # whatever a strange forward does with what it is handed
         raise DoesNotFit(
             f"{name} cannot be cut at a layer: {str(error).splitlines()[0][:120] or type(error).__name__}", hint
         ) from None
-    if _apart(halves, whole) > SAME:
+    if _relative_error(halves, whole) > SAME:
         raise DoesNotFit(f"{name} cannot be cut at a layer: its halves do not make the whole", hint)
-    if made.shape != logits.shape or _apart(made, logits) > NEAR:
+    if made.shape != logits.shape or _relative_error(made, logits) > NEAR:
         raise DoesNotFit(f"{name} makes its logits in another way than by its head", hint)
-    if _apart(final_state(model, ids[:, :-1]), whole[:, :-1]) > NEAR:
+    if _relative_error(last_hidden_state(model, ids[:, :-1]), whole[:, :-1]) > NEAR:
         raise DoesNotFit(f"{name} looks at later tokens: it is no decoder", hint)
 
 
-def _apart(one: Tensor, other: Tensor) -> float:
+def _relative_error(one: Tensor, other: Tensor) -> float:
     """Norm of the difference relative to that of `other`; infinite where it is no number."""
     ratio = float((one.float() - other.float()).norm() / other.float().norm().clamp(min=1e-12))
     return ratio if ratio == ratio else float("inf")

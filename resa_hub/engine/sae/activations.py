@@ -11,8 +11,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ...core.errors import RunFailed, Usage
-from ..distributed import ALONE, Crew
-from ..model.split import prefix, prefixes
+from ..distributed import SINGLE_PROCESS, ProcessGroup
+from ..model.split import run_to_layer, run_to_layers
 from ..model.tokens import Batch
 from .shards import Shards
 
@@ -47,7 +47,7 @@ def states(pieces: Sequence[Piece], hookpoint: str, skip_first: bool = True) -> 
     """In the model's own precision, in one buffer that is filled piece by piece: never twice in memory."""
     buffer, filled = None, 0
     for model, batch in pieces:
-        part = prefix(model, batch.ids.to(model.device), hookpoint)[:, int(skip_first) :].flatten(0, 1)
+        part = run_to_layer(model, batch.ids.to(model.device), hookpoint)[:, int(skip_first) :].flatten(0, 1)
         if buffer is None:
             buffer = part.new_empty(sum(rows(batch, skip_first) for _, batch in pieces), part.shape[-1], device="cpu")
         buffer[filled : filled + len(part)] = part
@@ -77,7 +77,7 @@ class OnePass:
             parts: dict[str, list[Tensor]] = {at: [] for at in self.hookpoints}
             for model, batch in pieces:
                 self.passes += batch.tokens
-                for at, state in prefixes(model, batch.ids.to(model.device), self.hookpoints).items():
+                for at, state in run_to_layers(model, batch.ids.to(model.device), self.hookpoints).items():
                     parts[at].append(state[:, int(skip_first) :].flatten(0, 1).cpu())
             self._held[key] = {at: torch.cat(own) for at, own in parts.items()}
         found = self._held[key].pop(hookpoint)
@@ -96,7 +96,7 @@ def stream(
     skip_first: bool = True,
     start: int = 0,
     shards: Shards | None = None,
-    crew: Crew = ALONE,
+    processes: ProcessGroup = SINGLE_PROCESS,
     read: Read | None = None,
 ) -> Iterator[Float[Tensor, "size d_in"]]:
     """Endless batches, shuffled inside a buffer; each pass is in another order, which the seed decides.
@@ -117,9 +117,10 @@ def stream(
             "the texts hold no token behind the first: there is nothing to train an SAE on",
             "use more rows or longer texts",
         )
-    if (texts := sum(len(pieces) for pieces, _ in parts)) < crew.world:
+    if (texts := sum(len(pieces) for pieces, _ in parts)) < processes.world_size:
         raise Usage(
-            f"{crew.world} processes share {texts} batches of text", "start fewer, or lower training.batch_rows"
+            f"{processes.world_size} processes share {texts} batches of text",
+            "start fewer, or lower training.batch_rows",
         )
     only: Tensor | None = None
     while True:
@@ -131,7 +132,7 @@ def stream(
             if start >= batches:
                 start -= batches
                 continue
-            own = pieces[crew.rows]
+            own = pieces[processes.rows]
             make = (
                 functools.partial(read or states, own, hookpoint, skip_first)
                 if own
@@ -141,19 +142,21 @@ def stream(
                 buffer = only = make() if only is None else only
             else:
                 buffer = shards.get(place, make) if shards else make()
-            if not crew.alone:
-                order = places(pieces, skip_first, crew)[order]
+            if not processes.is_single:
+                order = places(pieces, skip_first, processes)[order]
             for number in range(start, batches):
                 chosen = order[number * size : (number + 1) * size]
-                yield buffer[chosen if crew.alone else chosen[chosen >= 0]].float()
+                yield buffer[chosen if processes.is_single else chosen[chosen >= 0]].float()
             del buffer  # before the next one is made
             start = 0
 
 
-def places(pieces: Sequence[Piece], skip_first: bool, crew: Crew) -> Int[Tensor, " n"]:
+def places(pieces: Sequence[Piece], skip_first: bool, processes: ProcessGroup) -> Int[Tensor, " n"]:
     """Of every state of a buffer, where it stands among those of this process; -1 for those of others."""
     lengths = [rows(batch, skip_first) for _, batch in pieces]
-    own = torch.cat([torch.full((length,), i % crew.world == crew.rank) for i, length in enumerate(lengths)])
+    own = torch.cat(
+        [torch.full((length,), i % processes.world_size == processes.rank) for i, length in enumerate(lengths)]
+    )
     return torch.where(own, own.long().cumsum(0) - 1, -1)
 
 

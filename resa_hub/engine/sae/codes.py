@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .topk import SparseTopKTrainingSAE, active
+from .topk import SparseTopKTrainingSAE, encode_topk
 
 
 @torch.no_grad()
@@ -13,7 +13,7 @@ def encode(
 ) -> tuple[Float[Tensor, "*n k"], Int[Tensor, "*n k"]]:
     """The k active latents of each state: (values >= 0, indices)."""
     flat = state.reshape(-1, state.shape[-1]).float()
-    values, indices = active(sae.process_sae_in(flat), sae.W_enc, sae.b_enc, sae.cfg.k)
+    values, indices = encode_topk(sae.process_sae_in(flat), sae.W_enc, sae.b_enc, sae.cfg.k)
     return values.relu().view(*state.shape[:-1], -1), indices.view(*state.shape[:-1], -1)
 
 

@@ -14,12 +14,12 @@ from ...config.recipe import SaeSettings
 from ...core.errors import RunFailed
 from ...core.progress import Progress
 from ..checkpoint import Checkpoint
-from ..distributed import ALONE, Crew, SharedGradient
+from ..distributed import SINGLE_PROCESS, ProcessGroup, SharedGradient
 from . import activations
 from .activations import Sources
 from .shards import Shards
 from .signum import SignumTrainer, normalise
-from .topk import SparseTopKTrainingSAE, lay_out
+from .topk import SparseTopKTrainingSAE, set_memory_layout
 
 STATE = "sae"
 DEAD_AFTER_STEPS = 1_000
@@ -45,10 +45,12 @@ class Trainer(Protocol):
 class AdamTrainer:
     """SAELens' own trainer; the decoder is kept at unit norm."""
 
-    def __init__(self, sae: SparseTopKTrainingSAE, settings: SaeSettings, steps: int, crew: Crew = ALONE) -> None:
+    def __init__(
+        self, sae: SparseTopKTrainingSAE, settings: SaeSettings, steps: int, processes: ProcessGroup = SINGLE_PROCESS
+    ) -> None:
         size, rate = settings.batch_tokens, settings.rate
-        lay_out(sae, training=True)
-        self.crew, self.size, self.gradient = crew, size, SharedGradient(sae, crew)
+        set_memory_layout(sae, training=True)
+        self.processes, self.size, self.gradient = processes, size, SharedGradient(sae, processes)
         config = SAETrainerConfig(
             total_training_samples=steps * size,
             train_batch_size_samples=size,
@@ -87,7 +89,7 @@ class AdamTrainer:
         if not len(batch):  # chance gave this step's tokens to the others
             batch = batch.new_zeros(1, batch.shape[1])
         loss = float(self.trainer.step(batch).loss.detach())
-        self.crew.least_(self.trainer.n_forward_passes_since_fired)
+        self.processes.all_reduce_min_(self.trainer.n_forward_passes_since_fired)
         self.trainer.n_training_steps += 1
         normalise(self.trainer.sae)
         return loss
@@ -106,7 +108,7 @@ class AdamTrainer:
             setattr(self.trainer, name, state[name])
 
     def finish(self) -> None:
-        lay_out(self.trainer.sae, training=False)  # pyright: ignore[reportArgumentType]
+        set_memory_layout(self.trainer.sae, training=False)  # pyright: ignore[reportArgumentType]
 
 
 def fit(
@@ -131,10 +133,10 @@ def fit(
     """
     sae.to(sources[0][0].device)
     sae.low_precision = settings.encoder == "bfloat16"
-    size, crew = settings.batch_tokens, checkpoint.crew
+    size, processes = settings.batch_tokens, checkpoint.processes
     signum = settings.optimizer == "signum"
     trainer: Trainer = (
-        SignumTrainer(sae, settings.rate, crew, size) if signum else AdamTrainer(sae, settings, steps, crew)
+        SignumTrainer(sae, settings.rate, processes, size) if signum else AdamTrainer(sae, settings, steps, processes)
     )
     state = checkpoint.load(STATE)
     if state:
@@ -151,14 +153,14 @@ def fit(
             skip_first=settings.skip_first,
             start=done,
             shards=shards,
-            crew=crew,
+            processes=processes,
             read=read,
         )
         for step in range(done, steps):
             batch = next(batches).to(sae.device)
             if fresh and step == 0:
                 with torch.no_grad():
-                    sae.b_dec.copy_(crew.mean(batch, size))
+                    sae.b_dec.copy_(processes.all_reduce_mean(batch, size))
             if not math.isfinite(trainer.step(batch)):
                 raise RunFailed(
                     f"the loss of the SAE is not finite at step {step}", "lower it with --set sae.learning_rate=..."

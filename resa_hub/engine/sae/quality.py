@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 
 from ...core.progress import Progress
 from ..model.kl import CHUNK, kl
-from ..model.split import Hidden, check_layer, final_state, head, prefix, spliced, suffix
+from ..model.split import Hidden, check_layer, last_hidden_state, lm_head, run_from_layer, run_to_layer, spliced
 from ..model.tokens import Batch
 from .activations import Sources
 from .codes import encode, reconstruct
@@ -72,7 +72,7 @@ def fvu(sae: SparseTopKTrainingSAE, held_out: Sources, hookpoint: str) -> float:
     spread = _Spread()
     for model, batches in held_out:
         for batch in batches:
-            state = prefix(model, batch.ids.to(model.device), hookpoint)[:, 1:].flatten(0, 1).float()
+            state = run_to_layer(model, batch.ids.to(model.device), hookpoint)[:, 1:].flatten(0, 1).float()
             spread.add(state, (state - reconstruct(sae, state)).pow(2).sum(-1))
     return spread.fvu
 
@@ -97,7 +97,7 @@ def quality(
         for model, batches in held_out:
             own = _Spread()
             for batch in batches:
-                state = prefix(model, batch.ids.to(model.device), hookpoint).float()
+                state = run_to_layer(model, batch.ids.to(model.device), hookpoint).float()
                 values, indices = encode(sae, state)
                 error = (state - reconstruct(sae, state)).pow(2).sum(-1)
                 fired[indices[values > 0]] = True
@@ -138,9 +138,9 @@ def _consequences(
             }
             for start in range(0, len(targets), CHUNK):
                 part = slice(start, start + CHUNK)
-                plain = head(model)(finals["model"][part])
+                plain = lm_head(model)(finals["model"][part])
                 for name, final in finals.items():
-                    logits = plain if name == "model" else head(model)(final[part])
+                    logits = plain if name == "model" else lm_head(model)(final[part])
                     entropies[name] = entropies.get(name, 0.0) + float(
                         torch.nn.functional.cross_entropy(logits, targets[part], reduction="sum")
                     )
@@ -178,12 +178,12 @@ def _finals(model: PreTrainedModel, batch: Batch, hookpoint: str, ways: dict[str
     """The model's final states, its own and with the state at the hookpoint replaced each way."""
     ids = batch.ids.to(model.device)
     if hookpoint.endswith(".mlp"):
-        found = {"model": final_state(model, ids)}
+        found = {"model": last_hidden_state(model, ids)}
         for name, replace in ways.items():
             with spliced(model, hookpoint, replace):
-                found[name] = final_state(model, ids)
+                found[name] = last_hidden_state(model, ids)
         return found
-    state, layer = prefix(model, ids, hookpoint), check_layer(model, hookpoint)
-    return {"model": suffix(model, ids, state, layer)} | {
-        name: suffix(model, ids, replace(state), layer) for name, replace in ways.items()
+    state, layer = run_to_layer(model, ids, hookpoint), check_layer(model, hookpoint)
+    return {"model": run_from_layer(model, ids, state, layer)} | {
+        name: run_from_layer(model, ids, replace(state), layer) for name, replace in ways.items()
     }

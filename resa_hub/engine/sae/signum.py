@@ -10,7 +10,7 @@ from jaxtyping import Float
 from schedulefree import ScheduleFreeWrapper
 from torch import Tensor
 
-from ..distributed import ALONE, Crew, SharedGradient
+from ..distributed import SINGLE_PROCESS, ProcessGroup, SharedGradient
 from .topk import SparseTopKTrainingSAE, reconstructed
 
 MOMENTUM = 0.95
@@ -35,10 +35,12 @@ class SignumTrainer:
     auxiliary loss, the reference's default.
     """
 
-    def __init__(self, sae: SparseTopKTrainingSAE, rate: float, crew: Crew = ALONE, size: int = 0) -> None:
-        """size: tokens of a step, those of the crew's other processes included."""
-        self.sae, self.steps, self.crew, self.size = sae, 0, crew, size
-        SharedGradient(sae, crew)
+    def __init__(
+        self, sae: SparseTopKTrainingSAE, rate: float, processes: ProcessGroup = SINGLE_PROCESS, size: int = 0
+    ) -> None:
+        """size: tokens of a step, those of the group's other processes included."""
+        self.sae, self.steps, self.processes, self.size = sae, 0, processes, size
+        SharedGradient(sae, processes)
         self.optimizer = ScheduleFreeWrapper(SignSGD(sae.parameters(), rate), momentum=MOMENTUM)
         self.optimizer.train()
 
@@ -46,8 +48,8 @@ class SignumTrainer:
         sae = self.sae
         normalise(sae)
         out, _, _ = reconstructed(sae, batch)
-        spread = (batch - self.crew.mean(batch, self.size)).pow(2).sum()
-        self.crew.sum_(spread)
+        spread = (batch - self.processes.all_reduce_mean(batch, self.size)).pow(2).sum()
+        self.processes.all_reduce_(spread)
         loss = (batch - out).pow(2).sum() / spread
         loss.backward()
         with torch.no_grad():

@@ -1,6 +1,6 @@
 """The SAE that stage I starts from, read in either format, and what it costs to take it to another hookpoint."""
 
-from ...adapter.manifest import SaeStart
+from ...adapter.manifest import SaeInit
 from ...config.refs import HOOKPOINT
 from ...core.errors import DoesNotFit, Usage
 from ...core.progress import Progress
@@ -14,9 +14,9 @@ from .topk import SparseTopKTrainingSAE, has_unit_decoder
 LOADERS = {"saelens": files.load, "sparsify": sparsify.load}
 
 
-def begin(
+def load_initial_sae(
     start: SaeFiles, width: int, hookpoint: str, held_out: Sources, progress: Progress
-) -> tuple[SparseTopKTrainingSAE, SaeStart]:
+) -> tuple[SparseTopKTrainingSAE, SaeInit]:
     """The SAE as it is and its record. At another hookpoint than its own both FVUs are told, on held-out tokens without
     the first position.
 
@@ -36,7 +36,7 @@ def begin(
         progress.say(f"  the SAE was made for {start.hookpoint}: {own}, at {hookpoint} it is {here:.3g}")
     if here >= 1:
         progress.say(f"  the SAE describes the states at {hookpoint} no better than their mean does (FVU {here:.3g})")
-    return sae, SaeStart(
+    return sae, SaeInit(
         digest=start.digest, format=start.format, hookpoint=start.hookpoint, fvu_here=here, fvu_there=there
     )
 

@@ -18,7 +18,7 @@ from torch.nn import functional
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
 
 
-class Room:
+class BufferPool:
     """Memory that every step uses again: asking the system for hundreds of megabytes anew costs a twentieth of a
     step.
     """
@@ -33,7 +33,7 @@ class Room:
         return held
 
 
-class ByLatent:
+class LatentCSR:
     """The places of the active latents sorted by latent, for the transposed products of the backward pass."""
 
     def __init__(self, indices: Int[Tensor, "n k"], latents: int) -> None:
@@ -45,7 +45,7 @@ class ByLatent:
         self.shape = (latents, indices.shape[0])
 
     def summed(
-        self, values: Float[Tensor, "n k"], rows: Float[Tensor, "n d_in"], room: Room, name: str
+        self, values: Float[Tensor, "n k"], rows: Float[Tensor, "n d_in"], room: BufferPool, name: str
     ) -> Float[Tensor, "latents d_in"]:
         """For every latent the rows where it is active, times its values there; on a CPU it lies in `room` under
         `name`.
@@ -57,7 +57,7 @@ class ByLatent:
                 @ rows
             )
         out = room.empty(name, (self.shape[0], rows.shape[1]), rows)
-        edges = [*range(0, len(out), PIECE), len(out)]  # a quarter of the time of the sparse product
+        edges = [*range(0, len(out), LATENTS_PER_CHUNK), len(out)]  # a quarter of the time of the sparse product
         for (start, first), (stop, last) in pairwise(zip(edges, self.rows[edges].tolist(), strict=True)):
             out[start:stop] = functional.embedding_bag(
                 self.columns[first:last],
@@ -70,9 +70,9 @@ class ByLatent:
         return out
 
 
-PIECE = 256
+LATENTS_PER_CHUNK = 256
 """Latents summed at a time on a CPU: what is made stays in its cache until it is copied to where it belongs."""
-GROUP = 64
+TOPK_GROUP = 64
 """Pre-activations are searched in groups of this size."""
 CPU_ROWS, OTHER_ENTRIES = 256, 1 << 28
 """Pre-activations made at a time: rows on a CPU, where they then stay in its cache (more for wide inputs, where the
@@ -80,13 +80,13 @@ product outweighs that), entries elsewhere. [n, d_sae] never exists whole.
 """
 
 
-def active(
+def encode_topk(
     x: Float[Tensor, "n d_in"],
     w_enc: Float[Tensor, "d_in d_sae"],
     b_enc: Float[Tensor, " d_sae"],
     k: int,
     low: bool = False,
-    room: Room | None = None,
+    room: BufferPool | None = None,
 ) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
     """The k largest entries of x W + b in each row and their places, in no order; not differentiable. low: the product
     of bfloat16 factors.
@@ -100,7 +100,7 @@ def active(
                 x.float(),
             )  # without such instructions it would take 5 to 70 times as long as in float32
     rows = max(CPU_ROWS, x.shape[1] // 2) if x.device.type == "cpu" else max(1, OTHER_ENTRIES // w_enc.shape[1])
-    made = (room or Room()).empty("pre", (min(rows, len(x)), w_enc.shape[1]), weights)
+    made = (room or BufferPool()).empty("pre", (min(rows, len(x)), w_enc.shape[1]), weights)
     parts = [_largest(torch.mm(part, weights, out=made[: len(part)]).float().add_(b_enc), k) for part in x.split(rows)]
     values, indices = (torch.cat(part) for part in zip(*parts, strict=True))
     return values, indices
@@ -109,14 +109,14 @@ def active(
 def _largest(pre: Float[Tensor, "n d_sae"], k: int) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
     """`pre.topk(k)`: the k largest lie in the k groups with the largest maxima, so on a CPU only those are searched."""
     n, latents = pre.shape
-    if pre.device.type != "cpu" or latents % GROUP or latents < 4 * k * GROUP:
+    if pre.device.type != "cpu" or latents % TOPK_GROUP or latents < 4 * k * TOPK_GROUP:
         values, indices = pre.topk(k, dim=-1, sorted=False)
         return values, indices
-    count = latents // GROUP
-    groups = pre.view(n, count, GROUP).amax(-1).topk(k, dim=-1, sorted=False).indices
-    near = functional.embedding(groups + torch.arange(n)[:, None] * count, pre.view(-1, GROUP)).flatten(1)
+    count = latents // TOPK_GROUP
+    groups = pre.view(n, count, TOPK_GROUP).amax(-1).topk(k, dim=-1, sorted=False).indices
+    near = functional.embedding(groups + torch.arange(n)[:, None] * count, pre.view(-1, TOPK_GROUP)).flatten(1)
     values, places = near.topk(k, dim=-1, sorted=False)
-    return values, groups.gather(1, places // GROUP) * GROUP + places % GROUP
+    return values, groups.gather(1, places // TOPK_GROUP) * TOPK_GROUP + places % TOPK_GROUP
 
 
 def _by_value(
@@ -141,10 +141,10 @@ class _Reconstruct(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x, w_enc, b_enc, w_dec, b_dec, applied: bool, k: int, low: bool, room: Room | None):  # pyright: ignore[reportIncompatibleMethodOverride]
-        values, indices = active(x, w_enc, b_enc, k, low, room)
+    def forward(ctx, x, w_enc, b_enc, w_dec, b_dec, applied: bool, k: int, low: bool, room: BufferPool | None):  # pyright: ignore[reportIncompatibleMethodOverride]
+        values, indices = encode_topk(x, w_enc, b_enc, k, low, room)
         values = values.relu()
-        ctx.applied, ctx.room = applied, room or Room()
+        ctx.applied, ctx.room = applied, room or BufferPool()
         ctx.save_for_backward(x, w_enc, w_dec, values, indices)
         ctx.mark_non_differentiable(values, indices)
         return (
@@ -159,7 +159,7 @@ class _Reconstruct(torch.autograd.Function):
         latents = w_dec.shape[0]
         grad = grad.contiguous()
         by_value = _by_value(grad, w_dec, indices) * (values > 0)
-        places = ByLatent(indices, latents)
+        places = LatentCSR(indices, latents)
         g_enc, g_dec = places.summed(by_value, x, ctx.room, "enc"), places.summed(values, grad, ctx.room, "dec")
         g_bias = torch.zeros(latents, dtype=grad.dtype, device=grad.device).index_add_(
             0, indices.flatten(), by_value.flatten()
@@ -180,7 +180,7 @@ class SparseTopKTrainingSAE(TopKTrainingSAE):
     """Each latent's direction is kept at norm 1 in training. An SAE that was made otherwise would be another one after
     its first step.
     """
-    room: Room | None = None
+    room: BufferPool | None = None
     """While training: its gradients lie there, so no second backward pass may come before the optimiser's step."""
 
     def training_forward_pass(self, step_input: TrainStepInput) -> TrainStepOutput:
@@ -197,13 +197,13 @@ class SparseTopKTrainingSAE(TopKTrainingSAE):
         )
 
 
-def lay_out(sae: SparseTopKTrainingSAE, *, training: bool) -> None:
+def set_memory_layout(sae: SparseTopKTrainingSAE, *, training: bool) -> None:
     """In training W_enc [d_in, d_sae] lies in memory latent by latent, as its gradient comes: no step has to turn it
     over. Its values stay.
     """
     weight = sae.W_enc.data
     sae.W_enc.data = weight.T.contiguous().T if training else weight.contiguous()
-    sae.room = Room() if training else None
+    sae.room = BufferPool() if training else None
 
 
 def has_unit_decoder(sae: TopKTrainingSAE) -> bool:

@@ -5,46 +5,48 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ...adapter.manifest import SaeStart
+from ...adapter.manifest import SaeInit
 from ...config.recipe import SaeSettings
 from ...core.progress import Progress
 from ...data.snapshots import SaeFiles
 from ..checkpoint import Checkpoint
-from ..model.split import hook_path, prefix
+from ..model.split import hook_path, run_to_layer
 from . import activations
 from .activations import Sources
 from .files import new
 from .fit import fit
 from .quality import quality
 from .shards import Shards
-from .start import begin
+from .start import load_initial_sae
 from .topk import SparseTopKTrainingSAE
 
 
-class Trained(NamedTuple):
+class TrainedSae(NamedTuple):
     sae: SparseTopKTrainingSAE
     quality: dict[str, float]
     tokens: int
     """Seen in training; none for mode pretrained."""
-    start: SaeStart | None = None
+    start: SaeInit | None = None
 
 
-Training = Generator[None, None, Trained]
+TrainingSteps = Generator[None, None, TrainedSae]
 """A training that stops after each step; what it returns is the SAE."""
 
 
-def train(*arguments: Any, **named: Any) -> Trained:
+def train_sae(*arguments: Any, **named: Any) -> TrainedSae:
     """`training`, run to its end."""
-    return finish(training(*arguments, **named))
+    return finish(sae_training_steps(*arguments, **named))
 
 
-def finish(one: Training) -> Trained:
-    return in_step([one])[0]
+def finish(one: TrainingSteps) -> TrainedSae:
+    return train_interleaved([one])[0]
 
 
-def in_step(trainings: Sequence[Training], advance: Callable[[int], None] = lambda steps: None) -> list[Trained]:
+def train_interleaved(
+    trainings: Sequence[TrainingSteps], advance: Callable[[int], None] = lambda steps: None
+) -> list[TrainedSae]:
     """Run several to their end, a step of each in turn; in their order."""
-    done: dict[int, Trained] = {}
+    done: dict[int, TrainedSae] = {}
     while len(done) < len(trainings):
         for place, one in enumerate(trainings):
             if place in done:
@@ -57,7 +59,7 @@ def in_step(trainings: Sequence[Training], advance: Callable[[int], None] = lamb
     return [done[place] for place in range(len(trainings))]
 
 
-def training(
+def sae_training_steps(
     sources: Sources,
     held_out: Sources,
     settings: SaeSettings,
@@ -68,17 +70,17 @@ def training(
     checkpoint: Checkpoint = Checkpoint(),
     shards: Shards | None = None,
     read: activations.Read | None = None,
-) -> Training:
+) -> TrainingSteps:
     """An SAE of the states at `hookpoint`, from scratch or continuing from `start`, whose latents and k then count.
 
     checkpoint: holds the state of a run that was killed. shards: activations on disk. Raises `RunFailed` on a loss that
     is not finite and `DoesNotFit` for a start that cannot be taken.
     """
     model = sources[0][0]
-    width = prefix(model, sources[0][1][0].ids[:1].to(model.device), hookpoint).shape[-1]
+    width = run_to_layer(model, sources[0][1][0].ids[:1].to(model.device), hookpoint).shape[-1]
     record, tokens = None, 0
     if start:
-        sae, record = begin(start, width, hookpoint, held_out, progress)
+        sae, record = load_initial_sae(start, width, hookpoint, held_out, progress)
         found = msgspec.structs.replace(settings, latents=sae.cfg.d_sae, k=sae.cfg.k)
         if found != settings:
             progress.say(
@@ -106,4 +108,4 @@ def training(
             read=read,
         )
     sae.requires_grad_(False)
-    return Trained(sae, quality(sae, held_out, hookpoint, settings.skip_first, progress), tokens, record)
+    return TrainedSae(sae, quality(sae, held_out, hookpoint, settings.skip_first, progress), tokens, record)

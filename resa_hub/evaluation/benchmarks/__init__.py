@@ -13,7 +13,7 @@ import msgspec
 
 from ...config.refs import DATA_SUFFIXES
 from ...config.registry import Registry
-from ...config.schema import Benchmark as Entry
+from ...config.schema import BenchmarkEntry as Entry
 from ...core.errors import NotFound, did_you_mean
 from .base import Benchmark
 from .grading import RULES

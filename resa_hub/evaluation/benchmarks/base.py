@@ -29,7 +29,7 @@ class Grade(NamedTuple):
     """
 
 
-class Completion(NamedTuple):
+class GradedCompletion(NamedTuple):
     """What is graded."""
 
     problem: Problem
@@ -61,4 +61,4 @@ class Benchmark(Protocol):
         """
         ...
 
-    def grades(self, completions: Sequence[Completion]) -> list[Grade]: ...
+    def grades(self, completions: Sequence[GradedCompletion]) -> list[Grade]: ...

@@ -8,7 +8,7 @@ import json
 import re
 from typing import Any
 
-from ...config.schema import Benchmark as Entry
+from ...config.schema import BenchmarkEntry as Entry
 from ...core.errors import MissingExtra
 from .table import Table
 

@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 from ...core.errors import Usage, did_you_mean
 from . import answers
-from .base import Completion, Grade
+from .base import Grade, GradedCompletion
 from .outcomes import UNREADABLE, Outcome, Pair
 
 
-class Rule(NamedTuple):
+class GradingRule(NamedTuple):
     version: str
     """Kept in every evaluation: grades of different versions are not compared."""
     read: Callable[[str], str | None]
@@ -28,13 +28,13 @@ class Rule(NamedTuple):
     """The format itself says where the answer is, whatever the text does with its thinking."""
 
 
-def rule(kind: str) -> Rule:
+def rule(kind: str) -> GradingRule:
     if kind not in RULES:
         raise Usage(f"no grading is called {kind!r}", did_you_mean(kind, list(RULES)))
     return RULES[kind]
 
 
-def grades(kind: str, completions: Sequence[Completion]) -> list[Grade]:
+def grades(kind: str, completions: Sequence[GradedCompletion]) -> list[Grade]:
     """The grades in the given order. Equal questions to the rule are asked once."""
     chosen = rule(kind)
     read = [_candidates(chosen, completion.text) for completion in completions]
@@ -65,7 +65,7 @@ def unreadable(kind: str, golds: Sequence[str]) -> list[str]:
     return [gold for gold in golds if outcomes[gold, None, False] is not True]
 
 
-def _candidates(chosen: Rule, text: str) -> tuple[str | None, bool, str]:
+def _candidates(chosen: GradingRule, text: str) -> tuple[str | None, bool, str]:
     """(answer, found outside of the asked format, why it cannot be strict)."""
     behind = text if chosen.anywhere else answers.spoken(text)
     answer = chosen.read(behind) if behind is not None else None
@@ -132,12 +132,12 @@ def _open_tag(text: str) -> str | None:
 
 
 RULES = {
-    "math": Rule("math-verify-1", answers.last_box, _end, _same_value),
-    "integer": Rule("integer-1", answers.last_box, _last_number, _each(_same_integer)),
-    "choice": Rule("choice-1", answers.last_box, answers.said_letter, _each(_same_letter), "choice"),
-    "exact": Rule("exact-1", answers.last_box, _last_line, _each(_same_words)),
-    "last-integer": Rule("last-integer-1", _last_number, _last_number, _each(_same_integer), "bare"),
-    "answer-tag": Rule(
+    "math": GradingRule("math-verify-1", answers.last_box, _end, _same_value),
+    "integer": GradingRule("integer-1", answers.last_box, _last_number, _each(_same_integer)),
+    "choice": GradingRule("choice-1", answers.last_box, answers.said_letter, _each(_same_letter), "choice"),
+    "exact": GradingRule("exact-1", answers.last_box, _last_line, _each(_same_words)),
+    "last-integer": GradingRule("last-integer-1", _last_number, _last_number, _each(_same_integer), "bare"),
+    "answer-tag": GradingRule(
         "answer-tag-1", _tag, _open_tag, _each(lambda gold, answer, loose: answer == gold), "bare", anywhere=True
     ),
 }

@@ -8,10 +8,10 @@ Answers stand in <answer> tags.
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ...config.schema import Benchmark as Entry
+from ...config.schema import BenchmarkEntry as Entry
 from ...core.errors import MissingExtra, NotFound, Usage, did_you_mean
 from . import answers
-from .base import Completion, Grade, Problem
+from .base import Grade, GradedCompletion, Problem
 from .table import digest
 
 USUAL, ROUNDS = 200, 60
@@ -60,11 +60,11 @@ class ReasoningGym:
             "ask for fewer, or for a higher level",
         )
 
-    def grades(self, completions: Sequence[Completion]) -> list[Grade]:
+    def grades(self, completions: Sequence[GradedCompletion]) -> list[Grade]:
         """Of problems that this object made."""
         return [self._grade(completion) for completion in completions]
 
-    def _grade(self, completion: Completion) -> Grade:
+    def _grade(self, completion: GradedCompletion) -> Grade:
         behind = answers.spoken(completion.text)
         answer, note = (answers.tagged(behind) if behind is not None else None), ""
         if answer is None:

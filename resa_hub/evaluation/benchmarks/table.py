@@ -8,11 +8,11 @@ from functools import cached_property
 from typing import Any
 
 from ...config.refs import DATA_SUFFIXES, is_path
-from ...config.schema import Benchmark as Entry
+from ...config.schema import BenchmarkEntry as Entry
 from ...core.errors import NotFound, RunFailed, Usage
 from ...data import datasets
 from . import answers, grading, prompts
-from .base import Completion, Grade, Problem
+from .base import Grade, GradedCompletion, Problem
 
 FULL, DEV, TEST = "full", "dev", "test"
 Reader = Callable[[], tuple[list[dict[str, Any]], str]]
@@ -76,7 +76,7 @@ class Table:
         self._check_golds(chosen)
         return chosen
 
-    def grades(self, completions: Sequence[Completion]) -> list[Grade]:
+    def grades(self, completions: Sequence[GradedCompletion]) -> list[Grade]:
         return grading.grades(self.entry.grading, completions)
 
     def _problem(self, row: dict[str, Any]) -> tuple[str, Problem]:

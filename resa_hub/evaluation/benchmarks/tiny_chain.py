@@ -5,11 +5,11 @@ Example: `7*7-8+6-4=` -> `<think>7*7=9;9-8=1;1+6=7;7-4=3</think><answer>3</answe
 
 from collections.abc import Sequence
 
-from ...config.schema import Benchmark as Entry
+from ...config.schema import BenchmarkEntry as Entry
 from ...core.errors import Usage
 from ...data.tiny import task
 from . import grading
-from .base import Completion, Grade, Problem
+from .base import Grade, GradedCompletion, Problem
 
 MOST, USUAL = 5_000, 500
 RULE = "answer-tag"
@@ -33,5 +33,5 @@ class TinyChain:
             raise Usage(f"{count} problems cannot be judged", f"ask for 2 to {MOST:,}")
         return [Problem(problem.text, problem.text, problem.answer) for problem in task.problems(count, split, draw)]
 
-    def grades(self, completions: Sequence[Completion]) -> list[Grade]:
+    def grades(self, completions: Sequence[GradedCompletion]) -> list[Grade]:
         return grading.grades(RULE, completions)

@@ -21,7 +21,7 @@ BATCH = "8"
 """Rows at once of lm-eval's transformers backend; its own default is 1."""
 
 
-class Asked(NamedTuple):
+class HarnessConfig(NamedTuple):
     """What every arm is asked; whatever is not said here is the task's own."""
 
     tasks: tuple[str, ...]
@@ -35,7 +35,7 @@ class Asked(NamedTuple):
     engines: Engines = Engines()
 
 
-def lm_eval(asked: Asked, base: Files, adapter: Path | None, rank: int | None, folder: Path) -> list[str]:
+def lm_eval(asked: HarnessConfig, base: Files, adapter: Path | None, rank: int | None, folder: Path) -> list[str]:
     """The arguments behind `python -m`. adapter: a PEFT folder; rank: what vLLM takes for it, since lm-eval's default
     of 16 refuses larger ones.
     """
@@ -68,7 +68,7 @@ def lm_eval(asked: Asked, base: Files, adapter: Path | None, rank: int | None, f
     return command + (["--apply_chat_template"] if _has_template(base) else [])
 
 
-def inspect(asked: Asked, base: Files, adapter: Path | None, rank: int | None, folder: Path) -> list[str]:
+def inspect(asked: HarnessConfig, base: Files, adapter: Path | None, rank: int | None, folder: Path) -> list[str]:
     """As `lm_eval`. transformers loads a PEFT folder that names its base by path: see `with_base`."""
     paths = {"model_path": str(folder / "adapter" if adapter else base.folder), "tokenizer_path": str(base.folder)}
     if "," in "".join(paths.values()):
@@ -95,7 +95,7 @@ def inspect(asked: Asked, base: Files, adapter: Path | None, rank: int | None, f
 class Tool(NamedTuple):
     package: str
     module: str
-    command: Callable[[Asked, Files, Path | None, int | None, Path], list[str]]
+    command: Callable[[HarnessConfig, Files, Path | None, int | None, Path], list[str]]
     logs: str
     """Glob of its per-sample results; the task stands between the first `_` and the last."""
     engines: tuple[str, ...]
@@ -122,7 +122,7 @@ TOOLS = {
 }
 
 
-def named(harness: str, asked: Asked) -> Tool:
+def named(harness: str, asked: HarnessConfig) -> Tool:
     """Raises `Usage` for a name that is none or where no task is asked, `MissingExtra` where it is not installed."""
     if harness not in TOOLS:
         raise Usage(f"no harness is called {harness!r}", did_you_mean(harness, list(TOOLS)))
@@ -135,7 +135,7 @@ def named(harness: str, asked: Asked) -> Tool:
     return TOOLS[harness]
 
 
-def arguments(harness: str, asked: Asked, arm: Arm, folder: Path) -> list[str]:
+def arguments(harness: str, asked: HarnessConfig, arm: Arm, folder: Path) -> list[str]:
     """The arguments behind `python -m` for an arm that logs to `folder`."""
     whole = arm.origin or arm.folder  # a control has the rank of its adapter, and may not be made yet
     rank = rank_for([whole]) if whole and asked.engines.name == "vllm" else None

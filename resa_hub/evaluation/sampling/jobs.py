@@ -55,7 +55,7 @@ class Engines(NamedTuple):
         return self._replace(name=name, dtype=(own if gpu else "float32") if self.dtype == "auto" else self.dtype)
 
 
-class Asked(NamedTuple):
+class SamplingConfig(NamedTuple):
     """How every arm is sampled."""
 
     benchmark: str
@@ -69,7 +69,7 @@ class Asked(NamedTuple):
     engines: Engines
 
 
-class Part(NamedTuple):
+class EngineJob(NamedTuple):
     """What is missing of the arms of one base: the work of one engine."""
 
     base: Files
@@ -80,7 +80,7 @@ class Part(NamedTuple):
     """Tokens of the longest prompt."""
 
 
-def sample_set(asked: Asked, arm: Arm, temperature: float) -> SampleSet:
+def sample_set(asked: SamplingConfig, arm: Arm, temperature: float) -> SampleSet:
     """The key of an arm's samples; `asked.engines` are settled."""
     settings = {
         "engine": asked.engines.name,
@@ -94,11 +94,11 @@ def sample_set(asked: Asked, arm: Arm, temperature: float) -> SampleSet:
     return SampleSet(arm.identity, asked.benchmark, settings)
 
 
-def work(asked: Asked, part: Part, store: SampleStore, advance: Advance) -> None:
+def run_engine(asked: SamplingConfig, part: EngineJob, store: SampleStore, advance: Advance) -> None:
     """One engine from its start to its end: load, self-check, samples, self-check. What does not pass the second check
     is thrown away.
     """
-    from ...engine.generation.base import Job, Means, Sampling, open_engine
+    from ...engine.generation.base import EngineConfig, Job, Sampling, open_engine
 
     arms, problems = {arm.name: arm for arm in part.arms}, {p.id: p for p in asked.problems}
     sets = {
@@ -113,17 +113,17 @@ def work(asked: Asked, part: Part, store: SampleStore, advance: Advance) -> None
         for arm in part.arms
     }
     texts = {arm.name: arm.texts or tuple(p.question for p in asked.problems[:4]) for arm in part.arms if arm.folder}
-    means = Means(
+    means = EngineConfig(
         part.longest + asked.new_tokens, asked.engines.dtype, asked.engines.tensor_parallel, asked.engines.lora
     )
     kept, mark = 0, store.last()
     try:
         engine = open_engine(asked.engines.name, part.base, {name: arm.folder for name, arm in arms.items()}, means)
         try:
-            store.find(_about(asked, part.base), engine.about)
+            store.put_fact(_about(asked, part.base), engine.about)
             identical = engine.check(texts)
             for name in texts:
-                store.find(_check(asked, arms[name]), {"identical": name in identical})
+                store.put_fact(_check(asked, arms[name]), {"identical": name in identical})
             _idle(asked, part.arms, store)
             for temperature in dict.fromkeys(t for t, _, _ in part.jobs):
                 jobs = [Job(name, key, ids[name][key[0]]) for t, name, key in part.jobs if t == temperature]
@@ -176,19 +176,21 @@ def _prompt_rule(base: Files, template: str | None) -> str:
     return canonical_digest([base.digest_of(*TOKENIZER), base.digest_of(*TEMPLATE), template])
 
 
-def _check(asked: Asked, arm: Arm) -> str:
+def _check(asked: SamplingConfig, arm: Arm) -> str:
     return "check " + canonical_digest([arm.identity, list(arm.texts), asked.engines.name, asked.engines.dtype])
 
 
-def _about(asked: Asked, base: Files) -> str:
+def _about(asked: SamplingConfig, base: Files) -> str:
     return "engine " + canonical_digest([asked.engines.name, asked.engines.dtype, base.weights_digest])
 
 
-def _idle(asked: Asked, arms: Sequence[Arm], store: SampleStore) -> set[str]:
+def _idle(asked: SamplingConfig, arms: Sequence[Arm], store: SampleStore) -> set[str]:
     """The arms that change no logit; raises `RunFailed` where that is a control or the source, which would control
     nothing.
     """
-    found = {arm.name: arm for arm in arms if arm.folder and (store.finding(_check(asked, arm)) or {}).get("identical")}
+    found = {
+        arm.name: arm for arm in arms if arm.folder and (store.get_fact(_check(asked, arm)) or {}).get("identical")
+    }
     for arm in found.values():
         if arm.role in ("random", "negated", "source", "source-model"):
             raise RunFailed(

@@ -33,12 +33,12 @@ CREATE TABLE IF NOT EXISTS findings (name TEXT PRIMARY KEY, value TEXT NOT NULL)
 """
 """The id of a set is made from its digest: rows saved from a damaged file can never come to belong to another set."""
 DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-PATIENCE = 60.0
+LOCK_TIMEOUT_S = 60.0
 """Seconds that a writer waits for another."""
 T = TypeVar("T")
 
 
-class Asked(Protocol):
+class SampledProblem(Protocol):
     """A problem, as far as its samples depend on it."""
 
     @property
@@ -70,13 +70,15 @@ class SampleStore:
         self.damaged = 0
         """Samples found unreadable; they were removed, to be made again."""
 
-    def present(self, of: SampleSet, problems: Sequence[Asked]) -> set[Key]:
+    def present(self, of: SampleSet, problems: Sequence[SampledProblem]) -> set[Key]:
         """Which samples are there, from the index alone."""
         named = {_problem(p): p.id for p in problems}
         rows = self._read("SELECT problem, number FROM samples WHERE set_id = ?", _set(of.digest))
         return {(named[problem], number) for problem, number in rows if problem in named}
 
-    def read(self, of: SampleSet | str, problems: Sequence[Asked], count: int | None = None) -> dict[Key, Sample]:
+    def read(
+        self, of: SampleSet | str, problems: Sequence[SampledProblem], count: int | None = None
+    ) -> dict[Key, Sample]:
         """The samples (the first `count` of each problem) of a set or of its digest. A text that is damaged is removed,
         counted, and missing afterwards.
         """
@@ -97,7 +99,7 @@ class SampleStore:
             self.say(f"  {len(bad)} samples in {self.path} are damaged: they are made again")
         return found
 
-    def add(self, of: SampleSet, problems: Mapping[str, Asked], samples: Iterable[tuple[Key, Sample]]) -> None:
+    def add(self, of: SampleSet, problems: Mapping[str, SampledProblem], samples: Iterable[tuple[Key, Sample]]) -> None:
         """Keep them, in one transaction; `problems` by id."""
         digest = of.digest
         rows = [
@@ -126,12 +128,12 @@ class SampleStore:
         rows = [(after, _set(of.digest)) for of in sets]
         self._write(lambda db: db.executemany("DELETE FROM samples WHERE rowid > ? AND set_id = ?", rows))
 
-    def finding(self, name: str) -> Any:
+    def get_fact(self, name: str) -> Any:
         """A small fact that a run has measured, or None."""
         rows = self._read("SELECT value FROM findings WHERE name = ?", name)
         return json.loads(rows[0][0]) if rows else None
 
-    def find(self, name: str, value: Any) -> None:
+    def put_fact(self, name: str, value: Any) -> None:
         self._write(lambda db: db.execute("INSERT OR REPLACE INTO findings VALUES (?, ?)", (name, json.dumps(value))))
 
     def _read(self, query: str, *values: Any) -> list[Any]:
@@ -165,7 +167,7 @@ class SampleStore:
         except sqlite3.Error as error:
             why = {
                 sqlite3.SQLITE_FULL: os.strerror(errno.ENOSPC),
-                sqlite3.SQLITE_BUSY: f"another process has held it for {PATIENCE:.0f} s",
+                sqlite3.SQLITE_BUSY: f"another process has held it for {LOCK_TIMEOUT_S:.0f} s",
             }.get(_code(error), str(error))
             raise RunFailed(
                 f"the samples in {self.path} cannot be used: {why}",
@@ -181,7 +183,7 @@ class SampleStore:
                 f"cannot write into {self.path.parent}: {error.strerror}",
                 "choose another --workspace, or mend its permissions",
             ) from None
-        db = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None)
+        db = sqlite3.connect(self.path, timeout=LOCK_TIMEOUT_S, isolation_level=None)
         try:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = NORMAL")  # a kill loses nothing, a power cut the last batches
@@ -251,5 +253,5 @@ def _set(digest: str) -> int:
     return int.from_bytes(bytes.fromhex(digest.partition(":")[2][:16]), signed=True)
 
 
-def _problem(problem: Asked) -> bytes:
+def _problem(problem: SampledProblem) -> bytes:
     return sha256(f"{problem.id}\0{problem.question}".encode()).digest()[:16]

@@ -12,13 +12,13 @@ from typing import Any
 
 from ...core.errors import HubError, RunFailed
 from ...core.progress import Advance
-from .jobs import Asked, Part, work
+from .jobs import EngineJob, SamplingConfig, run_engine
 from .samples import SampleStore
 
 POLL = 0.2
 
 
-def share(asked: Asked, part: Part, folder: Path, workers: int, gpus: int, advance: Advance) -> None:
+def share(asked: SamplingConfig, part: EngineJob, folder: Path, workers: int, gpus: int, advance: Advance) -> None:
     """Run `part` in `workers` processes that all write to the sample store in `folder`, each on `gpus` GPUs of its own
     where there are any. A process that fails or dies ends the run; what all had finished is kept.
     """
@@ -63,10 +63,10 @@ def _follow(processes: list[Any], queue: Any, advance: Advance) -> None:
             advance(said)
 
 
-def _worker(asked: Asked, part: Part, folder: Path, queue: Any) -> None:
+def _worker(asked: SamplingConfig, part: EngineJob, folder: Path, queue: Any) -> None:
     store = SampleStore(folder)
     try:
-        work(asked, part, store, queue.put)
+        run_engine(asked, part, store, queue.put)
         queue.put(None)
     except HubError as error:
         error.__cause__ = None  # may not be picklable

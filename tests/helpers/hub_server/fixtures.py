@@ -49,7 +49,7 @@ def empty_workspace(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(name="pushed")
-def demo_on_the_hub(hub: HubServer, here: Path) -> share.Pushed:
+def demo_on_the_hub(hub: HubServer, here: Path) -> share.PushResult:
     return share.push("demo", REMOTE, workspace=here)
 
 
