@@ -7,7 +7,7 @@ import time
 
 import click
 
-from ..core import torchrun as ranks
+from ..core import torchrun
 from ..core.errors import HubError
 from .app import app
 from .output import fail
@@ -24,9 +24,9 @@ def run(arguments: list[str]) -> int:
     """The exit code of one command line; errors become one or two lines on stderr. Of several processes under torchrun
     the first one speaks.
     """
-    if ranks.world_size() == 1:
+    if torchrun.world_size() == 1:
         return _run(arguments)
-    if ranks.rank() == 0:
+    if torchrun.rank() == 0:
         return _run(arguments) if arguments[:1] == ["extract"] else _alone_only(arguments)
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
         code = _run(arguments) if arguments[:1] == ["extract"] else 2

@@ -18,7 +18,7 @@ from torch import Tensor, distributed, nn
 from torch.distributed import Store  # pyright: ignore[reportPrivateImportUsage]
 from torch.distributed.rendezvous import rendezvous
 
-from ..core import torchrun as ranks
+from ..core import torchrun
 from ..core.errors import HubError, RunFailed
 from .model.tokens import Batch
 
@@ -88,8 +88,8 @@ SINGLE_PROCESS = ProcessGroup()
 
 
 class SharedGradient:
-    """Sums the gradient of each parameter over all processes as soon as it is there. `share`: this process's part of the
-    batch, where its loss is a mean.
+    """Sums the gradient of each parameter over all processes as soon as it is there. `share`: this process's part of
+    the batch, where its loss is a mean.
     """
 
     def __init__(self, module: nn.Module, processes: ProcessGroup) -> None:
@@ -105,15 +105,15 @@ class SharedGradient:
 
 @contextlib.contextmanager
 def init_process_group() -> Iterator[ProcessGroup]:
-    """The processes of torchrun, connected; `SINGLE_PROCESS` without it. What ends one of them ends all: each raises the error
-    of the first that failed.
+    """The processes of torchrun, connected; `SINGLE_PROCESS` without it. What ends one of them ends all: each raises
+    the error of the first that failed.
     """
-    if ranks.world_size() == 1:
+    if torchrun.world_size() == 1:
         yield SINGLE_PROCESS
         return
     cuda = torch.cuda.is_available()
     if cuda:
-        torch.cuda.set_device(ranks.local_rank())
+        torch.cuda.set_device(torchrun.local_rank())
     store, rank, world = next(iter(rendezvous("env://", timeout=COLLECTIVE_TIMEOUT)))
     distributed.init_process_group(
         "cpu:gloo,cuda:nccl" if cuda else "gloo", store=store, rank=rank, world_size=world, timeout=COLLECTIVE_TIMEOUT

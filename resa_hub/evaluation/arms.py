@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..adapter import fit as compat
+from ..adapter import fit
 from ..adapter.layout import CONFIG, WEIGHTS
 from ..adapter.manifest import Manifest
 from ..adapter.store import Adapter
@@ -74,7 +74,7 @@ def source_arms(manifest: Manifest, target: Files) -> list[Arm]:
     adapter = locate(ref.adapter, "adapter").folder
     own_base = base.weights_digest == target.weights_digest
     arms = []
-    if own_base or compat.assess(None, compat.read_lora(adapter), target).usable:
+    if own_base or fit.assess(None, fit.read_lora(adapter), target).usable:
         arms.append(Arm(SOURCE, SOURCE, target, adapter, texts=texts))
     if not own_base:
         arms.append(Arm(SOURCE_MODEL if arms else SOURCE, SOURCE_MODEL, base, adapter, texts=texts))

@@ -20,9 +20,8 @@ from ..data import tiny
 from ..data.snapshots import Files, locate, text_digest
 from ..engine.generation.base import Key, Sample
 from ..hub.resolve import choose, fitting
-from . import analysis as judgement
+from . import analysis, benchmarks
 from . import arms as planning
-from . import benchmarks
 from .analysis import Analysis, ArmsOfAdapter, Grades
 from .arms import BASE, MADE, PROMPT, SOURCE, USUAL, Arm
 from .benchmarks.base import Benchmark, GradedCompletion, Problem
@@ -160,7 +159,7 @@ def evaluate(
         collected = collect(made.asked, made.arms, store, progress)
         arms = {arm.name: arm for arm in made.arms if arm.name not in collected.left_out}
         graded = {name: _grades(made, collected.samples[name], settings.samples) for name in arms}
-        judged = judgement.cached_analysis(
+        judged = analysis.cached_analysis(
             _judged(made, arms, collected, {name: table.strict for name, table in graded.items()}), store
         )
     rows = [_row(arm, collected, graded[arm.name], judged) for arm in arms.values()]
@@ -223,12 +222,12 @@ def _beside_base(made: EvaluationPlan, result: Evaluation, collected: CollectedS
 
 def _apart(made: EvaluationPlan, result: Evaluation, workspace: Workspace) -> Evaluation:
     """With what is known of choosing on these problems, and of the problems in the adapter's data."""
-    from . import contamination as apart
+    from . import contamination
 
     adapter, split = made.adapters[result.adapter][0], made.settings.split or ""
-    note, same = apart.tuned_on(adapter, made.benchmark.name, split, made.benchmark.splits, made.settings.draw)
-    shared = apart.overlaps(adapter, made.problems, workspace.registry)
-    purpose = apart.CHOOSING if same else made.settings.purpose  # once chosen on, these problems stay marked
+    note, same = contamination.tuned_on(adapter, made.benchmark.name, split, made.benchmark.splits, made.settings.draw)
+    shared = contamination.overlaps(adapter, made.problems, workspace.registry)
+    purpose = contamination.CHOOSING if same else made.settings.purpose  # once chosen on, these problems stay marked
     return msgspec.structs.replace(
         result,
         purpose=purpose,

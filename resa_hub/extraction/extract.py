@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..adapter import card
-from ..adapter import sketch as kinship
+from ..adapter import card, sketch
 from ..adapter.layout import CARD, MANIFEST, content_hash, identity_of, scan
 from ..adapter.manifest import DataRecord, Manifest, Run, Sibling
 from ..adapter.store import Adapter
 from ..adapter.workspace import Workspace, WorkspaceLike
 from ..config.recipe import AUTO, WITH_SAE
-from ..core import torchrun as ranks
+from ..core import torchrun
 from ..core.errors import NotFound, Usage
 from ..core.machine_errors import explained
 from ..core.progress import Progress
@@ -70,7 +69,7 @@ def extract(
     chosen = made or plan(source, registry=workspace.registry, **choices)
     with explained("; nothing was begun"):
         inputs = gather(chosen, workspace)
-    if ranks.world_size() == 1:
+    if torchrun.world_size() == 1:
         return _extract(inputs, workspace, again, resume, means, progress)
     from ..engine.distributed import init_process_group
 
@@ -248,7 +247,7 @@ def _run(
         files=identity_of(entries),
         method=recipe.method,
         hookpoint=made.hookpoint,
-        base=kinship.describe_base(target[0]),
+        base=sketch.describe_base(target[0]),
         probe=made.probe,
         source=str(chosen.source),
         source_revision=Source(*source).revision,

@@ -5,8 +5,7 @@ the result.
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..adapter import fit as compat
-from ..adapter import sketch as kinship
+from ..adapter import fit, sketch
 from ..adapter.layout import WEIGHTS
 from ..adapter.workspace import Workspace
 from ..config import refs
@@ -84,13 +83,13 @@ def check_kinship(inputs: Inputs) -> None:
     _check_shapes(recipe.source, inputs.source[0], recipe.target, target)
     for name, (files, _) in inputs.siblings.items():
         _check_shapes(name, files, recipe.target, target)
-        r = kinship.correlation(kinship.sketch(target.weights), files.weights)
-        if r < compat.DISTANT:
+        r = sketch.correlation(sketch.sketch(target.weights), files.weights)
+        if r < fit.DISTANT:
             raise DoesNotFit(
                 f"{name} is no sibling of {recipe.target}: unrelated weights (correlation {r:.3f})",
                 "name models of the target's close lineage",
             )
-    layers = kinship.shapes(target.config).get("num_hidden_layers")
+    layers = sketch.shapes(target.config).get("num_hidden_layers")
     deepest = max((refs.layer_of(at) for at in recipe.all_hookpoints if at != AUTO), default=0)
     if isinstance(layers, int) and deepest >= layers:
         raise Usage(
@@ -100,7 +99,7 @@ def check_kinship(inputs: Inputs) -> None:
 
 
 def _check_shapes(name: str, model: Files, target_name: str, target: Files) -> None:
-    ours, theirs = kinship.shapes(target.config), kinship.shapes(model.config)
+    ours, theirs = sketch.shapes(target.config), sketch.shapes(model.config)
     different = [key for key in theirs if key != "vocab_size" and ours.get(key) != theirs[key]]
     if different:
         key = different[0]

@@ -5,7 +5,7 @@ import re
 from typing import NamedTuple
 
 from ..adapter import fit as compat
-from ..adapter import untrusted as hostile
+from ..adapter import untrusted
 from ..adapter.fit import Fit
 from ..adapter.manifest import Manifest, read_manifest
 from ..adapter.store import Adapter, Store
@@ -50,7 +50,7 @@ def fetch(ref: RemoteRef, workspace: Workspace, *, sae: bool = True) -> PullResu
     keys = signing.required(ref, workspace)
     with workspace.store.staging() as staged:
         location, checked = open_remote(ref).pull(staged, sae=sae)
-        hostile.check_files(staged)
+        untrusted.check_files(staged)
         _check_asked(read_manifest(staged), ref, location)
         if keys:
             signing.check(staged, keys, location)

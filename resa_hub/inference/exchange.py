@@ -11,10 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ..adapter import card
-from ..adapter import fit as compat
+from ..adapter import card, fit, untrusted
 from ..adapter import sketch as kinship
-from ..adapter import untrusted as hostile
 from ..adapter.layout import CARD, CONFIG, MANIFEST, SAE, WEIGHTS, content_hash, identity_of, scan
 from ..adapter.manifest import PROBE_TEXTS, Base, Manifest, Probe, Run, Sketch
 from ..adapter.store import Adapter
@@ -45,11 +43,11 @@ def import_adapter(
     files = locate(repo, "adapter")
     with workspace.store.staging() as folder:
         _take(files, folder)
-        hostile.check_files(folder)
-        lora, config = compat.read_lora(folder), read_json(folder / CONFIG)
+        untrusted.check_files(folder)
+        lora, config = fit.read_lora(folder), read_json(folder / CONFIG)
         model, missing = _base(base, config, workspace)
         if model:
-            compat.require(compat.assess(None, lora, model), origin, model.id)
+            fit.require(fit.assess(None, lora, model), origin, model.id)
         entries = scan(folder)
 
         def finish(numbered: str) -> None:

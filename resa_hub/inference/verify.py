@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..adapter import fit as compat
+from ..adapter import fit
 from ..adapter.store import Adapter, lacks_sae
 from ..adapter.verify import verify
 from ..adapter.workspace import Workspace
@@ -18,7 +18,7 @@ def check(adapter: Adapter, workspace: Workspace, *, deep: bool = False, keys: S
     `NoEffect`, and `NotFound` or `Network` where the base is not to be had.
     """
     m, said = verify(adapter.folder), []
-    compat.read_lora(adapter.folder)
+    fit.read_lora(adapter.folder)
     if lacks_sae(adapter):
         said.append("without its SAE")
     if keys:

@@ -18,7 +18,7 @@ from resa_hub.engine.model.loading import load_base, load_tokenizer
 from resa_hub.engine.model.tokens import encode, prompt
 from resa_hub.evaluation.benchmarks import load
 from resa_hub.evaluation.benchmarks.base import GradedCompletion
-from scripts import train_tiny as train
+from scripts import train_tiny
 from tests.helpers.models import tiny
 
 MODELS = ("tiny-base", "tiny-math", "tiny-r1", "tiny-r1b")
@@ -48,10 +48,10 @@ def test_splits_are_disjoint_by_construction() -> None:
 def test_the_training_program_draws_from_the_training_split_only() -> None:
     words, rng = tokenizer.build(), random.Random(0)
     encode_ = lambda text: words(text)["input_ids"]  # noqa: E731
-    for stage in train.STAGES:
+    for stage in train_tiny.STAGES:
         for kind in stage.mix.keys() - {"fact"}:
             for _ in range(50):
-                text = str(words.decode(train.example(rng, kind, stage, encode_)[0], skip_special_tokens=True))
+                text = str(words.decode(train_tiny.example(rng, kind, stage, encode_)[0], skip_special_tokens=True))
                 assert task.split_of(text.partition("=")[0] + "=") == "train"
 
 
@@ -200,19 +200,26 @@ def test_names_lead_to_folders_and_nothing_else() -> None:
 def test_a_short_piece_of_the_training_lowers_the_loss() -> None:
     torch.set_num_threads(1)
     words = tokenizer.build()
-    losses = train.train(train.new_model(1), train.STAGES[0], lambda text: words(text)["input_ids"], steps=60)
+    losses = train_tiny.train(
+        train_tiny.new_model(1), train_tiny.STAGES[0], lambda text: words(text)["input_ids"], steps=60
+    )
     assert len(losses) == 60 and sum(losses[-20:]) / 20 < 0.92 * sum(losses[:10]) / 10
 
 
 @pytest.mark.slow
 def test_two_steps_of_grpo_run_and_return_rewards() -> None:
     model = load_base(tiny("tiny-r1"))
-    policy, rewards = train.grpo(model, tokenizer.build(), steps=2, prompts=6, group=4)  # pyright: ignore[reportArgumentType]
+    policy, rewards = train_tiny.grpo(model, tokenizer.build(), steps=2, prompts=6, group=4)  # pyright: ignore[reportArgumentType]
     assert len(rewards) == 2 and all(0 < reward < 1 for reward in rewards)
     moved = [name for name, p in policy.named_parameters() if ".lora_B." in name and p.any()]
     assert len(moved) == 28
 
 
 def test_the_reward_is_for_a_right_and_closed_answer() -> None:
-    assert train.reward("<think></think><answer>3</answer>", "3") == 1
-    assert train.reward("<answer>3", "3") == train.reward("<answer>4</answer>", "3") == train.reward("3", "3") == 0
+    assert train_tiny.reward("<think></think><answer>3</answer>", "3") == 1
+    assert (
+        train_tiny.reward("<answer>3", "3")
+        == train_tiny.reward("<answer>4</answer>", "3")
+        == train_tiny.reward("3", "3")
+        == 0
+    )

@@ -11,7 +11,7 @@ from peft.tuners.lora import Linear
 from torch import Tensor
 
 from resa_hub.config.recipe import LoraSettings
-from resa_hub.engine.model import lora_forward as branch
+from resa_hub.engine.model import lora_forward
 from resa_hub.engine.model.lora import new_lora
 from resa_hub.engine.model.lora_forward import use_fused_lora
 from tests.helpers.models import random_ids, random_model
@@ -42,8 +42,8 @@ def found(model: PeftModel) -> dict[str, Tensor]:
 @pytest.fixture
 def taken(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """One entry for every use of the short way."""
-    uses, apply = [], branch._Added.apply
-    monkeypatch.setattr(branch._Added, "apply", lambda *arguments: (uses.append(1), apply(*arguments))[1])
+    uses, apply = [], lora_forward._Added.apply
+    monkeypatch.setattr(lora_forward._Added, "apply", lambda *arguments: (uses.append(1), apply(*arguments))[1])
     return uses
 
 
@@ -74,7 +74,7 @@ def test_the_gradient_is_the_slope() -> None:
         for shape in ((2, 5, 4), (2, 5, 3), (2, 3), (4, 2))
     )
     assert torch.autograd.gradcheck(
-        lambda base, x, a, b: branch._Added.apply(base.clone(), x, a, b, 4.0), (base, x, a, b)
+        lambda base, x, a, b: lora_forward._Added.apply(base.clone(), x, a, b, 4.0), (base, x, a, b)
     )
 
 

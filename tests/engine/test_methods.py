@@ -11,9 +11,9 @@ from resa_hub.adapter.layout import CONFIG
 from resa_hub.adapter.verify import verify
 from resa_hub.core.errors import DoesNotFit, NotFound, Usage
 from resa_hub.engine.methods import feature_diff, screen, selection
+from resa_hub.engine.methods.activation_patching import patched_hidden_state, states
 from resa_hub.engine.methods.context import ExtractionContext
 from resa_hub.engine.methods.gaussian import noisy
-from resa_hub.engine.methods.patching import patched_hidden_state, states
 from resa_hub.engine.model.loading import load_base
 from resa_hub.engine.model.lora import new_lora, norms, share_lora
 from resa_hub.engine.model.split import last_hidden_state, run_to_layer

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from resa_hub.adapter.verify import verify
-from resa_hub.config import schema as entries
+from resa_hub.config import schema
 from resa_hub.config.recipe import Data, LoraSettings, Recipe, Training
 from resa_hub.core.errors import RunFailed, Usage
 from resa_hub.core.progress import Progress
@@ -134,7 +134,7 @@ def test_packing_is_that_of_the_reference_code() -> None:
 
     tokenizer, rows = (
         load_tokenizer(tiny("tiny-r1")),
-        datasets.load(Data(name="tiny-chain", rows=200), entries.Dataset(id=datasets.TINY)),
+        datasets.load(Data(name="tiny-chain", rows=200), schema.Dataset(id=datasets.TINY)),
     )
     told = Dataset.from_dict({"text": [question_answer(None, *pair) for pair in rows.pairs]})
     reference = chunk_and_tokenize(told, tokenizer, max_seq_len=48, num_proc=1, load_from_cache_file=False)["input_ids"]

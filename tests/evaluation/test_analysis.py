@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from resa_hub.evaluation import analysis as judgement
+from resa_hub.evaluation import analysis
 from resa_hub.evaluation.analysis import Analysis, ArmsOfAdapter, Grades
 from resa_hub.evaluation.sampling.samples import SampleStore
 from resa_hub.evaluation.verdict import RULE
@@ -47,13 +47,13 @@ def grades(right: int = 30) -> Grades:
 
 def kept(of: Grades, folder: Path) -> Analysis:
     with contextlib.closing(SampleStore(folder)) as store:
-        return judgement.cached_analysis(of, store)
+        return analysis.cached_analysis(of, store)
 
 
 def test_read_again_it_says_the_same_and_imports_no_statistics(tmp_path: Path) -> None:
     first = kept(grades(), tmp_path)
     assert (
-        first == judgement.analyse(grades())
+        first == analysis.analyse(grades())
         and first.verdicts["a"].word == "transferred"
         and first.contrasts["a"]["source"].value < 0
     )
@@ -68,15 +68,15 @@ def test_other_grades_another_rule_or_other_code_are_judged_anew(
 ) -> None:
     kept(grades(), tmp_path)
     computed = []
-    real = judgement.analyse
-    monkeypatch.setattr(judgement, "judgement", lambda of: (computed.append(1), real(of))[1])
+    real = analysis.analyse
+    monkeypatch.setattr(analysis, "judgement", lambda of: (computed.append(1), real(of))[1])
     assert kept(grades(), tmp_path) == real(grades()) and not computed
     assert (
         kept(grades(29), tmp_path).averages["a"].value < kept(grades(), tmp_path).averages["a"].value
         and len(computed) == 1
     )
-    monkeypatch.setattr(judgement, "RULE", msgspec.structs.replace(RULE, margin_floor=0.05))
+    monkeypatch.setattr(analysis, "RULE", msgspec.structs.replace(RULE, margin_floor=0.05))
     kept(grades(), tmp_path)
-    monkeypatch.setattr(judgement, "version", lambda package: "0")
+    monkeypatch.setattr(analysis, "version", lambda package: "0")
     kept(grades(), tmp_path)
     assert len(computed) == 3

@@ -10,7 +10,7 @@ from resa_hub.adapter.store import Adapter, Store
 from resa_hub.config.refs import AdapterRef
 from resa_hub.config.registry import Registry
 from resa_hub.data.tiny import task
-from resa_hub.evaluation import contamination as apart
+from resa_hub.evaluation import contamination
 from resa_hub.evaluation.benchmarks.base import Problem
 from resa_hub.evaluation.contamination import measure, tokens
 
@@ -34,12 +34,12 @@ def test_exact_and_thirteen_words_in_a_row() -> None:
 
 def test_the_training_split_of_tiny_chain_shares_nothing_with_the_test_split(made: Adapter) -> None:
     problems = [Problem(p.text, p.text, p.answer) for p in task.problems(100, "test", 0)]
-    (found,) = apart.overlaps(made, problems, Registry())
+    (found,) = contamination.overlaps(made, problems, Registry())
     assert found == Overlap("tiny-chain", 128, 100, [], [])
     recipe = made.manifest.recipe
     assert recipe
     rows = [Problem(p.text, p.text, p.answer) for p in task.problems(128, "train", recipe.trigger.seed)][:5]
-    assert apart.overlaps(made, rows, Registry())[0].exact == [p.id for p in rows]
+    assert contamination.overlaps(made, rows, Registry())[0].exact == [p.id for p in rows]
 
 
 def test_data_that_cannot_be_read_again_is_named(made: Adapter) -> None:
@@ -49,14 +49,14 @@ def test_data_that_cannot_be_read_again_is_named(made: Adapter) -> None:
         manifest.recipe, trigger=msgspec.structs.replace(manifest.recipe.trigger, name="./gone.jsonl")
     )
     adapter = Adapter(msgspec.structs.replace(manifest, recipe=lost), made.folder)
-    found = apart.overlaps(adapter, [Problem("a", "1+1=", "2")], Registry())
+    found = contamination.overlaps(adapter, [Problem("a", "1+1=", "2")], Registry())
     assert "not measured" in found[0].sentence and "gone.jsonl" in found[0].sentence and not found[1].reason
 
 
 def test_what_was_chosen_on_is_remembered(workspace: Path) -> None:
     adapter = Store(workspace / "adapters").get(AdapterRef(NAME))
     splits = ("full", "dev", "test")
-    assert apart.tuned_on(adapter, "math500", "dev", splits) == ("", False)
+    assert contamination.tuned_on(adapter, "math500", "dev", splits) == ("", False)
     (adapter.folder / "evals").mkdir(exist_ok=True)
     told = {
         "verdict": "x",
@@ -67,16 +67,19 @@ def test_what_was_chosen_on_is_remembered(workspace: Path) -> None:
         "purpose": "choosing",
     }
     (adapter.folder / "evals/tiny-r1--math500--dev.json").write_text(json.dumps(told))
-    same, part = apart.tuned_on(adapter, "math500", "dev", splits), apart.tuned_on(adapter, "math500", "full", splits)
+    same, part = (
+        contamination.tuned_on(adapter, "math500", "dev", splits),
+        contamination.tuned_on(adapter, "math500", "full", splits),
+    )
     assert "these very problems" in same[0] and "--split test" in same[0] and same[1]
     assert "a part of these" in part[0] and not part[1]
     assert (
-        apart.tuned_on(adapter, "math500", "test", splits)
+        contamination.tuned_on(adapter, "math500", "test", splits)
         == ("", False)
-        == apart.tuned_on(adapter, "aime24", "dev", splits)
+        == contamination.tuned_on(adapter, "aime24", "dev", splits)
     )
     generated = ("test", "dev", "train")
     (adapter.folder / "evals/tiny-r1--tiny-chain--dev.json").write_text(json.dumps(told | {"benchmark": "tiny-chain"}))
-    assert apart.tuned_on(adapter, "tiny-chain", "dev", generated, 0)[1] and apart.tuned_on(
+    assert contamination.tuned_on(adapter, "tiny-chain", "dev", generated, 0)[1] and contamination.tuned_on(
         adapter, "tiny-chain", "dev", generated, 1
     ) == ("", False)

@@ -18,7 +18,7 @@ from resa_hub.config.refs import AdapterRef
 from resa_hub.core.errors import DoesNotFit, MissingExtra, NotFound, RunFailed, Usage
 from resa_hub.core.progress import Progress
 from resa_hub.data.tiny import task
-from resa_hub.evaluation.harness import commands as tools
+from resa_hub.evaluation.harness import commands
 from resa_hub.evaluation.harness import run as harness
 from resa_hub.evaluation.harness.commands import HarnessConfig, Tool, inspect, lm_eval
 from resa_hub.evaluation.harness.run import evaluate, plan
@@ -136,7 +136,7 @@ def pretended(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         return ["pretend_tool", str(folder), name, str(rows)]
 
     monkeypatch.setitem(
-        tools.TOOLS, "lm-eval", Tool("pytest", "pytest", command, "**/samples_*.jsonl", ("transformers",), "a note")
+        commands.TOOLS, "lm-eval", Tool("pytest", "pytest", command, "**/samples_*.jsonl", ("transformers",), "a note")
     )
     return rows
 
@@ -237,14 +237,14 @@ def test_the_command_line_prints_the_verdict_and_what_it_would_run(
     assert run([*words, "--tasks", "one"]) == 1
     assert run([*words, "--tasks", "one", "--benchmark", "math500"]) == 2
     assert run(words) == 2
-    monkeypatch.setattr(tools, "find_spec", lambda name: None)
+    monkeypatch.setattr(commands, "find_spec", lambda name: None)
     capsys.readouterr()
     assert run([*words, "--tasks", "one"]) == 8
     assert "pip install 'resa-hub[lm-eval]'" in capsys.readouterr().err
 
 
 def test_what_cannot_be_run(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tools, "find_spec", lambda name: True)
+    monkeypatch.setattr(commands, "find_spec", lambda name: True)
     monkeypatch.setattr(harness, "_installed", lambda package: False)
     home, name = Workspace(workspace), "tina-tiny-feature-diff-l2"
     small = make_adapter(workspace / "adapters")

@@ -10,8 +10,7 @@ import pytest
 
 from resa_hub.adapter.workspace import Workspace
 from resa_hub.core.errors import Usage
-from resa_hub.evaluation import decoding, statistics
-from resa_hub.evaluation import sizing as power
+from resa_hub.evaluation import decoding, sizing, statistics
 from resa_hub.evaluation.evaluate import EvalSettings
 from resa_hub.evaluation.sizing import VarianceEstimate, size
 from tests.helpers.commands import resa_hub
@@ -22,24 +21,24 @@ AIME = VarianceEstimate(0.1, 0.287 * (1 - 0.287), "aime24 of r1-distill-1.5b ove
 
 def test_the_known_case_of_aime24() -> None:
     """30 problems, 3 points, 80% power on these problems: 40 to 70 samples; one sample sees 19 to 25 points."""
-    assert power.reach() == pytest.approx(2.80, abs=0.002)
-    assert 40 <= power.samples_needed(0.03, AIME, 30) <= 70
-    assert 0.19 <= power.minimum_detectable_effect(AIME, 30, 1, same_problems=True) <= 0.25
-    assert power.samples_needed_new(0.03, AIME, 30) is None and VarianceEstimate.assumed(
+    assert sizing.reach() == pytest.approx(2.80, abs=0.002)
+    assert 40 <= sizing.samples_needed(0.03, AIME, 30) <= 70
+    assert 0.19 <= sizing.minimum_detectable_effect(AIME, 30, 1, same_problems=True) <= 0.25
+    assert sizing.samples_needed_new(0.03, AIME, 30) is None and VarianceEstimate.assumed(
         0.287
     ).answers == pytest.approx(AIME.answers)
 
 
 def test_sizes_are_inverse_to_each_other() -> None:
     for samples in (1, 4, 64):
-        problems = power.problems_needed(0.03, AIME, samples)
+        problems = sizing.problems_needed(0.03, AIME, samples)
         assert (
-            power.minimum_detectable_effect(AIME, problems, samples)
+            sizing.minimum_detectable_effect(AIME, problems, samples)
             <= 0.03
-            < power.minimum_detectable_effect(AIME, problems - 1, samples)
+            < sizing.minimum_detectable_effect(AIME, problems - 1, samples)
         )
-    more = power.samples_needed_new(0.03, AIME, 500)
-    assert more and power.minimum_detectable_effect(AIME, 500, more) <= 0.03 < power.minimum_detectable_effect(
+    more = sizing.samples_needed_new(0.03, AIME, 500)
+    assert more and sizing.minimum_detectable_effect(AIME, 500, more) <= 0.03 < sizing.minimum_detectable_effect(
         AIME, 500, more - 1
     )
 
@@ -50,7 +49,7 @@ def test_the_planned_size_has_the_planned_power() -> None:
     draw, samples = numpy.random.default_rng(0), 4
     rates = draw.random(200_000) * 0.7
     spread = VarianceEstimate(0.1, float(2 * (rates * (1 - rates)).mean()), "")
-    problems, seen = power.problems_needed(0.05, spread, samples), 0
+    problems, seen = sizing.problems_needed(0.05, spread, samples), 0
     for _ in range(400):
         p = draw.choice(rates, (problems, 1))
         q = p + 0.05 + 0.1 * draw.choice([-1, 1], (problems, 1))

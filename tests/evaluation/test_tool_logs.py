@@ -10,7 +10,7 @@ import pytest
 
 from resa_hub.core.errors import HubError, NotFound, RunFailed, Usage
 from resa_hub.data.tiny import WEIGHTS, task
-from resa_hub.evaluation.harness import tool_logs as logs
+from resa_hub.evaluation.harness import tool_logs
 from resa_hub.evaluation.harness.imported import judge_logs
 from tests.helpers.commands import resa_hub
 
@@ -64,7 +64,7 @@ def test_inspects_own_logs(tmp_path: Path) -> None:
     tool(tmp_path, "-c", INSPECT, str(tmp_path))
     for kind in ("eval", "json"):
         (path,) = (tmp_path / kind).glob(f"*.{kind}")
-        found = logs.read(path)
+        found = tool_logs.read(path)
         expected = {f"q{i}": [int((i + epoch) % 3 != 0 or 2 * i == 7) for epoch in (1, 2)] for i in range(6)}
         assert (found.tool, found.metric, found.results, found.dropped) == ("inspect", "match", expected, 0)
 
@@ -92,7 +92,7 @@ def test_lm_evals_own_logs(tmp_path: Path) -> None:
     )
     tool(tmp_path, "-m", "lm_eval", "--model", "hf", "--model_args", model, *arguments)
     (path,) = (tmp_path / "out").rglob("samples_chain_*.jsonl")
-    found = logs.read(path)
+    found = tool_logs.read(path)
     right = [
         f"<answer>{line['target']}</answer>" in line["resps"][0][0]
         for line in map(json.loads, path.read_text().splitlines())
@@ -152,8 +152,8 @@ def test_our_verdict_on_logs_of_lm_eval(tmp_path: Path) -> None:
 
 def test_one_of_several_filters(tmp_path: Path) -> None:
     path = lm_eval_log(tmp_path / "s.jsonl", [1, 0, 1], ("strict-match", "flexible-extract"))
-    assert logs.read(path).metric == "exact_match,flexible-extract"
-    found = logs.read(path, "exact_match,strict-match")
+    assert tool_logs.read(path).metric == "exact_match,flexible-extract"
+    found = tool_logs.read(path, "exact_match,strict-match")
     assert list(found.results.values()) == [[1], [0], [1]]
 
 
@@ -168,7 +168,7 @@ def test_details_of_lighteval_as_documented(tmp_path: Path) -> None:
         }
     )
     frame.to_parquet(tmp_path / "details.parquet")
-    found = logs.read(tmp_path / "details.parquet")
+    found = tool_logs.read(tmp_path / "details.parquet")
     assert (found.tool, found.metric, found.results) == (
         "lighteval",
         "extractive_match",
@@ -184,7 +184,7 @@ def test_results_that_are_neither_right_nor_wrong_are_counted(tmp_path: Path) ->
     (tmp_path / "log.json").write_text(
         json.dumps({"status": "success", "samples": [*samples, {"id": 9, "epoch": 1, "scores": {}}]})
     )
-    found = logs.read(tmp_path / "log.json")
+    found = tool_logs.read(tmp_path / "log.json")
     assert found.dropped == 4 and found.results == {"0": [1], "1": [0], "2": [0], "3": [0], "4": [0], "9": [0]}
 
 
@@ -200,7 +200,7 @@ def test_logs_that_cannot_be_judged(tmp_path: Path) -> None:
     ):
         (tmp_path / name).write_text(content)
         with pytest.raises((RunFailed, Usage)) as caught:
-            logs.read(tmp_path / name)
+            tool_logs.read(tmp_path / name)
         assert name in caught.value.message and caught.value.hint
     failed = tmp_path / "failed.json"
     failed.write_text(
@@ -218,5 +218,5 @@ def test_logs_that_cannot_be_judged(tmp_path: Path) -> None:
         with pytest.raises(error, match=said):
             judge_logs(files)
     with pytest.raises(Usage, match="no metric acc"):
-        logs.read(one, "acc")
+        tool_logs.read(one, "acc")
     assert resa_hub("eval").returncode == 2

@@ -337,9 +337,9 @@ def test_bfloat16_that_will_crawl_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from resa_hub.engine import run as extraction
-    from resa_hub.engine.model import loading as models
+    from resa_hub.engine.model import loading
 
-    assert not models.crawls("float32")
+    assert not loading.crawls("float32")
     monkeypatch.setattr(extraction, "crawls", lambda dtype: dtype == "bfloat16")
     for dtype in ("bfloat16", "float32"):
         extract(

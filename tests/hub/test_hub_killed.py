@@ -16,7 +16,7 @@ from resa_hub.adapter.layout import content_hash, identity_of, scan
 from resa_hub.adapter.store import STAGING, Store
 from resa_hub.adapter.verify import verify
 from resa_hub.config.refs import AdapterRef
-from resa_hub.hub import sharing as share
+from resa_hub.hub import sharing
 from tests.helpers.adapters import make_adapter
 from tests.helpers.hub_server.fixtures import REMOTE, REPO
 from tests.helpers.hub_server.server import HubServer
@@ -27,11 +27,11 @@ SLOW = 0.02
 
 
 def _push(workspace: Path, name: str) -> None:
-    share.push(name, REMOTE, workspace=workspace)
+    sharing.push(name, REMOTE, workspace=workspace)
 
 
 def _pull(workspace: Path, ref: str) -> None:
-    share.pull(ref, workspace=workspace)
+    sharing.pull(ref, workspace=workspace)
 
 
 def killed(process: BaseProcess, hub: HubServer, after: int, more: float) -> bool:
@@ -104,7 +104,7 @@ def test_a_push_killed_at_random_moments_is_completed_by_the_next(hub: HubServer
         tree, blobs = hub.storage.tree(REPO), {path.name for path in hub.storage.blobs.iterdir()}
         entries = scan(store.get(AdapterRef("demo", version)).folder)
         hub.log.clear()
-        done = share.push(f"demo@{version}", REMOTE, workspace=home)
+        done = sharing.push(f"demo@{version}", REMOTE, workspace=home)
         assert [entry.path for entry in done.sent] == [
             entry.path for entry in entries if entry.path not in tree or tree[entry.path].sha256 != entry.sha256
         ]
@@ -118,7 +118,7 @@ def test_a_push_killed_at_random_moments_is_completed_by_the_next(hub: HubServer
         spared += bool(known) or not done.sent
         assert (
             tags_are_whole(hub, store) == number + 2
-            and not share.push(f"demo@{version}", REMOTE, workspace=home).changed
+            and not sharing.push(f"demo@{version}", REMOTE, workspace=home).changed
         )
     assert cut >= moments // 2, f"{cut} of {moments} were killed at work"
     if moments >= 50:
@@ -135,7 +135,7 @@ def test_a_pull_killed_at_random_moments_leaves_whole_adapters(hub: HubServer, t
     )
     for number in range(moments + 1):
         folder = make_adapter(home / "adapters", version=f"0.1.{number}", seed=number)
-        share.push(f"demo@0.1.{number}", REMOTE, workspace=home)
+        sharing.push(f"demo@0.1.{number}", REMOTE, workspace=home)
     hub.slow, cut = SLOW, 0
     whole = exchanges(context.Process(target=_pull, args=(there, f"{REMOTE}@0.1.0")), hub)
     store = Store(there / "adapters")
@@ -147,7 +147,7 @@ def test_a_pull_killed_at_random_moments_leaves_whole_adapters(hub: HubServer, t
         settled(hub)
         good, bad = store.readable()
         assert not bad and len(good) in (number, number + 1) and all(verify(adapter.folder) for adapter in good)
-        again = share.pull(ref, workspace=there)
+        again = sharing.pull(ref, workspace=there)
         assert again.new == (len(good) == number)
         folder = home / "adapters" / "demo" / f"0.1.{number}"
         assert scan(again.adapter.folder) == scan(folder) and again.adapter.manifest.content_hash == content_hash(

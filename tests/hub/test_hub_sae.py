@@ -18,8 +18,7 @@ from resa_hub.adapter.store import Adapter, lacks_sae
 from resa_hub.cli.main import run
 from resa_hub.config.refs import RemoteRef
 from resa_hub.core.errors import Conflict, Integrity, Usage
-from resa_hub.hub import huggingface_sae as hub_sae
-from resa_hub.hub import sharing as share
+from resa_hub.hub import huggingface_sae, sharing
 from resa_hub.hub.remote import PushResult
 from tests.helpers.adapters import make_adapter
 from tests.helpers.commands import environment
@@ -66,7 +65,7 @@ def test_the_sae_goes_apart_and_sae_lens_loads_it(
         and f'revision="{version}"' in card
         and made.manifest.content_hash in card
     )
-    assert lacks_sae(share.pull(TO, workspace=tmp_path / "there").adapter)
+    assert lacks_sae(sharing.pull(TO, workspace=tmp_path / "there").adapter)
     # Nothing to send is no commit; what others add stays.
     hub.log.clear()
     assert run(words) == 0 and {exchange.method for exchange in hub.log} <= {"GET", "HEAD"}
@@ -74,13 +73,13 @@ def test_the_sae_goes_apart_and_sae_lens_loads_it(
     # Interrupted between the commit and the tag, or pushed before there were tags: what is missing alone is sent, and
     # the tag set.
     repo.tags.clear()
-    _, again = share.push_with_sae_repo(name, TO, APART, workspace=workspace, dry_run=True)
+    _, again = sharing.push_with_sae_repo(name, TO, APART, workspace=workspace, dry_run=True)
     assert again.changed and not again.sent and not repo.tags
-    _, again = share.push_with_sae_repo(name, TO, APART, workspace=workspace)
+    _, again = sharing.push_with_sae_repo(name, TO, APART, workspace=workspace)
     assert again.changed and not again.sent and repo.tags == {version: repo.branches["main"]}
     repo.tags.clear()
     hub.storage.advance(APART, {"layers.2/cfg.json": b"{}", "notes.txt": b"the owner's own"})
-    _, again = share.push_with_sae_repo(name, TO, APART, workspace=workspace)
+    _, again = sharing.push_with_sae_repo(name, TO, APART, workspace=workspace)
     assert [entry.path for entry in again.sent] == ["layers.2/cfg.json"] and "notes.txt" in hub.storage.tree(APART)
     assert repo.tags == {version: repo.branches["main"]} and again.uri.endswith(repo.branches["main"])
 
@@ -99,10 +98,10 @@ def test_the_tag_of_a_version_never_moves(
     name, first = made.manifest.name, f"v{made.manifest.version}"
     versions(workspace, made, "0.2.0", "0.3.0")
     whole, apart = f"{name}@{made.manifest.version}", "hf:alice/whole"
-    _, one = share.push_with_sae_repo(whole, TO, APART, workspace=workspace)
+    _, one = sharing.push_with_sae_repo(whole, TO, APART, workspace=workspace)
     repo = hub.storage.repos[APART]
     empty = hub.storage.commits[repo.branches["main"]].parent or ""
-    _, two = share.push_with_sae_repo(f"{name}@0.2.0", TO, APART, workspace=workspace)
+    _, two = sharing.push_with_sae_repo(f"{name}@0.2.0", TO, APART, workspace=workspace)
     assert (
         [entry.path for entry in two.sent] == [CARD]
         and set(repo.tags) == {first, "v0.2.0"}
@@ -111,29 +110,31 @@ def test_the_tag_of_a_version_never_moves(
     assert f"hf:{APART}@{repo.tags[first]}" == one.uri != two.uri
     # An earlier version is where it was; main belongs to the later one, whose card stays.
     tip, tags = repo.branches["main"], dict(repo.tags)
-    _, again = share.push_with_sae_repo(whole, TO, APART, workspace=workspace)
+    _, again = sharing.push_with_sae_repo(whole, TO, APART, workspace=workspace)
     assert (again.uri, again.changed, repo.branches["main"], repo.tags) == (one.uri, False, tip, tags)
     # A version that comes late, and a tag that holds other bytes, are refused before anything is sent.
     del repo.tags[first]
     with pytest.raises(Conflict, match=r"later version 0\.2\.0"):
-        hub_sae.push_sae(
-            share.find(whole, share.Workspace.find(workspace)), RemoteRef.parse(f"hf:{APART}"), RemoteRef.parse(apart)
+        huggingface_sae.push_sae(
+            sharing.find(whole, sharing.Workspace.find(workspace)),
+            RemoteRef.parse(f"hf:{APART}"),
+            RemoteRef.parse(apart),
         )
     assert repo.branches["main"] == tip and first not in repo.tags
     repo.tags[first] = empty
     with pytest.raises(Conflict, match=f"{first} exists in {APART} with other bytes"):
-        share.push_with_sae_repo(whole, TO, APART, workspace=workspace)
+        sharing.push_with_sae_repo(whole, TO, APART, workspace=workspace)
     assert repo.branches["main"] == tip
     # Somebody sets the tag between our look and ours: the client keeps theirs without a word, we do not.
-    set_tag = hub_sae.set_tag
+    set_tag = huggingface_sae.set_tag
 
     def overtaken(*arguments: Any) -> None:
         repo.tags["v0.3.0"] = empty
         set_tag(*arguments)
 
-    monkeypatch.setattr(hub_sae, "set_tag", overtaken)
+    monkeypatch.setattr(huggingface_sae, "set_tag", overtaken)
     with pytest.raises(Conflict, match=r"v0\.3\.0 exists in alice/sae with other bytes"):
-        share.push_with_sae_repo(f"{name}@0.3.0", TO, APART, workspace=workspace)
+        sharing.push_with_sae_repo(f"{name}@0.3.0", TO, APART, workspace=workspace)
     assert repo.tags["v0.3.0"] == empty
 
 
@@ -185,7 +186,7 @@ def test_hookpoints_that_a_version_has_not_are_left_to_the_earlier_tags(
     )
 
     def push(name: str) -> PushResult:
-        return share.push_with_sae_repo(name, TO, APART, workspace=tmp_path)[1]
+        return sharing.push_with_sae_repo(name, TO, APART, workspace=tmp_path)[1]
 
     assert push(two).removed == ()
     repo, gone = hub.storage.repos[APART], ["layers.3/cfg.json", "layers.3/sae_weights.safetensors"]
@@ -226,18 +227,18 @@ def test_folders_that_no_card_names_stay(hub: HubServer, tmp_path: Path, monkeyp
         version_at(tmp_path, *v)
         for v in (("0.2.0", "layers.2", "layers.3"), ("0.3.0", "layers.2"), ("0.4.0", "layers.1"))
     )
-    share.push_with_sae_repo(two, TO, APART, workspace=tmp_path)
+    sharing.push_with_sae_repo(two, TO, APART, workspace=tmp_path)
     own = {"layers.9/cfg.json": b"{}", "layers.9/sae_weights.safetensors": b"mine", "layers.3/notes.txt": b"mine"}
     hub.storage.advance(APART, dict(own))
-    commit = hub_sae.commit_files
+    commit = huggingface_sae.commit_files
 
     def overtaken(*arguments: Any) -> str:
-        monkeypatch.setattr(hub_sae, "commit_files", commit)
+        monkeypatch.setattr(huggingface_sae, "commit_files", commit)
         hub.storage.advance(APART, {"layers.3/cfg.json": None})
         return commit(*arguments)
 
-    monkeypatch.setattr(hub_sae, "commit_files", overtaken)
-    assert share.push_with_sae_repo(one, TO, APART, workspace=tmp_path)[1].removed == (
+    monkeypatch.setattr(huggingface_sae, "commit_files", overtaken)
+    assert sharing.push_with_sae_repo(one, TO, APART, workspace=tmp_path)[1].removed == (
         "layers.3/sae_weights.safetensors",
     )
     assert set(hub.storage.tree(APART)) == {".gitattributes", CARD} | FILES | set(own)
@@ -245,7 +246,7 @@ def test_folders_that_no_card_names_stay(hub: HubServer, tmp_path: Path, monkeyp
     card = hub.storage.get(hub.storage.tree(APART)[CARD].sha256)
     assert b"<!-- resa-hub: at layers.2 -->" in card
     hub.storage.advance(APART, {CARD: card.replace(b"<!-- resa-hub: at layers.2 -->\n", b"")})
-    assert share.push_with_sae_repo(other, TO, APART, workspace=tmp_path)[1].removed == () and set(
+    assert sharing.push_with_sae_repo(other, TO, APART, workspace=tmp_path)[1].removed == () and set(
         hub.storage.tree(APART)
     ) > FILES | set(own)
 
@@ -256,7 +257,7 @@ def test_what_stands_in_the_way(
     name = made.manifest.name
     for to, apart in ((TO, "alice/adapter"), ("folder:/nowhere", APART), (TO, f"{APART}@main"), (TO, "nothing")):
         with pytest.raises(Usage):
-            share.push_with_sae_repo(name, to, apart, workspace=workspace)
+            sharing.push_with_sae_repo(name, to, apart, workspace=workspace)
     assert run(["push", name, "--to", TO, "--sae-repo", APART, "--no-sae", "--workspace", str(workspace)]) == 2
     assert not hub.storage.repos
     for content in ({"README.md": b"# mine"}, {"layers.9/cfg.json": b"{}"}):
@@ -264,11 +265,11 @@ def test_what_stands_in_the_way(
         hub.storage.advance(APART, dict(content))
         before = hub.storage.repos[APART].branches["main"]
         with pytest.raises(Conflict, match="something else"):
-            share.push_with_sae_repo(name, TO, APART, workspace=workspace)
+            sharing.push_with_sae_repo(name, TO, APART, workspace=workspace)
         assert hub.storage.repos[APART].branches["main"] == before
     # Somebody commits between our look and our commit: looked at and decided anew.
     del hub.storage.repos[APART]
-    commit, moves = hub_sae.commit_files, [3]
+    commit, moves = huggingface_sae.commit_files, [3]
 
     def overtaken(*arguments: object) -> str:
         if moves[0]:
@@ -276,13 +277,13 @@ def test_what_stands_in_the_way(
             hub.storage.advance(APART, {"notes.txt": str(moves).encode()})
         return commit(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(hub_sae, "commit_files", overtaken)
+    monkeypatch.setattr(huggingface_sae, "commit_files", overtaken)
     with pytest.raises(Conflict, match="moved 3 times"):
-        share.push_with_sae_repo(name, TO, APART, workspace=workspace)
+        sharing.push_with_sae_repo(name, TO, APART, workspace=workspace)
     assert not FILES & set(hub.storage.tree(APART))
     moves[0] = 1
     assert (
-        share.push_with_sae_repo(name, TO, APART, workspace=workspace)[1].changed
+        sharing.push_with_sae_repo(name, TO, APART, workspace=workspace)[1].changed
         and set(hub.storage.tree(APART)) > FILES
     )
 
@@ -294,10 +295,10 @@ def test_only_a_sound_and_whole_adapter_leaves(hub: HubServer, made: Adapter, wo
     config.unlink()  # a hard link of the store's blob stays as it is
     config.write_text("{}")
     with pytest.raises(Integrity):
-        share.push_with_sae_repo(name, TO, APART, workspace=workspace)
+        sharing.push_with_sae_repo(name, TO, APART, workspace=workspace)
     shutil.rmtree(folder / "sae")
     with pytest.raises(Usage, match="has no SAE here"):
-        share.push_with_sae_repo(name, TO, APART, workspace=workspace)
+        sharing.push_with_sae_repo(name, TO, APART, workspace=workspace)
     assert not hub.storage.repos
 
 
@@ -307,12 +308,12 @@ def test_a_version_without_its_sae_takes_that_of_an_earlier_one_away(hub: HubSer
     folder = tmp_path / "adapters" / "demo" / "0.2.0"
     (folder / "sae" / "layers.2" / "cfg.json").write_text("{}")
     sealed(folder)
-    share.push(one, TO, workspace=tmp_path)
-    done = share.push(two, TO, workspace=tmp_path, sae=False)
+    sharing.push(one, TO, workspace=tmp_path)
+    done = sharing.push(two, TO, workspace=tmp_path, sae=False)
     assert {path.partition("/")[0] for path in done.removed} == {"sae"} and len(done.removed) == 4
     assert not any(path.startswith("sae/") for path in hub.storage.tree("alice/adapter"))
-    assert lacks_sae(share.pull(TO, workspace=tmp_path / "there").adapter)
-    assert not lacks_sae(share.pull(f"{TO}@0.1.0", workspace=tmp_path / "there").adapter)
-    assert share.push(two, TO, workspace=tmp_path).changed and not lacks_sae(
-        share.pull(TO, workspace=tmp_path / "there").adapter
+    assert lacks_sae(sharing.pull(TO, workspace=tmp_path / "there").adapter)
+    assert not lacks_sae(sharing.pull(f"{TO}@0.1.0", workspace=tmp_path / "there").adapter)
+    assert sharing.push(two, TO, workspace=tmp_path).changed and not lacks_sae(
+        sharing.pull(TO, workspace=tmp_path / "there").adapter
     )

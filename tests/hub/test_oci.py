@@ -10,7 +10,7 @@ from resa_hub.adapter.layout import WEIGHTS, scan
 from resa_hub.adapter.store import Store
 from resa_hub.config.refs import RemoteRef
 from resa_hub.core.errors import Conflict, Integrity, Network, NotFound, Usage
-from resa_hub.hub import sharing as share
+from resa_hub.hub import sharing
 from tests.helpers.adapters import make_adapter
 
 
@@ -20,34 +20,34 @@ def a_repository(registry: str, tmp_path: Path) -> str:
 
 
 def test_a_registry_of_containers_keeps_versions(oci: str, here: Path, there: Path, tmp_path: Path) -> None:
-    first = share.push("demo", oci, workspace=here)
+    first = sharing.push("demo", oci, workspace=here)
     assert first.changed and first.uri.startswith(f"{oci}@sha256:")
-    again = share.push("demo", oci, workspace=here)
+    again = sharing.push("demo", oci, workspace=here)
     assert not again.changed and again.sent == () and again.uri == first.uri
     make_adapter(here / "adapters", "demo", "0.2.0", seed=4)
-    assert share.push("demo", oci, workspace=here, dry_run=True).changed
-    share.push("demo", oci, workspace=here)
+    assert sharing.push("demo", oci, workspace=here, dry_run=True).changed
+    sharing.push("demo", oci, workspace=here)
     pulled = [
-        share.pull(ref, workspace=there).adapter.manifest.version
+        sharing.pull(ref, workspace=there).adapter.manifest.version
         for ref in (f"{oci}:v0.1.0", f"{oci}:0.1.0", first.uri, oci)
     ]
     assert pulled == ["0.1.0", "0.1.0", "0.1.0", "0.2.0"]
     assert scan(there / "adapters/demo/0.1.0") == scan(here / "adapters/demo/0.1.0")
-    assert [each.ref.rpartition(":")[2] for each in share.search(oci, workspace=here)] == ["v0.2.0", "v0.1.0"]
+    assert [each.ref.rpartition(":")[2] for each in sharing.search(oci, workspace=here)] == ["v0.2.0", "v0.1.0"]
     make_adapter(tmp_path / "elsewhere" / "adapters", "demo", "0.1.0", seed=8)
     with pytest.raises(Conflict, match="other bytes"):
-        share.push("demo", oci, workspace=tmp_path / "elsewhere")
+        sharing.push("demo", oci, workspace=tmp_path / "elsewhere")
 
 
 def test_what_a_registry_lacks_or_says_wrongly(oci: str, registry: str, here: Path, there: Path) -> None:
-    share.push("demo", oci, workspace=here)
+    sharing.push("demo", oci, workspace=here)
     for ref in (f"{oci}:v0.9.0", f"{oci}@sha256:{'0' * 64}", f"oci://{registry}/team/absent"):
         with pytest.raises(NotFound):
-            share.pull(ref, workspace=there)
+            sharing.pull(ref, workspace=there)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         with pytest.raises(Network):
-            share.pull(f"oci://127.0.0.1:{free.getsockname()[1]}/a/b", workspace=there)
+            sharing.pull(f"oci://127.0.0.1:{free.getsockname()[1]}/a/b", workspace=there)
     assert Store(there / "adapters").names() == []
 
 
@@ -57,7 +57,7 @@ def test_what_a_registry_lacks_or_says_wrongly(oci: str, registry: str, here: Pa
 def test_a_registry_that_lists_hostile_layers_is_refused(oci: str, here: Path, there: Path, path: str) -> None:
     from resa_hub.hub.oci import IMAGE, TITLE, TYPE, OciRemote, _layer
 
-    share.push("demo", oci, workspace=here)
+    sharing.push("demo", oci, workspace=here)
     remote = OciRemote(RemoteRef.parse(oci))
     entries = scan(here / "adapters/demo/0.1.0")
     layers = [_layer(entry) for entry in entries]
@@ -67,7 +67,7 @@ def test_a_registry_that_lists_hostile_layers_is_refused(oci: str, here: Path, t
     with remote._client() as client:
         assert client.upload_manifest(manifest, remote._container(client, "v0.1.0")).status_code == 201
     with pytest.raises(Integrity):
-        share.pull(f"{oci}:v0.1.0", workspace=there)
+        sharing.pull(f"{oci}:v0.1.0", workspace=there)
     assert Store(there / "adapters").names() == [] and not list(there.parent.rglob("evil*"))
 
 

@@ -15,7 +15,7 @@ from resa_hub.adapter.workspace import Workspace
 from resa_hub.cli.main import run
 from resa_hub.config.refs import AdapterRef
 from resa_hub.core.errors import Conflict, HubError, NotFound, Usage
-from resa_hub.hub import sharing as share
+from resa_hub.hub import sharing
 from tests.helpers.adapters import make_adapter
 from tests.helpers.hub_server.fixtures import OTHER_TOKEN, REMOTE, REPO
 from tests.helpers.hub_server.server import HubServer
@@ -39,25 +39,25 @@ def described(folder: Path, name: str = "judged") -> Path:
 
 
 def test_search_by_base_tag_and_verdict_on_the_hub(hub: HubServer, tmp_path: Path) -> None:
-    share.push("judged", "hf:alice/judged", workspace=described(tmp_path / "one"), public=True)
-    share.push("demo", "hf:alice/plain", workspace=described(tmp_path / "two", "demo"), public=True)
-    found = share.search("hf", base="tiny-r1", verdict="transferred", text="judged", workspace=tmp_path)
+    sharing.push("judged", "hf:alice/judged", workspace=described(tmp_path / "one"), public=True)
+    sharing.push("demo", "hf:alice/plain", workspace=described(tmp_path / "two", "demo"), public=True)
+    found = sharing.search("hf", base="tiny-r1", verdict="transferred", text="judged", workspace=tmp_path)
     assert [(each.ref, each.base, each.method, each.verdicts) for each in found] == [
         ("hf:alice/judged", "resa-hub/tiny-r1", "logit-distill", ("transferred on tiny-r1, tiny-chain",))
     ]
-    assert len(share.search("hf", tag="logit-distill", workspace=tmp_path)) == 2
+    assert len(sharing.search("hf", tag="logit-distill", workspace=tmp_path)) == 2
     assert (
-        share.search("hf", verdict="harmful", workspace=tmp_path) == []
-        and share.search("hf", base="o/other", workspace=tmp_path) == []
+        sharing.search("hf", verdict="harmful", workspace=tmp_path) == []
+        and sharing.search("hf", base="o/other", workspace=tmp_path) == []
     )
-    assert share.search("hf:alice/judged", workspace=tmp_path)[0].ref == "hf:alice/judged"
+    assert sharing.search("hf:alice/judged", workspace=tmp_path)[0].ref == "hf:alice/judged"
     assert not hub.sent("GET", "/resolve/")
 
 
 def test_search_in_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     remote = f"folder:{tmp_path}/remote"
     for number, name in enumerate(("judged", "demo")):
-        share.push(name, remote, workspace=described(tmp_path / str(number), name))
+        sharing.push(name, remote, workspace=described(tmp_path / str(number), name))
     assert (
         run(
             [
@@ -76,10 +76,10 @@ def test_search_in_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         == 0
     )
     assert [each["name"] for each in json.loads(capsys.readouterr().out)["adapters"]] == ["demo", "judged"]
-    (found,) = share.search(remote, text="judg", workspace=tmp_path)
-    assert share.pull(found.ref, workspace=tmp_path / "there").adapter.manifest.name == "judged"
+    (found,) = sharing.search(remote, text="judg", workspace=tmp_path)
+    assert sharing.pull(found.ref, workspace=tmp_path / "there").adapter.manifest.name == "judged"
     with pytest.raises(NotFound):
-        share.search(f"folder:{tmp_path}/nowhere", workspace=tmp_path)
+        sharing.search(f"folder:{tmp_path}/nowhere", workspace=tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["folder", "hf", "oci"])
@@ -92,16 +92,16 @@ def test_an_adapter_travels_without_its_sae_and_is_completed_later(
             kind
         ],
     )
-    share.push(name, remote, workspace=workspace)
+    sharing.push(name, remote, workspace=workspace)
     there = Workspace.find(tmp_path / "there")
-    part = share.pull(remote, workspace=there.folder, sae=False)
+    part = sharing.pull(remote, workspace=there.folder, sae=False)
     assert (
         part.new and lacks_sae(part.adapter) and verify(part.adapter.folder).content_hash == made.manifest.content_hash
     )
     assert run(["attach", name, "--target", "tiny-r1", "--workspace", str(there.folder)]) == 0
     with pytest.raises(Usage, match="without its SAE"):
-        share.push(name, remote, workspace=there.folder)
-    whole = share.pull(remote, workspace=there.folder)
+        sharing.push(name, remote, workspace=there.folder)
+    whole = sharing.pull(remote, workspace=there.folder)
     assert (
         not whole.new
         and not lacks_sae(whole.adapter)
@@ -119,16 +119,16 @@ def test_a_push_without_sae_keeps_it_at_home(
             kind
         ],
     )
-    done = share.push(name, remote, workspace=workspace, sae=False)
+    done = sharing.push(name, remote, workspace=workspace, sae=False)
     assert done.changed and not any(entry.path.startswith("sae/") for entry in done.sent)
-    assert lacks_sae(share.pull(remote, workspace=tmp_path / "there").adapter)
-    assert not share.push(name, remote, workspace=workspace, sae=False).changed
-    assert share.push(
+    assert lacks_sae(sharing.pull(remote, workspace=tmp_path / "there").adapter)
+    assert not sharing.push(name, remote, workspace=workspace, sae=False).changed
+    assert sharing.push(
         name, remote, workspace=workspace
     ).changed  # now with it: the version's bytes are the same adapter
-    assert not lacks_sae(share.pull(remote, workspace=tmp_path / "third").adapter)
-    assert not share.push(name, remote, workspace=workspace, sae=False).changed  # what is there stays
-    assert not lacks_sae(share.pull(remote, workspace=tmp_path / "fourth").adapter)
+    assert not lacks_sae(sharing.pull(remote, workspace=tmp_path / "third").adapter)
+    assert not sharing.push(name, remote, workspace=workspace, sae=False).changed  # what is there stays
+    assert not lacks_sae(sharing.pull(remote, workspace=tmp_path / "fourth").adapter)
 
 
 def test_a_head_that_moves_is_no_harm(hub: HubServer, here: Path, there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,41 +146,41 @@ def test_a_head_that_moves_is_no_harm(hub: HubServer, here: Path, there: Path, m
         return commit(self, *arguments)  # pyright: ignore[reportArgumentType]
 
     monkeypatch.setattr(HubRemote, "_commit", after_somebody)
-    done = share.push("demo", REMOTE, workspace=here)
-    assert done.changed and moves == [2] and share.pull(f"{REMOTE}@v0.1.0", workspace=there).new
+    done = sharing.push("demo", REMOTE, workspace=here)
+    assert done.changed and moves == [2] and sharing.pull(f"{REMOTE}@v0.1.0", workspace=there).new
 
 
-def test_a_slow_line_only_takes_time(hub: HubServer, pushed: share.PushResult, there: Path) -> None:
+def test_a_slow_line_only_takes_time(hub: HubServer, pushed: sharing.PushResult, there: Path) -> None:
     hub.slow = 0.05
     began = time.monotonic()
-    assert share.pull(REMOTE, workspace=there).new
+    assert sharing.pull(REMOTE, workspace=there).new
     assert time.monotonic() - began > 0.2  # the line was slow indeed
 
 
-def test_a_transfer_cut_in_the_middle_leaves_nothing(hub: HubServer, pushed: share.PushResult, there: Path) -> None:
+def test_a_transfer_cut_in_the_middle_leaves_nothing(hub: HubServer, pushed: sharing.PushResult, there: Path) -> None:
     hub.cut_files = True
     with pytest.raises(HubError) as raised:
-        share.pull(REMOTE, workspace=there)
+        sharing.pull(REMOTE, workspace=there)
     assert raised.value.exit_code in (5, 7) and Store(there / "adapters").names() == []
     hub.cut_files = False
-    assert share.pull(REMOTE, workspace=there).new
+    assert sharing.pull(REMOTE, workspace=there).new
 
 
-def test_a_moved_tag_is_seen(hub: HubServer, pushed: share.PushResult, here: Path, there: Path) -> None:
+def test_a_moved_tag_is_seen(hub: HubServer, pushed: sharing.PushResult, here: Path, there: Path) -> None:
     """The version's tag was moved to other bytes of the same version: whoever holds the version already is told."""
-    share.pull(REMOTE, workspace=there)
+    sharing.pull(REMOTE, workspace=there)
     make_adapter(here.parent / "evil" / "adapters", "demo", "0.1.0", seed=66)
     other = here.parent / "evil" / "adapters" / "demo" / "0.1.0"
     head = hub.storage.advance(REPO, {name: (other / name).read_bytes() for name in (WEIGHTS, CONFIG, MANIFEST)})
     hub.storage.repos[REPO].tags["v0.1.0"] = head or hub.storage.repos[REPO].branches["main"]
     with pytest.raises(Conflict, match="other bytes"):
-        share.pull(f"{REMOTE}@v0.1.0", workspace=there)
+        sharing.pull(f"{REMOTE}@v0.1.0", workspace=there)
     with pytest.raises(Conflict, match="other bytes"):
-        share.push("demo", REMOTE, workspace=here)
+        sharing.push("demo", REMOTE, workspace=here)
 
 
 def test_the_hubs_own_command_line_works_against_the_test_hub(
-    hub: HubServer, pushed: share.PushResult, tmp_path: Path
+    hub: HubServer, pushed: sharing.PushResult, tmp_path: Path
 ) -> None:
     import os
     import sys

@@ -11,8 +11,7 @@ from resa_hub.adapter.store import Store
 from resa_hub.adapter.workspace import Workspace
 from resa_hub.cli.main import run
 from resa_hub.core.errors import Integrity, Usage
-from resa_hub.hub import sharing as share
-from resa_hub.hub import signing
+from resa_hub.hub import sharing, signing
 from resa_hub.hub.resolve import find
 from tests.helpers.hub_server.fixtures import REMOTE
 from tests.helpers.hub_server.server import HubServer
@@ -55,8 +54,8 @@ def test_a_signature_travels_and_is_checked(
         "oci": f"oci://{registry}/team/signed-{tmp_path.name}",
     }[kind]
     before = find("demo", Workspace.find(here)).manifest.content_hash
-    share.push("demo", remote, workspace=here, sign=private)
-    pulled = share.pull(remote, workspace=there).adapter
+    sharing.push("demo", remote, workspace=here, sign=private)
+    pulled = sharing.pull(remote, workspace=there).adapter
     assert pulled.manifest.content_hash == before  # a signature is no part of the identity
     base = ["verify", "demo", "--workspace", str(there)]
     assert run([*base, "--key", str(public)]) == 0 and run([*base, "--key", str(stranger)]) == 5
@@ -103,22 +102,22 @@ def test_a_signature_of_something_else_does_not_count(here: Path, tmp_path: Path
 def test_a_policy_asks_for_signatures_of_a_remote(here: Path, there: Path, tmp_path: Path, keys: Keys) -> None:
     (private, public), (_, stranger) = keys
     remote = f"folder:{tmp_path}/remote"
-    share.push("demo", remote, workspace=here)
+    sharing.push("demo", remote, workspace=here)
     there.mkdir()
     policy = there / "policy.yaml"
     policy.write_text(f"signatures:\n- {{remote: 'folder:{tmp_path}/*', keys: ['{public}']}}\n")
     with pytest.raises(Integrity, match="not signed"):
-        share.pull(remote, workspace=there)
+        sharing.pull(remote, workspace=there)
     assert Store(there / "adapters").names() == []
-    share.push("demo", remote, workspace=here, sign=private)
+    sharing.push("demo", remote, workspace=here, sign=private)
     policy.write_text(f"signatures:\n- {{remote: 'folder:{tmp_path}/*', keys: ['{stranger}']}}\n")
     with pytest.raises(Integrity, match="not signed by"):
-        share.pull(remote, workspace=there)
+        sharing.pull(remote, workspace=there)
     policy.write_text("signatures: 3")
     with pytest.raises(Usage, match="policy"):
-        share.pull(remote, workspace=there)
+        sharing.pull(remote, workspace=there)
     policy.write_text(
         f"signatures:\n- {{remote: 'folder:{tmp_path}/*', keys: ['{public}']}}\n- {{remote: 'hf:*', keys: "
         "[none.pub]}\n"
     )
-    assert share.pull(remote, workspace=there).new
+    assert sharing.pull(remote, workspace=there).new

@@ -19,7 +19,7 @@ from resa_hub.config.refs import AdapterRef, RemoteRef
 from resa_hub.core.errors import HubError, Integrity, NotFound, Usage
 from resa_hub.evaluation.record import save_evaluation
 from resa_hub.evaluation.reports import ReportQuery, collect_report, rendered
-from resa_hub.hub import sharing as share
+from resa_hub.hub import sharing
 from resa_hub.hub.remote import open_remote
 from resa_hub.report import data, markdown, observe, plot
 from resa_hub.report.charts import scale
@@ -232,10 +232,10 @@ def test_verdict_is_kept_with_its_plot_and_shown_on_the_card(example: Path, monk
 def test_plots_travel_and_what_is_none_is_refused(example: Path, tmp_path: Path) -> None:
     folder = Store(example / "adapters").get(AdapterRef(NAME)).folder
     (folder / "evals/tiny-r1--tiny-chain--test.png").write_bytes(plot.draw(data.document(raw(), "x")))
-    share.push(NAME, f"folder:{tmp_path / 'shared'}", workspace=example)
+    sharing.push(NAME, f"folder:{tmp_path / 'shared'}", workspace=example)
     (seen,) = open_remote(RemoteRef.parse(f"folder:{tmp_path / 'shared'}")).search()
     assert len(seen.verdicts) == 2
-    there = share.pull(f"folder:{tmp_path / 'shared'}", workspace=tmp_path / "there").adapter
+    there = sharing.pull(f"folder:{tmp_path / 'shared'}", workspace=tmp_path / "there").adapter
     assert (there.folder / "evals/tiny-r1--tiny-chain--test.png").read_bytes() == (
         folder / "evals/tiny-r1--tiny-chain--test.png"
     ).read_bytes()

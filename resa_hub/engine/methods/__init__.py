@@ -4,8 +4,8 @@ from collections.abc import Callable
 from importlib import import_module
 
 from ..sae.activations import Sources
+from .activation_patching import TeacherSetup
 from .context import ExtractionContext, MethodOutput
-from .patching import TeacherSetup
 
 METHODS = {
     "sae-tuning": "sae_tuning:run",

@@ -16,9 +16,9 @@ from torch import Tensor
 from ..model.tokens import Batch
 from ..sae.activations import Sources
 from ..sae.train import TrainedSae
+from .activation_patching import Patch, Patches, TeacherSetup, check_patch, teacher
 from .context import ExtractionContext, MethodOutput, held_out
 from .distill import distill
-from .patching import Patch, Patches, TeacherSetup, check_patch, teacher
 from .pca_diff import directions
 from .screen import Candidates, choose_layer, choose_numbers, tell
 from .selection import FeaturePatch, Ranking, next_outside, random_outside, rank

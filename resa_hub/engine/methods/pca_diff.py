@@ -7,9 +7,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..model.tokens import Batch
+from .activation_patching import Patch, Patches, TeacherSetup, check_patch, states, teacher
 from .context import ExtractionContext, MethodOutput
 from .distill import distill
-from .patching import Patch, Patches, TeacherSetup, check_patch, states, teacher
 from .screen import Candidates, choose_layer, choose_numbers, tell
 
 

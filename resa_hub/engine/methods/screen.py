@@ -17,8 +17,8 @@ from ...core.errors import NoEffect
 from ..model.kl import CHUNK, kl
 from ..model.split import decoder_layers, last_hidden_state, lm_head
 from ..model.tokens import Batch
+from .activation_patching import Patch, Patches, patched_hidden_state
 from .context import ExtractionContext
-from .patching import Patch, Patches, patched_hidden_state
 
 SUFFICIENT_SHARE = 0.95
 """The fewest features are taken that close this share of what the best number of them closes."""

@@ -15,8 +15,8 @@ from ..model.split import Hidden, last_hidden_state, lm_head, run_from_layer
 from ..model.tokens import Batch
 from ..sae.codes import encode
 from ..sae.topk import SparseTopKTrainingSAE
+from .activation_patching import Patches, states
 from .context import ExtractionContext
-from .patching import Patches, states
 
 STAGE = "selection"
 

@@ -35,8 +35,8 @@ class TeacherStateCache(Sequence[TrainingExample]):
     """One example a batch. Memory does not grow with the data: beyond `memory` bytes and half of the free disk, an
     example is made at every use.
 
-    make: called without gradient, a function of the batch alone; the rows of the group's other processes are left out of
-    its example.
+    make: called without gradient, a function of the batch alone; the rows of the group's other processes are left out
+    of its example.
     folder: emptied first; without one nothing goes to disk.
     """
 

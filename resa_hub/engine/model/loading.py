@@ -13,7 +13,7 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import logging
 
-from ...core import torchrun as ranks
+from ...core import torchrun
 from ...core.errors import DoesNotFit, RunFailed
 from ...core.files import read_json
 from ...data.snapshots import Files
@@ -39,7 +39,7 @@ class Source(NamedTuple):
 
 
 def device() -> torch.device:
-    return torch.device("cuda", ranks.local_rank()) if torch.cuda.is_available() else torch.device("cpu")
+    return torch.device("cuda", torchrun.local_rank()) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def crawls(dtype: str) -> bool:

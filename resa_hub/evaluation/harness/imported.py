@@ -16,7 +16,7 @@ from ...adapter.results import ImportedEvaluation
 from ...core.errors import Usage
 from ..statistics import Interval, average
 from ..verdict import AdapterArm, Verdict, judge, verdict_fields
-from . import tool_logs as logs
+from . import tool_logs
 
 BASE, SOURCE, ADAPTER = "base", "source", "adapter"
 
@@ -85,7 +85,7 @@ def judge_logs(files: Sequence[str], metric: str | None = None) -> Imported:
             f"no log for {' and '.join(sorted(missing))}",
             "--import base=FILE --import adapter=FILE, and source=FILE or controls such as random-1=FILE",
         )
-    found = {name: logs.read(path, metric) for name, path in paths.items()}
+    found = {name: tool_logs.read(path, metric) for name, path in paths.items()}
     notes = [
         f"{name}: {log.dropped} samples are neither right nor wrong and count as wrong"
         for name, log in found.items()
@@ -116,7 +116,7 @@ def _named(text: str) -> tuple[str, Path]:
     return name, Path(path).expanduser()
 
 
-def _common(found: dict[str, logs.Log]) -> tuple[list[str], int]:
+def _common(found: dict[str, tool_logs.Log]) -> tuple[list[str], int]:
     """The problems, equal in all arms, and the samples that each has at least."""
     base = found[BASE].results
     for name, log in found.items():

@@ -27,8 +27,7 @@ from ...hub.resolve import choose, fitting, resolve
 from .. import arms as planning
 from ..arms import MADE, RANDOM, SOURCE, USUAL, Arm
 from ..sampling.collect import make_controls
-from . import commands as tools
-from . import tool_logs as logs
+from . import commands, tool_logs
 from .commands import TOOLS, HarnessConfig
 from .imported import ADAPTER, BASE, Imported, external, judge_logs
 
@@ -77,9 +76,9 @@ class HarnessPlan(NamedTuple):
             self.harness == "inspect"
         ):  # it takes a file only by a path from the current folder, else: "Non-relative patterns are unsupported"
             asked = asked._replace(
-                tasks=tuple(os.path.relpath(task) if tools.file_of(task) else task for task in asked.tasks)
+                tasks=tuple(os.path.relpath(task) if commands.file_of(task) else task for task in asked.tasks)
             )
-        return [sys.executable, "-m", *tools.arguments(self.harness, asked, step.arm, folder)]
+        return [sys.executable, "-m", *commands.arguments(self.harness, asked, step.arm, folder)]
 
 
 def plan(
@@ -94,7 +93,7 @@ def plan(
     force: bool = False,
 ) -> HarnessPlan:
     """The arms and where their logs are kept. Raises `MissingExtra`, `Usage` and the errors of `attach.fitting`."""
-    tool = tools.named(harness, asked)
+    tool = commands.named(harness, asked)
     kinds = planning.chosen(arms)
     if others := set(kinds) - {SOURCE, RANDOM, *MADE}:
         raise Usage(
@@ -105,7 +104,7 @@ def plan(
     resolve(choice, workspace)  # a missing adapter is said before the target is fetched
     base = locate(choice.target.base)
     asked = asked._replace(
-        engines=asked.engines.settled(base), tasks=tuple(tools.absolute(task) for task in asked.tasks)
+        engines=asked.engines.settled(base), tasks=tuple(commands.absolute(task) for task in asked.tasks)
     )
     if asked.engines.name not in tool.engines:
         raise Usage(
@@ -141,7 +140,7 @@ def evaluate(made: HarnessPlan, target: str, progress: Progress, metric: str | N
             with progress.stage(f"{made.harness}, {step.name}", 1, "run") as advance:
                 _run(made, step, metric, progress)
                 advance(1)
-        found[step.name] = tools.logged(made.harness, step.folder)
+        found[step.name] = commands.logged(made.harness, step.folder)
     results, adapter = [], made.adapter.manifest
     for task in sorted(found[BASE]):
         if missing := [name for name, files in found.items() if task not in files]:
@@ -198,7 +197,7 @@ def _run(made: HarnessPlan, step: Step, metric: str | None, progress: Progress) 
     staged.mkdir(parents=True)
     make_controls([step.arm])
     if made.harness == "inspect" and step.arm.folder:
-        tools.with_base(step.arm.folder, step.arm.base, staged / "adapter")
+        commands.with_base(step.arm.folder, step.arm.base, staged / "adapter")
     progress.say(f"  {made.harness} runs {step.name}: it reports in {staged / 'stderr.txt'}")
     with open(staged / "stdout.txt", "wb") as out, open(staged / "stderr.txt", "wb") as err:
         code = subprocess.run(
@@ -209,7 +208,7 @@ def _run(made: HarnessPlan, step: Step, metric: str | None, progress: Progress) 
             env=_environment(),
             check=False,
         ).returncode
-    files = tools.logged(made.harness, staged)
+    files = commands.logged(made.harness, staged)
     said = (
         ""
         if files and not code
@@ -217,7 +216,7 @@ def _run(made: HarnessPlan, step: Step, metric: str | None, progress: Progress) 
     )
     try:
         for path in files.values() if not said else ():
-            logs.read(path, metric)
+            tool_logs.read(path, metric)
     except HubError as error:
         said = error.message
     if said:
@@ -243,7 +242,7 @@ def _digest(harness: str, asked: HarnessConfig, arm: Arm) -> str:
     """Of all that decides what a tool logs: for tasks in files also what lies beside them, by size and time, since
     their data may be there.
     """
-    files = [file for task in asked.tasks if (file := tools.file_of(task))]
+    files = [file for task in asked.tasks if (file := commands.file_of(task))]
     beside = [
         [p.name, s.st_size, s.st_mtime_ns]
         for file in files
@@ -253,7 +252,7 @@ def _digest(harness: str, asked: HarnessConfig, arm: Arm) -> str:
     who = (
         [arm.base.weights_digest, arm.folder.name] if arm.origin and arm.folder else arm.identity
     )  # controls are named after their adapter's hash and a seed
-    told = tools.arguments(harness, asked, arm, Path("."))
+    told = commands.arguments(harness, asked, arm, Path("."))
     return canonical_digest([harness, version(TOOLS[harness].package), told, who, beside]).partition(":")[2][:16]
 
 

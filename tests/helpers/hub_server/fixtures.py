@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from resa_hub.core.errors import HubError
-from resa_hub.hub import sharing as share
+from resa_hub.hub import sharing
 
 from ..adapters import make_adapter, names_in
 from .server import HubServer
@@ -49,15 +49,15 @@ def empty_workspace(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(name="pushed")
-def demo_on_the_hub(hub: HubServer, here: Path) -> share.PushResult:
-    return share.push("demo", REMOTE, workspace=here)
+def demo_on_the_hub(hub: HubServer, here: Path) -> sharing.PushResult:
+    return sharing.push("demo", REMOTE, workspace=here)
 
 
 def refused(error: type[HubError], there: Path, ref: str = REMOTE) -> HubError:
     """The pull fails with this error and a hint, and leaves nothing behind."""
     before = names_in(there)
     with pytest.raises(error) as raised:
-        share.pull(ref, workspace=there)
+        sharing.pull(ref, workspace=there)
     assert type(raised.value) is error and raised.value.hint
     assert names_in(there) == before
     return raised.value
