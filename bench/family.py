@@ -4,8 +4,7 @@ problems.
 
 from resa_hub.config.refs import Repo
 from resa_hub.data.snapshots import locate
-from resa_hub.engine.generation.noise import uniforms
-from resa_hub.engine.generation.sampling import generate
+from resa_hub.engine.generation.sampling import generate, uniforms
 from resa_hub.engine.model.loading import Source, load, load_tokenizer
 from resa_hub.engine.model.tokens import prompt
 from resa_hub.evaluation.benchmarks.base import GradedCompletion

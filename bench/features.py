@@ -1,4 +1,4 @@
-"""feature-diff beside its controls on the embedded family: test problems of a draw that no choice was made on, three
+"""feature-diff beside its controls on the embedded family: test problems of a seed that no choice was made on, three
 seeds, T=0.6, paired over problems.
 
 `python -m bench features`: the tables of docs/feature-diff.md, printed anew after every seed. About four minutes of one
@@ -21,7 +21,7 @@ from resa_hub.extraction.extract import extract
 SEEDS = tuple(range(int(os.environ.get("RESA_BENCH_SEEDS", "3"))))
 TARGETS = ("tiny-r1", "tiny-r1b")
 JUDGING = EvalSettings(
-    problems=int(os.environ.get("RESA_BENCH_PROBLEMS", "250")), samples=4, seeds=0, split="test", greedy=False, draw=7
+    problems=int(os.environ.get("RESA_BENCH_PROBLEMS", "250")), samples=4, seeds=0, split="test", greedy=False, problem_seed=7
 )
 FOLDER = Path(".resa-hub/bench")
 WITH_SAE = ("feature-diff", "random-features", "outside-features")

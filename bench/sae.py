@@ -17,8 +17,8 @@ from sparsify import SparseCoder, SparseCoderConfig
 from torch import Tensor
 
 from resa_hub.config.recipe import SaeSettings
-from resa_hub.engine.sae.files import new
 from resa_hub.engine.sae.fit import AdamTrainer
+from resa_hub.engine.sae.topk import new_sae
 
 K = 32
 SIZES = ((256, 4_096, 4_096), (256, 16_384, 4_096), (1_536, 16_384, 4_096))
@@ -29,7 +29,7 @@ Step = Callable[[Tensor], object]
 
 def ours(d_in: int, d_sae: int, size: int, encoder: str) -> Step:
     settings = SaeSettings(mode="scratch", latents=d_sae, k=K, learning_rate=1e-4, batch_tokens=size, encoder=encoder)  # pyright: ignore[reportArgumentType]
-    sae = new(d_in, settings, "layers.0", 0)
+    sae = new_sae(d_in, settings, "layers.0", 0)
     sae.low_precision = encoder == "bfloat16"
     return AdamTrainer(sae, settings, 10**6).step
 

@@ -23,8 +23,9 @@ from resa_hub.engine.methods import sae_tuning
 from resa_hub.engine.methods.teacher_states import TeacherStateCache
 from resa_hub.engine.model.loading import load_base
 from resa_hub.engine.model.lora import new_lora, state_of
-from resa_hub.engine.sae.files import load
-from resa_hub.extraction.extract import ResourceLimits, extract
+from resa_hub.engine.sae.formats import load_saelens
+from resa_hub.extraction.extract import extract
+from resa_hub.extraction.run import ResourceLimits
 from tests.helpers.models import byte_tokenizer
 from tests.helpers.plain_sft import plain_tuning
 
@@ -77,7 +78,7 @@ def world(home: Path) -> None:
     )
 
 
-def ours(home: Path, layer: int, means: ResourceLimits) -> tuple[float, Adapter, list[Tensor]]:
+def ours(home: Path, layer: int, limits: ResourceLimits) -> tuple[float, Adapter, list[Tensor]]:
     """(CPU seconds of the tuning, the adapter, the chunks it was trained on)."""
     fit, found = sae_tuning.fit, {}
 
@@ -97,7 +98,7 @@ def ours(home: Path, layer: int, means: ResourceLimits) -> tuple[float, Adapter,
             settings=SETTINGS,
             workspace=home,
             again=True,
-            means=means,
+            limits=limits,
             progress=Progress(quiet=True),
         )
     finally:
@@ -111,7 +112,7 @@ def plain(home: Path, adapter: Adapter, chunks: list[Tensor], everywhere: bool =
     """
     recipe, base = adapter.manifest.recipe, locate(Repo(str(home / "base")))
     assert recipe is not None
-    sae = load(adapter.folder / "sae" / recipe.hookpoint, WIDTH, recipe.hookpoint)
+    sae = load_saelens(adapter.folder / "sae" / recipe.hookpoint, WIDTH, recipe.hookpoint)
     layers = None if everywhere else range(int(recipe.hookpoint.split(".")[1]) + 1, LAYERS)
     teacher, student = load_base(base), new_lora(load_base(base), recipe.lora, layers, recipe.seed)
     damage: Callable[[Tensor], Tensor] = lambda state: sae_tuning.splice(sae, state, recipe.sae.skip_first)  # noqa: E731

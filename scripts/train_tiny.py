@@ -21,8 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, Qwen2Config, 
 
 from resa_hub.config.recipe import LoraSettings
 from resa_hub.data.tiny import task, tokenizer
-from resa_hub.engine.generation.noise import uniforms
-from resa_hub.engine.generation.sampling import generate
+from resa_hub.engine.generation.sampling import generate, uniforms
 from resa_hub.engine.model.lora import new_lora, save_lora, state_of
 
 IGNORED = -100

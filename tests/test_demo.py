@@ -13,7 +13,7 @@ import pytest
 
 from resa_hub.adapter.results import load_evaluations
 from resa_hub.adapter.store import Store
-from resa_hub.adapter.verify import verify
+from resa_hub.adapter.verify import verify_folder
 from resa_hub.cli.demo import FEATURES, TARGETS, TUNED, script
 from resa_hub.config.refs import AdapterRef
 from tests.helpers.commands import ROOT
@@ -68,7 +68,7 @@ def test_both_fits_are_told_and_the_friend_has_the_same_adapter(demonstration: D
         Store(folder / "adapters").get(AdapterRef(FEATURES))
         for folder in (demonstration.workspace, demonstration.workspace / "friend")
     )
-    assert mine.manifest == friends.manifest == verify(friends.folder)
+    assert mine.manifest == friends.manifest == verify_folder(friends.folder)
 
 
 def test_second_run_reuses_everything(demonstration: Demonstration, installed: Installed) -> None:
@@ -87,7 +87,7 @@ def test_second_run_reuses_everything(demonstration: Demonstration, installed: I
 
 def test_committed_example_is_whole_and_comes_out_again(demonstration: Demonstration) -> None:
     committed = Store(ROOT / "adapters").get(AdapterRef(FEATURES, "0.1.0"))
-    assert verify(EXAMPLE) == committed.manifest
+    assert verify_folder(EXAMPLE) == committed.manifest
     again = Store(demonstration.workspace / "adapters").get(AdapterRef(FEATURES, "0.1.0"))
     assert again.manifest.recipe == committed.manifest.recipe
     words = {evaluation["target"]: evaluation["verdict"] for evaluation in load_evaluations(committed)}

@@ -29,8 +29,25 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+RENAMED = {"draw": "problem_seed", "detectable": "minimum_detectable_effect", "unfinished": "truncated"}
+"""Fields of evaluations that have another name since."""
+PURPOSES = {"choosing": "model-selection", "judging": "test"}
+
+
 def expected(before: Path, name: str) -> Any:
-    return json.loads((before / "expected" / f"{name}.json").read_text())
+    """What that program printed, in the words of this one; every number is left as it is."""
+    return in_words_of_now(json.loads((before / "expected" / f"{name}.json").read_text()))
+
+
+def in_words_of_now(value: Any) -> Any:
+    if isinstance(value, list):
+        return [in_words_of_now(inner) for inner in value]
+    if not isinstance(value, dict):
+        return value
+    renamed = {RENAMED.get(key, key): in_words_of_now(inner) for key, inner in value.items()}
+    if "purpose" in renamed:
+        renamed["purpose"] = PURPOSES[renamed["purpose"]]
+    return renamed
 
 
 def said(capsys: pytest.CaptureFixture[str], before: Path, *arguments: str) -> Any:

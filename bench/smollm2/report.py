@@ -14,7 +14,7 @@ def interval(value: float | None, bounds: Sequence[float] | None, form: str) -> 
 
 def scores(evaluations: list[dict[str, Any]]) -> list[str]:
     """Base and source of each target."""
-    lines = ["| target | arm | score % | tokens | unfinished % |", "|---|---|---|---|---|"]
+    lines = ["| target | arm | score % | tokens | truncated % |", "|---|---|---|---|---|"]
     seen = set()
     for e in evaluations:
         for arm in e["arms"]:
@@ -23,7 +23,7 @@ def scores(evaluations: list[dict[str, Any]]) -> list[str]:
                 seen.add(key)
                 score = interval(arm["score"], arm["score_ci"], ".1f")
                 lines.append(
-                    f"| {e['target']} | {arm['name']} | {score} | {arm['tokens']:.1f} | {arm['unfinished']:.1f} |"
+                    f"| {e['target']} | {arm['name']} | {score} | {arm['tokens']:.1f} | {arm['truncated']:.1f} |"
                 )
     return lines
 

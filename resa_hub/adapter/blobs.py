@@ -1,5 +1,4 @@
-"""Equal files of all versions take space once: each lies in `.blobs/<sha256>` and the version folders hold hard links
-to it.
+"""Equal files of all versions take space once: they lie in `.blobs/<sha256>`, and version folders hold hard links.
 
 The link count of a blob says who still needs it, so nothing has to be written down. Where the file system has no hard
 links, files are plain copies.

@@ -1,29 +1,35 @@
-"""Two adapters side by side: what they were told, what they saw, what their weights do, and what was found out about
-each.
-"""
+"""Two adapters side by side: their settings and data, the changes of their weights, and their evaluations."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from ..core.tensors import read_tensor
 from .fit import LoraFile, read_lora
-from .layout import WEIGHTS
+from .layout import SAE, WEIGHTS, FileEntry
 from .manifest import Manifest
 from .results import load_evaluations
 from .store import Adapter
 
 
 class ModuleDifference(msgspec.Struct, frozen=True):
-    """The change dW = scaling B A of one module in both adapters: Frobenius norms, and the cosine between the two; None
-    where one has no such module.
-    """
+    """The change dW = scaling B A of one module in both adapters; None where one has no such module."""
 
     module: str
     norm_a: float | None
+    """Frobenius norm."""
     norm_b: float | None
     cosine: float | None
+    """Between the two changes as vectors."""
+
+
+class WeightsDiff(NamedTuple):
+    modules: list[ModuleDifference]
+    inner: float
+    """Inner product of the two changes over all modules."""
+    norm_a: float
+    norm_b: float
 
 
 class AdapterDiff(msgspec.Struct, frozen=True):
@@ -31,7 +37,7 @@ class AdapterDiff(msgspec.Struct, frozen=True):
     b: str
     identical: bool
     """Equal content hashes: the same bytes."""
-    told: dict[str, tuple[Any, Any]]
+    settings: dict[str, tuple[Any, Any]] = msgspec.field(name="told")
     """Settings, references and data that differ: key -> (of a, of b)."""
     features: dict[str, int] | None
     """Chosen SAE features: of_a, of_b, shared; only where both were made at the same hookpoint with the same SAE."""
@@ -43,47 +49,47 @@ class AdapterDiff(msgspec.Struct, frozen=True):
     verdicts: tuple[list[dict[str, Any]], list[dict[str, Any]]]
 
 
-def compare(a: Adapter, b: Adapter) -> AdapterDiff:
+def compare_adapters(a: Adapter, b: Adapter) -> AdapterDiff:
     """Raises `Integrity` for weights that cannot be read."""
-    modules, total = weights(a.folder, b.folder)
-    inner, norm_a, norm_b = total
+    weights = compare_weights(a.folder, b.folder)
+    norms = weights.norm_a * weights.norm_b
     return AdapterDiff(
         a=a.manifest.reference,
         b=b.manifest.reference,
         identical=a.manifest.content_hash == b.manifest.content_hash,
-        told=_differences(_told(a.manifest), _told(b.manifest)),
+        settings=_differences(_settings(a.manifest), _settings(b.manifest)),
         features=_features(a, b),
-        cosine=inner / (norm_a * norm_b) if norm_a and norm_b else None,
-        norm_a=norm_a,
-        norm_b=norm_b,
-        modules=modules,
+        cosine=weights.inner / norms if norms else None,
+        norm_a=weights.norm_a,
+        norm_b=weights.norm_b,
+        modules=weights.modules,
         verdicts=(_verdicts(a), _verdicts(b)),
     )
 
 
-def weights(a: Path, b: Path) -> tuple[list[ModuleDifference], tuple[float, float, float]]:
-    """Module by module, and over all: (inner product, norm of a, norm of b). <B A, D C> = sum((B'D) * (A C')), so no
-    full matrix is made.
+def compare_weights(a: Path, b: Path) -> WeightsDiff:
+    """The changes of two adapter folders, module by module and over all.
+
+    <B A, D C> = sum((B'D) * (A C')), so no full matrix is made.
     """
-    ours, theirs = read_lora(a), read_lora(b)
-    found, inner, squares = [], 0.0, [0.0, 0.0]
-    for module in sorted(ours.modules.keys() | theirs.modules.keys()):
-        pairs = [_matrices(folder, lora, module) for folder, lora in ((a, ours), (b, theirs))]
-        norms = [_inner(pair, pair) ** 0.5 if pair else None for pair in pairs]
-        squares = [square + (norm or 0.0) ** 2 for square, norm in zip(squares, norms, strict=True)]
-        product = (
-            _inner(pairs[0], pairs[1])
-            if pairs[0] and pairs[1] and pairs[0][0].shape[1] == pairs[1][0].shape[1]
-            else None
-        )
-        inner += product or 0.0
-        defined = product is not None and norms[0] and norms[1]
-        found.append(ModuleDifference(module, norms[0], norms[1], product / (norms[0] * norms[1]) if defined else None))  # pyright: ignore
-    return found, (inner, squares[0] ** 0.5, squares[1] ** 0.5)
+    lora_a, lora_b = read_lora(a), read_lora(b)
+    modules, inner, square_a, square_b = [], 0.0, 0.0, 0.0
+    for module in sorted(lora_a.modules.keys() | lora_b.modules.keys()):
+        pair_a, pair_b = _matrices(a, lora_a, module), _matrices(b, lora_b, module)
+        norm_a, norm_b = _norm(pair_a), _norm(pair_b)
+        square_a += (norm_a or 0.0) ** 2
+        square_b += (norm_b or 0.0) ** 2
+        cosine = None
+        if pair_a and pair_b and pair_a[0].shape[1] == pair_b[0].shape[1]:
+            product = _inner(pair_a, pair_b)
+            inner += product
+            cosine = product / (norm_a * norm_b) if norm_a and norm_b else None
+        modules.append(ModuleDifference(module, norm_a, norm_b, cosine))
+    return WeightsDiff(modules, inner, square_a**0.5, square_b**0.5)
 
 
 def _matrices(folder: Path, lora: LoraFile, module: str) -> tuple[Any, Any] | None:
-    """(A [rank, in], scaling * B [out, rank]) in float64."""
+    """(A [rank, in], scaling * B [out, rank]) in float64; None where the adapter has no such module."""
     import numpy
 
     parts = lora.modules.get(module)
@@ -93,16 +99,19 @@ def _matrices(folder: Path, lora: LoraFile, module: str) -> tuple[Any, Any] | No
     return a, lora.scaling * b
 
 
-def _inner(one: Any, other: Any) -> float:
-    return (
-        max(0.0, value)
-        if (value := float(((one[1].T @ other[1]) * (one[0] @ other[0].T)).sum())) < 0 and one is other
-        else value
-    )
+def _norm(pair: tuple[Any, Any] | None) -> float | None:
+    """Frobenius norm of B A."""
+    # Rounding may take the square of a change of almost nothing below zero.
+    return max(0.0, _inner(pair, pair)) ** 0.5 if pair else None
 
 
-def _told(m: Manifest) -> dict[str, Any]:
-    """What decides an adapter, flat."""
+def _inner(one: tuple[Any, Any], other: tuple[Any, Any]) -> float:
+    """Inner product of the changes B A of two pairs (A, B)."""
+    return float(((one[1].T @ other[1]) * (one[0] @ other[0].T)).sum())
+
+
+def _settings(m: Manifest) -> dict[str, Any]:
+    """What an adapter was made from and with: dotted key -> value."""
     recipe = msgspec.to_builtins(m.recipe) if m.recipe else {}
     return _flat(
         {
@@ -131,13 +140,17 @@ def _differences(a: dict[str, Any], b: dict[str, Any]) -> dict[str, tuple[Any, A
 
 def _features(a: Adapter, b: Adapter) -> dict[str, int] | None:
     """Numbers of latents mean the same only in the same SAE."""
-    ours, theirs = (x.manifest.run.findings.get("features") for x in (a, b))
-    saes = [[entry for entry in x.manifest.files if entry.path.startswith("sae/")] for x in (a, b)]
-    if not isinstance(ours, list) or not isinstance(theirs, list) or saes[0] != saes[1]:
+    features_a, features_b = a.manifest.run.findings.get("features"), b.manifest.run.findings.get("features")
+    if not isinstance(features_a, list) or not isinstance(features_b, list) or _sae_files(a) != _sae_files(b):
         return None
-    return {"of_a": len(ours), "of_b": len(theirs), "shared": len(set(ours) & set(theirs))}
+    shared = len(set(features_a) & set(features_b))
+    return {"of_a": len(features_a), "of_b": len(features_b), "shared": shared}
+
+
+def _sae_files(adapter: Adapter) -> list[FileEntry]:
+    return [entry for entry in adapter.manifest.files if entry.path.startswith(SAE)]
 
 
 def _verdicts(adapter: Adapter) -> list[dict[str, Any]]:
     keys = ("verdict", "target", "benchmark", "split", "gain", "gain_ci", "retained")
-    return [{key: e.get(key) for key in keys} for e in load_evaluations(adapter)]
+    return [{key: evaluation.get(key) for key in keys} for evaluation in load_evaluations(adapter)]

@@ -1,4 +1,12 @@
-"""Would an adapter fit a model? Answered from headers and hashes alone, before anything heavy is loaded."""
+"""Would an adapter fit a model? Answered from headers and hashes alone, before anything heavy is loaded.
+
+The levels of a fit, best first:
+
+exact    the weights that the adapter was made on, hash for hash
+kin      the same shapes; sampled weights correlate with those of its base at `KIN_CORRELATION` or more: close lineage
+distant  the same shapes; they correlate at `DISTANT_CORRELATION` or more, or the base's weights are not recorded
+foreign  other shapes, modules that are missing, or weights that correlate less: unrelated
+"""
 
 import math
 import re
@@ -7,23 +15,26 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..core.errors import DoesNotFit, Integrity, NoEffect, RunFailed
-from ..core.files import read_json
+from ..core.files import ASK_AUTHOR, read_json
 from ..core.tensors import TensorInfo, read_tensor, safetensors_header
 from .layout import CONFIG, WEIGHTS
 from .manifest import Base
 from .sketch import correlation, shapes
 
-KIN, DISTANT = 0.98, 0.5
-"""Correlations measured on the embedded family: siblings .99 and more, earlier ancestors .9, a permuted copy about 0.
-"""
+LEVELS = ("exact", "kin", "distant", "foreign")
+KIN_CORRELATION, DISTANT_CORRELATION = 0.98, 0.5
+"""Measured on the embedded family: siblings .99 and more, earlier ancestors .9, a permuted copy about 0."""
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM takes as max_lora_rank."""
+MAX_RANK = 1_024
 TENSOR = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<part>[AB])\.weight")
+Modules = dict[str, dict[str, TensorInfo]]
+"""module -> {A: [rank, in], B: [out, rank]}."""
 
 
 class Fit(NamedTuple):
     level: str
-    """exact, kin, distant or foreign."""
+    """One of `LEVELS`."""
     correlation: float | None
     """Of sampled weights with the adapter's base; None where it was not measured."""
     reason: str
@@ -43,31 +54,53 @@ class LoraFile(NamedTuple):
 
     rank: int
     scaling: float
-    modules: dict[str, dict[str, TensorInfo]]
-    """module -> {A: [rank, in], B: [out, rank]}."""
+    modules: Modules
     zero: bool = False
     """No module has both an A and a B other than zero: whole and in order, yet it changes nothing."""
 
 
 def read_lora(folder: Path, zero: bool = False) -> LoraFile:
-    """Check an adapter's config and tensors against each other; raises `Integrity` or, where it could change nothing,
-    `NoEffect`.
+    """Check an adapter's config and tensors against each other.
 
     zero: take one whose weights are zero all the same. To use it is a mistake; to judge it is to say what it is.
+    Raises `Integrity`, and `NoEffect` where the adapter could change nothing.
     """
     config = read_json(folder / CONFIG)
     if not isinstance(config, dict) or config.get("peft_type") != "LORA" or config.get("auto_mapping"):
         raise Integrity(f"{CONFIG} does not describe a LoRA", "resa-hub attaches plain PEFT LoRA adapters")
+    rank, scaling = _rank_and_scaling(config)
+    modules = _lora_modules(folder / WEIGHTS)
+    for module, parts in modules.items():
+        if set(parts) != {"A", "B"} or parts["A"].shape[0] != parts["B"].shape[1] or len(parts["A"].shape) != 2:
+            raise Integrity(f"the LoRA of {module} is not a pair of matching matrices", ASK_AUTHOR)
+        if parts["A"].shape[0] != rank and not config.get("rank_pattern"):
+            raise Integrity(f"the LoRA of {module} has rank {parts['A'].shape[0]}, {CONFIG} says {rank}", ASK_AUTHOR)
+    changing = changes_weights(folder / WEIGHTS, modules)
+    if not changing and not zero:
+        raise NoEffect(
+            "every B of the adapter is zero: it changes nothing",
+            "extract it again, with a larger learning rate or more steps",
+        )
+    return LoraFile(rank, scaling, modules, zero=not changing)
+
+
+def _rank_and_scaling(config: dict[str, Any]) -> tuple[int, float]:
+    """r, and alpha / r or, with `use_rslora`, alpha / sqrt(r)."""
     rank, alpha = config.get("r"), config.get("lora_alpha")
-    if not isinstance(rank, int) or isinstance(rank, bool) or not 0 < rank <= 1024:
-        raise Integrity(f"{CONFIG}: rank {rank!r} is not between 1 and 1024", "pull it again, or ask its author")
+    if not isinstance(rank, int) or isinstance(rank, bool) or not 0 < rank <= MAX_RANK:
+        raise Integrity(f"{CONFIG}: rank {rank!r} is not between 1 and {MAX_RANK}", ASK_AUTHOR)
     if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not math.isfinite(alpha):
-        raise Integrity(f"{CONFIG}: lora_alpha {alpha!r} is not a finite number", "pull it again, or ask its author")
+        raise Integrity(f"{CONFIG}: lora_alpha {alpha!r} is not a finite number", ASK_AUTHOR)
     scaling = alpha / (rank**0.5 if config.get("use_rslora") else rank)
     if scaling == 0:
         raise NoEffect("the adapter's scale is 0 (lora_alpha 0): it changes nothing", "extract it again")
-    modules: dict[str, dict[str, TensorInfo]] = {}
-    for name, info in safetensors_header(folder / WEIGHTS).items():
+    return rank, scaling
+
+
+def _lora_modules(path: Path) -> Modules:
+    """The tensors of a weights file by module; raises `NoEffect` for a name that PEFT would pass over."""
+    modules: Modules = {}
+    for name, info in safetensors_header(path).items():
         match = TENSOR.fullmatch(name)
         if not match:
             raise NoEffect(
@@ -77,23 +110,7 @@ def read_lora(folder: Path, zero: bool = False) -> LoraFile:
         modules.setdefault(match["module"], {})[match["part"]] = info
     if not modules:
         raise NoEffect("the adapter holds no tensors", "extract it again")
-    for module, parts in modules.items():
-        if set(parts) != {"A", "B"} or parts["A"].shape[0] != parts["B"].shape[1] or len(parts["A"].shape) != 2:
-            raise Integrity(
-                f"the LoRA of {module} is not a pair of matching matrices", "pull it again, or ask its author"
-            )
-        if parts["A"].shape[0] != rank and not config.get("rank_pattern"):
-            raise Integrity(
-                f"the LoRA of {module} has rank {parts['A'].shape[0]}, {CONFIG} says {rank}",
-                "pull it again, or ask its author",
-            )
-    moving = moves(folder / WEIGHTS, modules)
-    if not moving and not zero:
-        raise NoEffect(
-            "every B of the adapter is zero: it changes nothing",
-            "extract it again, with a larger learning rate or more steps",
-        )
-    return LoraFile(rank, scaling, modules, zero=not moving)
+    return modules
 
 
 def rank_for(folders: Iterable[Path]) -> int:
@@ -112,54 +129,29 @@ def rank_for(folders: Iterable[Path]) -> int:
     )
 
 
-def moves(path: Path, modules: dict[str, dict[str, TensorInfo]]) -> bool:
+def changes_weights(path: Path, modules: Modules) -> bool:
     """Whether any module has both an A and a B other than zero; raises `Integrity` at NaN and infinities."""
     import numpy
 
-    moving = False
+    changing = False
     for module, parts in modules.items():
         # The extremes tell both, without a mask as large as the weights: NaN is one of them wherever there is any.
-        extremes = [
-            (matrix.min(), matrix.max())
-            for matrix in (read_tensor(path, parts[part])[:] for part in "AB")
-            if matrix.size
-        ]
+        matrices = (read_tensor(path, parts[part])[:] for part in "AB")
+        extremes = [(matrix.min(), matrix.max()) for matrix in matrices if matrix.size]
         if not numpy.isfinite(extremes).all():
-            raise Integrity(f"the LoRA of {module} holds NaN or infinite numbers", "pull it again, or ask its author")
-        moving = moving or (len(extremes) == 2 and all(low or high for low, high in extremes))
-    return moving
+            raise Integrity(f"the LoRA of {module} holds NaN or infinite numbers", ASK_AUTHOR)
+        changing = changing or (len(extremes) == 2 and all(low or high for low, high in extremes))
+    return changing
 
 
-def assess(base: Base | None, lora: LoraFile, target: Any) -> Fit:
-    """exact, kin, distant or foreign, for a target (`sources.Files`); `base` is None for an adapter without a
-    manifest.
+def assess_fit(base: Base | None, lora: LoraFile, target: Any) -> Fit:
+    """How an adapter fits the model in the files `target` (`data.snapshots.Files`).
+
+    base: the adapter's record of the model it was made on; None for an adapter without a manifest.
     """
-    theirs = base.shapes if base else {}
-    ours = shapes(target.config)
-    different = [key for key in theirs if key != "vocab_size" and ours.get(key) != theirs[key]]
-    if different:
-        listed = ", ".join(f"{key} {ours.get(key)} instead of {theirs[key]}" for key in different)
-        return Fit("foreign", None, f"other shapes: {listed}", "shapes")
-    weights = {name: info for path in target.weights for name, info in safetensors_header(path.resolve()).items()}
-    missing = [module for module in lora.modules if f"{module}.weight" not in weights]
-    if len(missing) == len(lora.modules):
-        return Fit("foreign", None, f"none of its modules exists in {target.id} ({missing[0]}, ...)", "disjoint")
-    if missing:
-        return Fit(
-            "foreign",
-            None,
-            f"{target.id} has no module {missing[0]} ({len(missing)} of {len(lora.modules)} are missing)",
-            "shapes",
-        )
-    for module, parts in lora.modules.items():
-        wanted, present = (parts["B"].shape[0], parts["A"].shape[1]), weights[f"{module}.weight"].shape
-        if wanted != present:
-            return Fit(
-                "foreign",
-                None,
-                f"{module} is {present[0]} x {present[1]}, the adapter needs {wanted[0]} x {wanted[1]}",
-                "shapes",
-            )
+    misfit = _other_shapes(base, target.config) or _other_modules(lora, target)
+    if misfit:
+        return misfit
     if base is None or not base.weights:
         return Fit(
             "distant", None, "the adapter carries no record of its base's weights, so kinship cannot be measured"
@@ -167,27 +159,53 @@ def assess(base: Base | None, lora: LoraFile, target: Any) -> Fit:
     if base.weights == target.weights_digest:
         return Fit("exact", 1.0, "the adapter's own base, hash for hash")
     r = correlation(base.sketch, target.weights)
-    if r >= KIN:
+    if r >= KIN_CORRELATION:
         return Fit("kin", r, f"same shapes, weights correlate at {r:.3f}: close lineage")
-    if r >= DISTANT:
+    if r >= DISTANT_CORRELATION:
         return Fit(
             "distant", r, f"same shapes, but weights correlate only at {r:.3f}: expect little, evaluate before use"
         )
+    # NaN ends here too: it is neither more nor less than any bound.
     return Fit("foreign", r, f"same shapes, unrelated weights (correlation {r:.3f})")
 
 
-def require(fit: Fit, adapter: str, target: str, force: bool = False) -> None:
-    """Raise `DoesNotFit` for a foreign target, `NoEffect` for disjoint modules; `force` lets unrelated weights pass,
-    never other shapes.
+def _misfit(reason: str, obstacle: str = "shapes") -> Fit:
+    return Fit("foreign", None, reason, obstacle)
+
+
+def _other_shapes(base: Base | None, config: dict[str, Any]) -> Fit | None:
+    """A misfit where the target's config differs from the base's in a size other than that of the vocabulary."""
+    theirs, ours = base.shapes if base else {}, shapes(config)
+    different = [key for key in theirs if key != "vocab_size" and ours.get(key) != theirs[key]]
+    if not different:
+        return None
+    return _misfit("other shapes: " + ", ".join(f"{key} {ours.get(key)} instead of {theirs[key]}" for key in different))
+
+
+def _other_modules(lora: LoraFile, target: Any) -> Fit | None:
+    """A misfit where a module of the LoRA is missing in the target or has another size there."""
+    weights = {name: info for path in target.weights for name, info in safetensors_header(path.resolve()).items()}
+    missing = [module for module in lora.modules if f"{module}.weight" not in weights]
+    if len(missing) == len(lora.modules):
+        return _misfit(f"none of its modules exists in {target.id} ({missing[0]}, ...)", "disjoint")
+    if missing:
+        return _misfit(f"{target.id} has no module {missing[0]} ({len(missing)} of {len(lora.modules)} are missing)")
+    for module, parts in lora.modules.items():
+        wanted, present = (parts["B"].shape[0], parts["A"].shape[1]), weights[f"{module}.weight"].shape
+        if wanted != present:
+            return _misfit(f"{module} is {present[0]} x {present[1]}, the adapter needs {wanted[0]} x {wanted[1]}")
+    return None
+
+
+def require_fit(fit: Fit, adapter: str, target: str, force: bool = False) -> None:
+    """Raise `DoesNotFit` for a foreign target, `NoEffect` for disjoint modules.
+
+    force: let unrelated weights pass, never other shapes.
     """
     if fit.usable or (force and not fit.obstacle):
         return
+    hint = f"`resa-hub list --target {target}` shows what fits"
     if fit.obstacle == "disjoint":
-        raise NoEffect(
-            f"{adapter} would change nothing in {target}: {fit.reason}",
-            f"`resa-hub list --target {target}` shows what fits",
-        )
+        raise NoEffect(f"{adapter} would change nothing in {target}: {fit.reason}", hint)
     forced = "" if fit.obstacle else "; --force attaches it all the same"
-    raise DoesNotFit(
-        f"{adapter} does not fit {target}: {fit.reason}", f"`resa-hub list --target {target}` shows what fits{forced}"
-    )
+    raise DoesNotFit(f"{adapter} does not fit {target}: {fit.reason}", hint + forced)

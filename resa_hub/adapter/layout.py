@@ -1,6 +1,4 @@
-"""Reading files that a stranger may have made: allowed names, regular files, bounded sizes, hashes, safetensors
-headers.
-"""
+"""The files of an adapter folder: allowed names, bounded sizes, hashes, and the content hash that is its identity."""
 
 import re
 from collections.abc import Iterable
@@ -43,7 +41,8 @@ def scan(folder: Path, known: Iterable[FileEntry] = ()) -> tuple[FileEntry, ...]
 
     known: files whose bytes were hashed before; of them only the size is looked at.
     """
-    entries, hashed = [], {entry.path: entry for entry in known}
+    entries = []
+    hashed = {entry.path: entry for entry in known}
     for path in sorted(walk(folder)):
         if not ALLOWED.fullmatch(path):
             raise Integrity(
@@ -62,6 +61,7 @@ def scan(folder: Path, known: Iterable[FileEntry] = ()) -> tuple[FileEntry, ...]
 
 
 def identity_of(entries: tuple[FileEntry, ...]) -> tuple[FileEntry, ...]:
+    """The entries whose bytes are the adapter, sorted by path."""
     return tuple(sorted((entry for entry in entries if IDENTITY.fullmatch(entry.path)), key=lambda entry: entry.path))
 
 

@@ -14,13 +14,11 @@ from .layout import MANIFEST, FileEntry, content_hash, identity_of
 
 SCHEMA = 1
 PROBE_TEXTS = ("1+1=", "7*7-8+6-4=", "3+4*5-6=")
-"""For adapters that bring no texts of their own: any tokenizer knows these characters, those of the embedded family
-too.
-"""
+"""For adapters without texts of their own; any tokenizer knows these characters, the embedded family's too."""
 
 
 class Sketch(Strict, frozen=True):
-    """A fixed sample of the base's weights: 4,096 entries of its decoder matrices, about 11 KB of text.
+    """A fingerprint of the base's weights: 4,096 entries of its decoder matrices, about 11 KB of text.
 
     `values` is base64 of little-endian float16, each entry divided by its matrix' root mean square over the sample.
     """
@@ -47,12 +45,11 @@ class Base(Strict, frozen=True):
 
 
 class Probe(Strict, frozen=True):
-    """Texts on which the adapter's effect is measured: KL(with || without adapter), nats a token, mean over
-    positions.
-    """
+    """Texts on which the adapter's effect is measured."""
 
     texts: tuple[str, ...]
     kl: float
+    """KL(with || without adapter), nats a token, mean over positions."""
 
 
 class SaeInit(Strict, frozen=True, kw_only=True):
@@ -75,14 +72,12 @@ class SaeRecord(Strict, frozen=True):
     latents: int
     k: int
     quality: dict[str, float]
-    """On held-out tokens; the keys are told in `engine.sae.quality`."""
+    """On held-out tokens; `engine.sae.quality` explains the keys."""
     start: SaeInit | None = None
 
 
 class Sibling(Strict, frozen=True):
-    """A model beside the target that wrote rollouts; `source` and `source_revision` of the manifest are told in the
-    same way.
-    """
+    """A model beside the target that wrote rollouts; `source` and `source_revision` are written in the same way."""
 
     id: str
     """`owner/name` or folder, perhaps with a LoRA on it: `base+adapter`."""
@@ -102,7 +97,7 @@ class DataRecord(Strict, frozen=True):
 
 
 class Cost(Strict, frozen=True, kw_only=True):
-    """What one stage took. Operations are estimates: see `engine.cost` for the formulas."""
+    """What one stage took. Operations are estimates: `core.flops` has the formulas."""
 
     seconds: float = 0.0
     """Of the work that was kept: what a kill undid is not in it."""
@@ -114,11 +109,11 @@ class Cost(Strict, frozen=True, kw_only=True):
     gpu_memory: int | None = None
     """Bytes that torch held at most on one GPU."""
     joules: float | None = None
-    """What the machine's own counters tell, other processes included; absent where it has none."""
+    """By the machine's own counters, other processes included; absent where it has none."""
 
 
 class Run(Strict, frozen=True):
-    """What the making took; outside the identity."""
+    """What the extraction took; no part of the adapter's identity."""
 
     created: str
     seconds: float
@@ -192,6 +187,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def parse_manifest(content: Any, where: str) -> Manifest:
+    """The manifest in parsed JSON; raises `Integrity`, which names `where`."""
     if isinstance(content, dict) and isinstance(content.get("schema"), int) and content["schema"] > SCHEMA:
         raise Integrity(
             f"{where} has schema {content['schema']}; this resa-hub reads up to {SCHEMA}", "install a newer resa-hub"

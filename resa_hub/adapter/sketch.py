@@ -1,5 +1,7 @@
-"""Do two models share a weight basis? A small sketch of the base travels in the manifest and is compared by
-correlation.
+"""A weight fingerprint (sketch) of a base model: a fixed sample of the entries of its decoder matrices.
+
+It travels in the manifest. Its correlation with the same entries of another model says whether the two share a weight
+basis, that is, whether one descends from the other: independent or permuted weights correlate at about 0.
 """
 
 import base64
@@ -13,6 +15,7 @@ from ..core.tensors import TensorInfo, read_tensor, safetensors_header
 from .manifest import Base, Sketch
 
 ENTRIES = 4_096
+"""Entries in a fingerprint, spread evenly over the matrices."""
 IN_LAYER = re.compile(r"(?:^|\.)\d+\..*weight$")
 """Weights of a list of modules, whatever the architecture calls it: `layers.N`, `h.N`, `blocks.N`."""
 SHAPE_KEYS = (
@@ -28,43 +31,46 @@ SHAPE_KEYS = (
 
 
 def decoder_matrices(weights: list[Path]) -> dict[str, tuple[Path, TensorInfo]]:
-    """Every matrix of the decoder layers, by name: embeddings are shared even by models that are not kin."""
-    found = {}
+    """name -> (file, tensor) of every matrix of the decoder layers, sorted.
+
+    Embeddings are left out: models that are not kin may share them.
+    """
+    matrices = {}
     for path in weights:
         for name, info in safetensors_header(path.resolve()).items():
             if len(info.shape) == 2 and IN_LAYER.search(name):
-                found[name] = (path.resolve(), info)
-    return dict(sorted(found.items()))
+                matrices[name] = (path.resolve(), info)
+    return dict(sorted(matrices.items()))
 
 
-def sample(matrices: dict[str, tuple[Path, TensorInfo]]) -> Any:
+def sample_entries(matrices: dict[str, tuple[Path, TensorInfo]]) -> Any:
     """float32 [tensors, n]: n = ENTRIES / tensors entries of each matrix, at places that its name and shape decide."""
     import numpy
 
     count = max(1, ENTRIES // max(1, len(matrices)))
     rows = []
     for name, (path, info) in matrices.items():
-        places = numpy.random.Generator(numpy.random.PCG64(zlib.crc32(name.encode()))).integers(
-            0, info.shape[0] * info.shape[1], count
-        )
+        random = numpy.random.Generator(numpy.random.PCG64(zlib.crc32(name.encode())))
+        places = random.integers(0, info.shape[0] * info.shape[1], count)
         rows.append(numpy.asarray(read_tensor(path, info).reshape(-1)[places], numpy.float32))
     return numpy.stack(rows) if rows else numpy.zeros((0, 0), numpy.float32)
 
 
 def sketch(weights: list[Path]) -> Sketch:
-
-    values = sample(decoder_matrices(weights))
+    """The fingerprint of the weights in these safetensors files."""
+    values = sample_entries(decoder_matrices(weights))
     scaled = values / _scale(values)
     return Sketch(tensors=len(values), values=base64.b64encode(scaled.astype("<f2").tobytes()).decode())
 
 
 def correlation(known: Sketch, weights: list[Path]) -> float:
-    """Pearson correlation of the sketch with the same entries of other weights, each matrix at unit scale; 0 for other
-    shapes.
+    """Pearson correlation of a fingerprint with the same entries of other weights; 0 for other shapes.
+
+    Each matrix is brought to unit scale first. Raises `Integrity` for a fingerprint that cannot be read.
     """
     import numpy
 
-    values = sample(decoder_matrices(weights))
+    values = sample_entries(decoder_matrices(weights))
     try:
         theirs = numpy.frombuffer(base64.b64decode(known.values, validate=True), "<f2").astype(numpy.float64)
     except ValueError:
@@ -76,17 +82,19 @@ def correlation(known: Sketch, weights: list[Path]) -> float:
 
 
 def _scale(values: Any) -> Any:
+    """Root mean square of each row, [tensors, 1]."""
     import numpy
 
     return numpy.sqrt((values**2).mean(axis=1, keepdims=True)) + 1e-12 if values.size else 1.0
 
 
 def shapes(config: dict[str, Any]) -> dict[str, Any]:
+    """The entries of a config.json that decide whether an adapter's matrices fit."""
     return {key: config[key] for key in SHAPE_KEYS if config.get(key) is not None}
 
 
 def describe_base(files: Any) -> Base:
-    """The manifest's record of a base model (`sources.Files`)."""
+    """The manifest's record of a base model (`data.snapshots.Files`)."""
     return Base(
         id=files.id,
         revision=files.revision,

@@ -1,4 +1,6 @@
-"""The local store: `adapters/<name>/<version>/`. Writing is a staging folder, a check, and one rename under a lock.
+"""The local store: `adapters/<name>/<version>/`.
+
+An adapter is written into a staging folder, checked, and moved in by one rename under a lock.
 
 <name>/<version>/      a plain PEFT folder; its files are hard links to .blobs/, see `blobs`
 <name>/labels.json     label -> version, for people: unlike a version a label may move
@@ -19,7 +21,7 @@ from ..core.files import read_json
 from .blobs import Blobs
 from .layout import SAE, FileEntry
 from .manifest import Manifest, read_manifest
-from .verify import verify
+from .verify import verify_folder
 
 STAGING, LABELS = ".staging", "labels.json"
 
@@ -67,13 +69,14 @@ class Store:
         return AdapterRef(ref.name, version)
 
     def get(self, ref: AdapterRef) -> Adapter:
-        """The adapter a reference names, its latest version when none is named; raises `NotFound`, and `Integrity`
-        where it cannot be read.
+        """The adapter a reference names, its latest version when none is named.
+
+        Raises `NotFound`, and `Integrity` where it cannot be read.
         """
-        found = self.locate(ref)
-        folder = self.root / found.name / str(found.version)
+        located = self.locate(ref)
+        folder = self.root / located.name / str(located.version)
         manifest = read_manifest(folder)
-        if manifest.reference != str(found):
+        if manifest.reference != str(located):
             raise Integrity(
                 f"{folder} holds {manifest.reference}",
                 "a version folder was renamed by hand: move it back, or remove it",
@@ -84,15 +87,16 @@ class Store:
         return [self.get(AdapterRef(name, version)) for name in self.names() for version in self.versions(name)]
 
     def by_content(self, ref: ContentRef) -> Adapter:
-        """The adapter with this content hash, its oldest name and version where several have it; raises `NotFound`, and
-        `Usage` for too few digits.
+        """The adapter with this content hash, its oldest name and version where several have it.
+
+        Raises `NotFound`, and `Usage` for too few digits.
         """
-        found = [adapter for adapter in self.readable()[0] if adapter.manifest.content_hash.startswith(ref.digest)]
-        if not found:
+        adapters = [adapter for adapter in self.readable()[0] if adapter.manifest.content_hash.startswith(ref.digest)]
+        if not adapters:
             raise NotFound(f"no adapter in {self.root} has the content hash {ref.digest}", "see `resa-hub list --json`")
-        if len({adapter.manifest.content_hash for adapter in found}) > 1:
-            raise Usage(f"{ref.digest} begins {len(found)} content hashes", "give more of its digits")
-        return found[0]
+        if len({adapter.manifest.content_hash for adapter in adapters}) > 1:
+            raise Usage(f"{ref.digest} begins {len(adapters)} content hashes", "give more of its digits")
+        return adapters[0]
 
     def labels(self, name: str) -> dict[str, str]:
         """Label -> version; labels of versions that are gone are left out."""
@@ -103,35 +107,34 @@ class Store:
         return {label: version for label, version in content.items() if LABEL.fullmatch(label) and version in versions}
 
     def label(self, ref: AdapterRef, label: str | None) -> Adapter:
-        """Let a label name a version, wherever it pointed before; `label` None takes all labels of the version away."""
+        """Let a label name a version, wherever it pointed before; `label` None takes the version's labels away."""
         with self.lock():
             adapter = self.get(ref)
             name, version = adapter.manifest.name, adapter.manifest.version
             labels = self.labels(name)
             if label is None:
-                labels = {word: named for word, named in labels.items() if named != version}
+                labels = {other: target for other, target in labels.items() if target != version}
             else:
                 labels[check_label(label)] = version
             self.write(self.root / name / LABELS, json.dumps(labels, indent=2, sort_keys=True).encode() + b"\n")
         return adapter
 
     def remove(self, ref: AdapterRef) -> AdapterRef:
-        """Take a version out of the store, also one that cannot be read: gone at once, then deleted. Returns what was
-        removed.
+        """Take a version out of the store, also one that cannot be read; returns what was removed.
+
+        It is gone at once, by a rename, and deleted afterwards.
         """
         with self.staging() as trash, self.lock():
-            found = self.locate(ref)
-            folder = self.root / found.name / str(found.version)
+            located = self.locate(ref)
+            folder = self.root / located.name / str(located.version)
             os.rename(folder, trash / "removed")
             sync_folder(folder.parent)
-            if not self.versions(found.name):
+            if not self.versions(located.name):
                 self._forget(folder.parent)
-        return found
+        return located
 
     def collect(self) -> int:
-        """Delete what no version needs: blobs without a link, remains of killed processes. Returns the bytes that
-        became free.
-        """
+        """Delete what no version needs (blobs without a link, remains of killed processes); returns the bytes freed."""
         if not self.root.is_dir():
             return 0
         with self.lock():
@@ -152,8 +155,9 @@ class Store:
             folder.rmdir()
 
     def readable(self) -> tuple[list[Adapter], list[tuple[str, HubError]]]:
-        """Every adapter that can be read, and (reference, error) of those that cannot: one bad folder hides no
-        other.
+        """Every adapter that can be read, and (reference, error) of those that cannot.
+
+        One bad folder hides no other.
         """
         good, bad = [], []
         for name in self.names():
@@ -166,12 +170,9 @@ class Store:
 
     def with_recipe(self, digest: str, name: str) -> Adapter | None:
         """The newest version of `name` that a recipe made."""
-        found = [
-            adapter
-            for adapter in self.readable()[0]
-            if adapter.manifest.recipe_digest == digest and adapter.manifest.name == name
-        ]
-        return max(found, key=lambda adapter: version_key(adapter.manifest.version)) if found else None
+        manifests = ((adapter.manifest, adapter) for adapter in self.readable()[0])
+        made = [adapter for manifest, adapter in manifests if (manifest.recipe_digest, manifest.name) == (digest, name)]
+        return max(made, key=lambda adapter: version_key(adapter.manifest.version), default=None)
 
     def next_version(self, name: str) -> str:
         """0.1.0, then one minor version after the latest."""
@@ -191,8 +192,9 @@ class Store:
 
     @contextlib.contextmanager
     def staging(self) -> Iterator[Path]:
-        """An empty folder beside the store, removed afterwards whatever happens; what killed processes left goes
-        first.
+        """An empty folder on the store's disk, removed afterwards whatever happens.
+
+        What killed processes left is removed first.
         """
         try:
             remove_abandoned(self.root / STAGING)
@@ -219,6 +221,7 @@ class Store:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
+        """The store is this process's alone; raises `RunFailed` when another one holds it for a minute."""
         import filelock
 
         try:
@@ -236,15 +239,16 @@ class Store:
             ) from None
 
     def add_next(self, staged: Path, name: str, finish: Callable[[str], None]) -> Adapter:
-        """Add a folder as the next free version of `name`, whoever else adds at the same time. finish: told the
-        version, completes the folder.
+        """Add a folder as the next free version of `name`, whoever else adds at the same time.
+
+        finish: completes the folder once its version is known.
         """
         with self.lock():
             finish(self.next_version(name))
             return self._add(staged)[0]
 
     def add(self, staged: Path, checked: tuple[FileEntry, ...] = ()) -> tuple[Adapter, bool]:
-        """Move a checked adapter folder into the store. Returns it and whether it is new.
+        """Move a checked adapter folder into the store; returns it and whether it is new.
 
         A version that exists with the same content is left as it is, but for an SAE that it lacked; with other bytes it
         is a `Conflict`.
@@ -253,7 +257,7 @@ class Store:
             return self._add(staged, checked)
 
     def _add(self, staged: Path, checked: tuple[FileEntry, ...] = ()) -> tuple[Adapter, bool]:
-        manifest = verify(staged, checked)
+        manifest = verify_folder(staged, checked)
         target = self.root / check_name(manifest.name) / manifest.version
         if target.exists():
             present = self.get(AdapterRef(manifest.name, manifest.version))

@@ -1,6 +1,6 @@
-"""What a stranger's adapter is held against before it enters the store, beside hashes and the allow-list of names.
+"""Checks of a stranger's adapter before it enters the store, beside hashes and the allow-list of names.
 
-`files` bounds sizes and headers and refuses links; here stands what a well-formed file may still try.
+`core.files` bounds sizes and headers and refuses links; here stands what a well-formed file may still try.
 """
 
 import re
@@ -26,8 +26,9 @@ CODE_KEYS = ("auto_mapping", "megatron_config", "custom_modules")
 
 
 def check_files(folder: Path) -> None:
-    """Raise `Integrity` naming what an adapter folder tries, `NoEffect` for one that can change nothing; reads every
-    weight once.
+    """Raise `Integrity` naming what an adapter folder tries, `NoEffect` for one that can change nothing.
+
+    Reads every weight once.
     """
     names = list(walk(folder))
     check_names(names)
@@ -35,10 +36,10 @@ def check_files(folder: Path) -> None:
     if CARD in names:
         check_card(read_bounded(folder / CARD))
     if MANIFEST in names:
+        manifest = dict(read_json(folder / MANIFEST))
         # Probe texts come from data sets, in whose languages such characters are at home.
-        check_text(
-            {key: value for key, value in dict(read_json(folder / MANIFEST)).items() if key != "probe"}, MANIFEST
-        )
+        manifest.pop("probe", None)
+        check_text(manifest, MANIFEST)
     read_lora(folder)
 
 
@@ -60,18 +61,18 @@ def check_config(config: Any) -> None:
     """A config is data: nothing in it may point to code."""
     if not isinstance(config, dict):
         raise Integrity(f"{CONFIG} is not a mapping", "pull it again, or ask its author")
-    pointing = next((key for key in CODE_KEYS if config.get(key)), None)
-    if pointing:
-        raise Integrity(f"{CONFIG} points to code ({pointing})", "do not use it: ask its author")
+    code_key = next((key for key in CODE_KEYS if config.get(key)), None)
+    if code_key:
+        raise Integrity(f"{CONFIG} points to code ({code_key})", "do not use it: ask its author")
     check_text(config, CONFIG)
 
 
 def check_card(card: bytes) -> None:
     """A card is text: what a browser would run has no place in it."""
-    found = SCRIPT.search(card)
-    if found:
+    script = SCRIPT.search(card)
+    if script:
         raise Integrity(
-            f"{CARD} holds a script: {found[0][:40].decode(errors='replace')!r}", "do not use it: ask its author"
+            f"{CARD} holds a script: {script[0][:40].decode(errors='replace')!r}", "do not use it: ask its author"
         )
     check_text(card.decode(errors="replace"), CARD)
 
@@ -85,8 +86,8 @@ def check_text(value: Any, where: str) -> None:
             stack += [*part.keys(), *part.values()]
         elif isinstance(part, list):
             stack += part
-        elif isinstance(part, str) and (found := TURNING.search(part)):
+        elif isinstance(part, str) and (character := TURNING.search(part)):
             raise Integrity(
-                f"{where} holds the character U+{ord(found[0]):04X}, which turns the direction of text",
+                f"{where} holds the character U+{ord(character[0]):04X}, which turns the direction of text",
                 "do not use it: ask its author",
             )

@@ -1,4 +1,4 @@
-"""Is an adapter folder what its manifest says? Every byte of it, while other processes may remove it."""
+"""Is an adapter folder what its manifest says? Every byte is checked, while other processes may remove it."""
 
 import contextlib
 from collections.abc import Iterator
@@ -10,19 +10,21 @@ from .layout import MANIFEST, SAE, FileEntry, identity_of, scan
 from .manifest import Manifest, read_manifest
 
 
-def verify(folder: Path, checked: tuple[FileEntry, ...] = ()) -> Manifest:
-    """Check every byte that the manifest vouches for; raises `Integrity` naming the first file that differs. The SAE
-    may be left out, wholly.
+def verify_folder(folder: Path, checked: tuple[FileEntry, ...] = ()) -> Manifest:
+    """Check every byte that the manifest vouches for; the SAE may be left out, wholly.
 
-    checked: files that were hashed as they were written a moment ago.
+    checked: files that were hashed as they were written a moment ago. Raises `Integrity` naming the first file that
+    differs.
     """
-    with steady(folder):
-        return _verify(folder, checked)
+    with report_removal(folder):
+        manifest = read_manifest(folder)
+        _compare(folder, manifest, scan(folder, checked))
+        return manifest
 
 
 @contextlib.contextmanager
-def steady(folder: Path) -> Iterator[None]:
-    """What looks like damage because another process removed the folder meanwhile is told as `NotFound`."""
+def report_removal(folder: Path) -> Iterator[None]:
+    """Raise `NotFound` for what looks like damage because another process removed the folder meanwhile."""
     before = _inode(folder)
     try:
         yield
@@ -39,13 +41,7 @@ def _inode(folder: Path) -> int:
         return 0
 
 
-def _verify(folder: Path, checked: tuple[FileEntry, ...]) -> Manifest:
-    manifest = read_manifest(folder)
-    _compare(folder, manifest, scan(folder, checked))
-    return manifest
-
-
-def to_send(folder: Path, manifest: Manifest, *, sae: bool = True) -> tuple[FileEntry, ...]:
+def files_to_send(folder: Path, manifest: Manifest, *, sae: bool = True) -> tuple[FileEntry, ...]:
     """Every file of an adapter whose bytes were just checked, evaluations and card included.
 
     Raises `Integrity` when one has gone or changed its size since.
@@ -58,10 +54,11 @@ def to_send(folder: Path, manifest: Manifest, *, sae: bool = True) -> tuple[File
 
 
 def _compare(folder: Path, manifest: Manifest, entries: tuple[FileEntry, ...]) -> None:
-    found = {entry.path: entry for entry in identity_of(entries)}
+    """Raise `Integrity` unless `entries`, the files of the folder, are those of the manifest."""
+    unlisted = {entry.path: entry for entry in identity_of(entries)}
     without_sae = not (folder / SAE).exists()
     for entry in manifest.files:
-        present = found.pop(entry.path, None)
+        present = unlisted.pop(entry.path, None)
         if present is None and without_sae and entry.path.startswith(SAE):
             continue
         if present is None:
@@ -74,8 +71,8 @@ def _compare(folder: Path, manifest: Manifest, entries: tuple[FileEntry, ...]) -
             )
         if entry.path.endswith(".safetensors"):
             safetensors_header(folder / entry.path)
-    if found:
+    if unlisted:
         raise Integrity(
-            f"{next(iter(found))} of {manifest.reference} is not in its manifest",
+            f"{next(iter(unlisted))} of {manifest.reference} is not in its manifest",
             "remove that file, or pull the adapter again",
         )

@@ -10,18 +10,22 @@ from .store import Store
 
 
 class Workspace:
-    """names_of: the workspace whose registry and adapters names mean here, where that is another one."""
+    """A folder with a store, a registry and a cache.
+
+    names_of: the workspace whose registry and adapters names mean here, where that is another one.
+    """
 
     def __init__(self, folder: Path, names_of: "Workspace | None" = None) -> None:
         self.folder, self._names_of = folder, names_of
 
     @classmethod
-    def find(cls, asked: "WorkspaceLike" = None) -> "Workspace":
-        if isinstance(asked, Workspace):
-            return asked
-        named = asked or os.environ.get("RESA_HUB_WORKSPACE")
-        if named:
-            folder = Path(named).expanduser()
+    def find(cls, given: "WorkspaceLike" = None) -> "Workspace":
+        """The workspace that is given, named by the environment, or nearest; raises `NotFound` where it is a file."""
+        if isinstance(given, Workspace):
+            return given
+        path = given or os.environ.get("RESA_HUB_WORKSPACE")
+        if path:
+            folder = Path(path).expanduser()
             if folder.exists() and not folder.is_dir():
                 raise NotFound(f"the workspace {folder} is not a folder", "name a folder with --workspace")
             return cls(folder.resolve())

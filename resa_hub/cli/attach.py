@@ -25,11 +25,12 @@ def attach(
 ) -> None:
     """Put an adapter on a model, prove that it took effect, and generate."""
     from ..adapter.workspace import Workspace
-    from ..hub.resolve import choose
+    from ..hub.resolve import choose_adapter
     from ..inference.attach import attach as verb
+    from .render import attached
 
     opened = Workspace.find(workspace)
-    choice = choose(name, target, opened.registry)
+    choice = choose_adapter(name, target, opened.registry)
     plan = [("target", f"{target} = {choice.target}"), ("adapter", f"{choice.name or '(any)'}: {choice.why}")]
     if dry_run:
         if not out.data(dict(plan), choice.name or ""):
@@ -39,32 +40,4 @@ def attach(
         out.hint(f"  {label:<8} {value}")
     generation = {"temperature": temperature, "new_tokens": new_tokens, "seed": seed}
     done = verb(name, target=target, prompts=prompts or (), workspace=opened, force=force, merge=merge, **generation)
-    m, proof = done.adapter.manifest, done.proof
-    floor = (
-        f"above the floor of {proof.floor:.2g}"
-        if proof.floor is not None
-        else f"recorded at extraction: {proof.recorded or 0:.4g}"
-    )
-    out.hint(f"  fit      {done.fit.level}: {done.fit.reason}")
-    out.hint(f"  effect   KL {proof.kl:.4g} nats a token on the probe texts; {floor}")
-    document = {
-        "adapter": m.reference,
-        "content_hash": m.content_hash,
-        "target": target,
-        "fit": done.fit.level,
-        "correlation": done.fit.correlation,
-        "kl": proof.kl,
-        "kl_recorded": proof.recorded,
-        "kl_floor": proof.floor,
-        "completions": list(done.completions),
-        "merged": str(done.merged) if done.merged else None,
-    }
-    if out.data(document):
-        if out.quiet and not out.as_json:
-            for text in done.completions:
-                out.text(text)
-        return
-    if done.merged:
-        out.hint(f"  merged   {done.merged}: the whole model, for programs that know no adapters")
-    for question, text in zip(prompts or (), done.completions, strict=True):
-        out.text(f"{question}{text}")
+    attached.show(out, done, target, prompts or ())

@@ -1,96 +1,121 @@
-from typing import Annotated
+"""`eval` in its forms: judge adapters, plan how many samples a difference needs, judge logs of other tools, let a tool
+run the arms.
+"""
+
+from typing import Annotated, Any
 
 from ..core.errors import Usage
 from . import options
-from .options import Argument, Option
+from .options import Argument, Option, OptionGroup
 from .output import Output
 
+Names = Annotated[list[str] | None, Argument(help="NAME or NAME@VERSION, one or more of one source.")]
+Problems = Annotated[int | None, Option("--problems", help="All of a fixed benchmark when not given.", min=2)]
+Samples = Annotated[int, Option("--samples", help="Samples a problem at the benchmark's temperature.", min=1)]
+Seed = Annotated[int, Option("--seed", help="Of the common random numbers.")]
+NewTokens = Annotated[
+    int | None, Option("--new-tokens", help="Budget of an answer; the benchmark's own by default.", min=1)
+]
+Arms = Annotated[
+    str,
+    Option(
+        "--arms",
+        help="Beside base and the adapters: some of source,random,sft,pca-diff (usual),negated,prompt-only; all; none.",
+    ),
+]
+EngineName = Annotated[
+    str, Option("--engine", help="transformers, vllm, or auto: vLLM where it is installed and a GPU is there.")
+]
+Dtype = Annotated[str, Option("--dtype", help="float32, bfloat16, float16, or auto: float32 without a GPU.")]
+TensorParallel = Annotated[int, Option("--tensor-parallel", help="GPUs for one model (vLLM).", min=1)]
+Metric = Annotated[str | None, Option("--metric", help="Of imported logs.")]
+Quick = Annotated[
+    bool,
+    Option(
+        "--quick",
+        help="Small and fixed: 100 problems of math500 (tiny models: 200 of tiny-chain), 2 samples, 1 control.",
+    ),
+]
 
-def evaluate(
-    names: Annotated[list[str] | None, Argument(help="NAME or NAME@VERSION, one or more of one source.")] = None,
-    target: Annotated[str | None, Option("--target", help="Model to put the adapters on.")] = None,
+
+Workers = Annotated[
+    int, Option("--workers", help="Processes that share the samples, each with an engine and GPUs of its own.", min=1)
+]
+Lora = Annotated[
+    str, Option("--lora", help="Adapters merged into the weights, beside them in one batch, or auto: what is faster.")
+]
+Split = Annotated[str | None, Option("--split", help="full, dev or test; tiny-chain has test, dev and train.")]
+Choosing = Annotated[
+    bool,
+    Option(
+        "--choosing",
+        help="To choose between checkpoints or settings: stays with the adapters, later verdicts on these problems say "
+        "so.",
+    ),
+]
+Greedy = Annotated[bool, Option("--greedy/--no-greedy", help="Also show greedy answers; the verdict never uses them.")]
+Detect = Annotated[float, Option("--detect", help="Points that the plan is made for.")]
+Tool = Annotated[str | None, Option("--tool --harness", help="lm-eval or inspect.")]
+Tasks = Annotated[
+    str | None,
+    Option("--tasks", help="Of the tool, with commas: its names, or files (.yaml, .py@task); --problems is the limit."),
+]
+
+
+def engines(
+    engine: EngineName = "auto",
+    dtype: Dtype = "auto",
+    workers: Workers = 1,
+    tensor_parallel: TensorParallel = 1,
+    lora: Lora = "auto",
+) -> Any:
+    from ..evaluation.sampling.jobs import Engines
+
+    return Engines(engine, dtype, tensor_parallel, workers, lora)
+
+
+def settings(
     benchmark: Annotated[str, Option("--benchmark", help="NAME, FILE or NAME=FILE.")] = "tiny-chain",
-    problems: Annotated[
-        int | None, Option("--problems", help="All of a fixed benchmark when not given.", min=2)
-    ] = None,
-    samples: Annotated[int, Option("--samples", help="Samples a problem at the benchmark's temperature.", min=1)] = 4,
+    problems: Problems = None,
+    samples: Samples = 4,
     controls: options.Controls = 3,
-    split: Annotated[
-        str | None, Option("--split", help="full, dev or test; tiny-chain has test, dev and train.")
-    ] = None,
-    seed: Annotated[int, Option("--seed", help="Of the common random numbers.")] = 0,
-    draw: options.Draw = 0,
-    choosing: Annotated[
-        bool,
-        Option(
-            "--choosing",
-            help=(
-                "To choose between checkpoints or settings: stays with the adapters, later verdicts on these "
-                "problems say so."
-            ),
-        ),
-    ] = False,
-    greedy: Annotated[
-        bool, Option("--greedy/--no-greedy", help="Also show greedy answers; the verdict never uses them.")
-    ] = True,
-    quick: Annotated[
-        bool,
-        Option(
-            "--quick",
-            help="Small and fixed: 100 problems of math500 (tiny models: 200 of tiny-chain), 2 samples, 1 control.",
-        ),
-    ] = False,
-    arms: Annotated[
-        str,
-        Option(
-            "--arms",
-            help=(
-                "Beside base and the adapters: some of source,random,sft,pca-diff (usual),negated,prompt-only; "
-                "all; none."
-            ),
-        ),
-    ] = "usual",
-    new_tokens: Annotated[
-        int | None, Option("--new-tokens", help="Budget of an answer; the benchmark's own by default.", min=1)
-    ] = None,
-    engine: Annotated[
-        str, Option("--engine", help="transformers, vllm, or auto: vLLM where it is installed and a GPU is there.")
-    ] = "auto",
-    dtype: Annotated[
-        str, Option("--dtype", help="float32, bfloat16, float16, or auto: float32 without a GPU.")
-    ] = "auto",
-    workers: Annotated[
-        int,
-        Option("--workers", help="Processes that share the samples, each with an engine and GPUs of its own.", min=1),
-    ] = 1,
-    tensor_parallel: Annotated[int, Option("--tensor-parallel", help="GPUs for one model (vLLM).", min=1)] = 1,
-    lora: Annotated[
-        str,
-        Option("--lora", help="Adapters merged into the weights, beside them in one batch, or auto: what is faster."),
-    ] = "auto",
+    split: Split = None,
+    seed: Seed = 0,
+    problem_seed: options.ProblemSeed = 0,
+    choosing: Choosing = False,
+    greedy: Greedy = True,
+    arms: Arms = "usual",
+    new_tokens: NewTokens = None,
+    engines: Annotated[Any, OptionGroup(engines)] = None,
+) -> Any:
+    from ..adapter.results import MODEL_SELECTION, TEST
+    from ..evaluation.evaluate import EvalSettings
+
+    return EvalSettings(
+        benchmark=benchmark,
+        problems=problems,
+        samples=samples,
+        seeds=controls,
+        split=split,
+        seed=seed,
+        greedy=greedy,
+        problem_seed=problem_seed,
+        arms=tuple(arms.split(",")),
+        engines=engines,
+        new_tokens=new_tokens,
+        purpose=MODEL_SELECTION if choosing else TEST,
+    )
+
+
+Settings = Annotated[Any, OptionGroup(settings)]
+
+
+def judge(
+    names: Names = None,
+    target: options.Target = None,
+    settings: Settings = None,
+    quick: Quick = False,
     page: options.Page = None,
-    plan: Annotated[bool, Option("--plan", help="Only say which size shows a difference and what it costs.")] = False,
-    detect: Annotated[float, Option("--detect", help="Points that --plan is made for.")] = 3.0,
-    logs: Annotated[
-        list[str] | None,
-        Option(
-            "--import",
-            help=(
-                "ARM=FILE, once an arm (base, adapter, source, controls): judge logs of lm-eval, inspect or lighteval."
-            ),
-        ),
-    ] = None,
-    metric: Annotated[str | None, Option("--metric", help="Of imported logs.")] = None,
-    harness: Annotated[
-        str | None, Option("--harness", help="lm-eval or inspect: that tool runs the arms, and its results are judged.")
-    ] = None,
-    tasks: Annotated[
-        str | None,
-        Option(
-            "--tasks",
-            help="Of the harness, with commas: its names, or files (.yaml, .py@task); --problems is the limit.",
-        ),
-    ] = None,
     force: options.Force = False,
     workspace: options.Workspace = None,
     dry_run: options.DryRun = False,
@@ -99,86 +124,114 @@ def evaluate(
     """Judge whether the reasoning transferred: base, source, adapters and random controls."""
     from ..adapter.workspace import Workspace
     from ..core.progress import Progress
-    from ..evaluation.evaluate import EvalSettings
-    from ..evaluation.evaluate import evaluate as verb
+    from ..evaluation.evaluate import evaluate
     from ..evaluation.evaluate import plan as resolve
-    from ..evaluation.evaluate import quick as in_minutes
-    from ..evaluation.reports import ReportQuery, check, report_of, write
-    from ..evaluation.sampling.jobs import Engines
+    from .render import page as report
     from .render import verdicts
 
-    if logs:
-        from .render import imported
+    adapters, model = _required(names, target)
+    opened = Workspace.find(workspace)
+    report.check(page)
+    if quick:
+        settings = _quick(settings, model, opened)
+    if dry_run:
+        return verdicts.planned(out, resolve(adapters, model, settings, opened, force))
+    progress = Progress(quiet=out.silent)
+    results = evaluate(adapters, target=model, settings=settings, workspace=workspace, force=force, progress=progress)
+    report.write(results, opened, page)
+    if verdicts.show_all(out, results):
+        report.tell(out, page)
 
-        return imported.show(out, logs, metric)
+
+def plan(
+    names: Names = None,
+    target: options.Target = None,
+    settings: Settings = None,
+    quick: Quick = False,
+    detect: Detect = 3.0,
+    force: options.Force = False,
+    workspace: options.Workspace = None,
+    plan: Annotated[bool, Option("--plan", hidden=True)] = True,
+    out: options.Out = Output(),
+) -> None:
+    """Say which size shows a difference and what it costs; nothing is generated."""
+    from ..adapter.workspace import Workspace
+    from .render import sizes
+
+    adapters, model = _required(names, target)
+    opened = Workspace.find(workspace)
+    if quick:
+        settings = _quick(settings, model, opened)
+    sizes.show(out, adapters, model, settings, detect, opened, force)
+
+
+def logs(
+    files: Annotated[list[str] | None, Argument(help="ARM=FILE, once an arm: base, adapter, source, controls.")] = None,
+    more: Annotated[list[str] | None, Option("--import", help="The same as an option.")] = None,
+    metric: Metric = None,
+    workspace: options.Workspace = None,  # not needed, but scripts give it to every command
+    out: options.Out = Output(),
+) -> None:
+    """Judge logs of lm-eval, inspect or lighteval."""
+    from .render import imported
+
+    named = [*(files or ()), *(more or ())]
+    if not named:
+        raise Usage("no log is named", "resa-hub eval logs base=FILE adapter=FILE")
+    imported.show(out, named, metric)
+
+
+def harness(
+    names: Names = None,
+    target: options.Target = None,
+    tool: Tool = None,
+    tasks: Tasks = None,
+    problems: Problems = None,
+    samples: Samples = 4,
+    controls: options.Controls = 3,
+    seed: Seed = 0,
+    arms: Arms = "usual",
+    new_tokens: NewTokens = None,
+    engine: EngineName = "auto",
+    dtype: Dtype = "auto",
+    tensor_parallel: TensorParallel = 1,
+    metric: Metric = None,
+    force: options.Force = False,
+    workspace: options.Workspace = None,
+    dry_run: options.DryRun = False,
+    out: options.Out = Output(),
+) -> None:
+    """Let lm-eval or inspect run the arms on tasks of its own, and judge what it found."""
+    from ..adapter.workspace import Workspace
+    from ..evaluation.harness.commands import HarnessConfig
+    from ..evaluation.harness.run import plan
+    from ..evaluation.sampling.jobs import Engines
+    from .render import harnessed
+
+    adapters, model = _required(names, target)
+    if not tool:
+        raise Usage("no tool is named", "--tool lm-eval --tasks gsm8k")
+    named = tuple(task.strip() for task in (tasks or "").split(",") if task.strip())
+    config = HarnessConfig(named, problems, samples, seed, new_tokens, Engines(engine, dtype, tensor_parallel))
+    choices = {"arms": arms.split(","), "controls": controls, "force": force}
+    opened = Workspace.find(workspace)
+    plans = [plan(name, model, tool, config, opened, **choices) for name in adapters]
+    if dry_run:
+        harnessed.planned(out, plans)
+    else:
+        harnessed.show(out, plans, model, metric)
+
+
+def _required(names: list[str] | None, target: str | None) -> tuple[list[str], str]:
     if not names or not target:
         missing = "--target is missing" if names else "no adapter is named"
-        raise Usage(missing, "resa-hub eval NAME --target TARGET, or --import ARM=FILE for logs of other tools")
-    if harness or tasks:
-        if not harness or page or plan or quick or choosing or split or draw or benchmark != "tiny-chain":
-            raise Usage(
-                "a harness has tasks of its own: no benchmark, split, draw, page, plan, quick or choosing",
-                "--harness lm-eval --tasks gsm8k",
-            )
-        from .render import harnessed
-
-        made = harnessed.planned(
-            names,
-            target,
-            harness,
-            tasks,
-            problems,
-            samples,
-            seed,
-            new_tokens,
-            Engines(engine, dtype, tensor_parallel),
-            arms,
-            controls,
-            force,
-            workspace,
+        raise Usage(
+            missing, "resa-hub eval NAME --target TARGET, or resa-hub eval logs ARM=FILE for logs of other tools"
         )
-        return harnessed.show(out, made, target, metric, dry_run, Progress(quiet=out.silent))
-    if page:
-        check(page)
-    settings = EvalSettings(
-        benchmark,
-        problems,
-        samples,
-        controls,
-        split,
-        seed,
-        greedy,
-        draw,
-        tuple(arms.split(",")),
-        Engines(engine, dtype, tensor_parallel, workers, lora),
-        new_tokens,
-        "choosing" if choosing else "judging",
-    )
-    if quick:
-        settings = in_minutes(settings, target, Workspace.find(workspace))
-    if plan:
-        from .render import sizes
+    return names, target
 
-        sizes.show(out, names, target, settings, detect, Workspace.find(workspace), force)
-        return
-    if dry_run:
-        made = resolve(names, target, settings, Workspace.find(workspace), force)
-        completions = len(made.problems) * (settings.samples + settings.greedy)
-        rows = [[arm.name, arm.role, arm.base.id, str(completions)] for arm in made.arms]
-        if not out.data({"arms": [arm.name for arm in made.arms], "completions_per_arm": completions}, str(len(rows))):
-            out.table(["arm", "role", "model", "completions"], rows)
-        return
-    results = verb(
-        names, target=target, settings=settings, workspace=workspace, force=force, progress=Progress(quiet=out.silent)
-    )
-    if page:
-        write(report_of(results, ReportQuery(), Workspace.find(workspace)), page)
-    documents = [verdicts.document(result) for result in results]
-    if not out.data(
-        documents[0] if len(documents) == 1 else {"evaluations": documents},
-        "\n".join(result.verdict for result in results),
-    ):
-        for result in results:
-            verdicts.show(out, result)
-        if page:
-            out.text(f"{page}  {page.stat().st_size / 1e3:,.0f} kB")
+
+def _quick(settings: Any, target: str, workspace: Any) -> Any:
+    from ..evaluation.evaluate import quick
+
+    return quick(settings, target, workspace)

@@ -6,6 +6,7 @@ from typing import Annotated
 from . import options
 from .options import Argument, Option
 from .output import Output
+from .render import exchanged
 
 
 def import_(
@@ -30,48 +31,13 @@ def import_(
     from ..inference.exchange import import_adapter
 
     if sae:
-        return _import_sae(out, origin, name, base, hookpoint, workspace)
+        from ..extraction.import_sae import import_sae
+
+        result = import_sae(origin, name=name, base=base, hookpoint=hookpoint, workspace=workspace)
+        return exchanged.sae(out, result)
     if hookpoint:
         raise Usage("an adapter has no hookpoint to choose", "add --sae to import an SAE")
-    adapter, missing = import_adapter(origin, name=name, base=base, workspace=workspace)
-    m = adapter.manifest
-    told = {
-        "adapter": m.reference,
-        "content_hash": m.content_hash,
-        "folder": str(adapter.folder),
-        "base": m.base.id,
-        "unknown": missing,
-    }
-    if out.data(told, m.reference):
-        return
-    out.text(f"{m.reference}  {m.content_hash[:19]}  {adapter.folder}")
-    out.hint(
-        missing
-        or (
-            f"  base     {m.base.id}; effect KL {m.probe.kl if m.probe else 0:.4g} nats a token on "
-            f"{len(m.probe_texts)} texts"
-        )
-    )
-    out.hint("how it was made is not recorded: evaluate it before you rely on it")
-
-
-def _import_sae(
-    out: Output, origin: str, name: str | None, base: str | None, hookpoint: str | None, workspace: Path | None
-) -> None:
-    from ..extraction.import_sae import import_sae
-
-    taken = import_sae(origin, name=name, base=base, hookpoint=hookpoint, workspace=workspace)
-    if out.data(taken._asdict() | {"folder": str(taken.folder)}, taken.name):
-        return
-    out.text(
-        f"{taken.name}  {taken.hookpoint}  {taken.latents:,} latents, k {taken.k}  {taken.folder}"
-        + ("" if taken.new else "  (was here already)")
-    )
-    out.hint(taken.missing or f"  base     {taken.base}; width and finite weights checked")
-    out.hint(
-        f"use it: resa-hub extract ... --set sae.mode=finetuned --set sae.origin={taken.name} --set "
-        f"hookpoint={taken.hookpoint}"
-    )
+    exchanged.adapter(out, *import_adapter(origin, name=name, base=base, workspace=workspace))
 
 
 def export(
@@ -88,13 +54,13 @@ def export(
 ) -> None:
     """A plain PEFT folder for serving stacks."""
     from ..adapter.workspace import Workspace
-    from ..hub.resolve import find
+    from ..hub.resolve import resolve_adapter
     from ..inference.exchange import export as verb
 
-    adapter = find(name, Workspace.find(workspace))
-    made = verb(adapter, folder, base=base, sae=sae, sae_format=sae_format)
-    if not out.data({"adapter": adapter.manifest.reference, "folder": str(made)}, str(made)):
-        out.text(f"{adapter.manifest.reference} -> {made}")
+    adapter = resolve_adapter(name, Workspace.find(workspace))
+    written = verb(adapter, folder, base=base, sae=sae, sae_format=sae_format)
+    if not out.data({"adapter": adapter.manifest.reference, "folder": str(written)}, str(written)):
+        out.text(f"{adapter.manifest.reference} -> {written}")
 
 
 def reproduce(
@@ -105,33 +71,9 @@ def reproduce(
     out: options.Out = Output(),
 ) -> int:
     """Run an adapter's recipe again: the same bytes, or what differs and how far."""
-    import msgspec
-
     from ..core.progress import Progress
     from ..extraction.reproduce import reproduce as verb
 
-    found = verb(name, workspace=workspace, judge=judge, keep=keep, progress=Progress(quiet=out.silent))
-    code = 0 if found.same else 1
-    if out.data(msgspec.to_builtins(found), "same" if found.same else "different"):
-        return code
-    out.text(found.sentence)
-    if not found.same:
-        norm = "-" if found.relative_norm is None else f"{found.relative_norm:.4f}"
-        pairs = [
-            ("content hash", f"{found.content_hash[:23]} then, {found.again[:23]} now"),
-            ("norm", f"{norm} of the first one's"),
-        ]
-        pairs.append(("effect", " then, ".join("-" if kl is None else f"KL {kl:.4g}" for kl in found.kl) + " now"))
-        out.pairs(
-            pairs
-            + [
-                ("cause", cause)
-                for cause in found.causes or ["nothing that the manifests record: the arithmetic itself"]
-            ]
-        )
-    if found.verdicts:
-        out.table(
-            ["target", "benchmark", "split", "first", "second"],
-            [[str(value) for value in row.values()] for row in found.verdicts],
-        )
-    return code
+    result = verb(name, workspace=workspace, judge=judge, keep=keep, progress=Progress(quiet=out.silent))
+    exchanged.reproduced(out, result)
+    return 0 if result.same else 1

@@ -16,7 +16,7 @@ def matrix(
     samples: Annotated[int, Option("--samples", help="Samples a problem.", min=1)] = 4,
     controls: options.Controls = 3,
     split: Annotated[str | None, Option("--split")] = None,
-    draw: options.Draw = 0,
+    problem_seed: options.ProblemSeed = 0,
     engine: Annotated[str, Option("--engine", help="transformers, vllm or auto.")] = "auto",
     executor: Annotated[
         str, Option("--executor", help="local, or ray: cells side by side on a Ray cluster.")
@@ -37,8 +37,9 @@ def matrix(
     from ..evaluation.matrix import matrix as verb
     from ..evaluation.matrix import rows as adapters
     from ..evaluation.matrix import worded
-    from ..evaluation.reports import ReportQuery, check, report_of, write
+    from ..evaluation.reports import report_of
     from ..evaluation.sampling.jobs import Engines
+    from ..report.formats import check, write
 
     columns, names = targets.split(","), benchmarks.split(",")
     if page:
@@ -54,7 +55,7 @@ def matrix(
         samples=samples,
         seeds=controls,
         split=split,
-        draw=draw,
+        problem_seed=problem_seed,
         greedy=False,
         engines=Engines(engine),
     )
@@ -68,7 +69,7 @@ def matrix(
         progress=Progress(quiet=out.silent),
     )
     if page and made.evaluations:
-        write(report_of(made.evaluations, ReportQuery(), Workspace.find(workspace)), page)
+        write(report_of(made.evaluations, Workspace.find(workspace)), page)
     if out.data(msgspec.to_builtins(made), "\n".join(cell.verdict for cell in made.cells)):
         return
     if markdown:

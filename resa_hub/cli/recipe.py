@@ -1,3 +1,5 @@
+"""Recipes by name: list, show."""
+
 from typing import Annotated, Any
 
 from . import options
@@ -27,14 +29,14 @@ def show(
     out.table(["reference", "name", "is", "revision"], [[r.role, r.name, r.id, r.state] for r in found.references])
     out.hint(f"\ndigest {found.digest}")
     if any(r.state == UNPINNED for r in found.references):
-        out.hint(
-            "what is not pinned is resolved when it is used and kept in the manifest; `resa-hub registry pin` "
-            "fixes it beforehand"
-        )
+        kept = "what is not pinned is resolved when it is used and kept in the manifest"
+        out.hint(f"{kept}; `resa-hub registry pin` fixes it beforehand")
 
 
 def _text(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else "null" if value is None else str(value)
+    if value is None:
+        return "null"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def list_(

@@ -1,3 +1,5 @@
+"""The registry: what names mean, and fixing them to commits."""
+
 from typing import Annotated, Any
 
 from . import options
@@ -13,8 +15,9 @@ def registry(
     out: options.Out = Output(),
 ) -> None:
     """The names everybody starts with, and where each comes from."""
+    from msgspec import to_builtins
+
     from ..adapter.workspace import Workspace
-    from ..config.registry import plain
     from ..config.schema import KINDS, SINGULAR
     from ..core.errors import Usage, did_you_mean
 
@@ -24,21 +27,19 @@ def registry(
     if kind and kind not in KINDS:
         raise Usage(f"the registry has no section {kind!r}", did_you_mean(kind, list(KINDS)))
     if name:
-        value = plain(known.recipe(name)) if kind == "recipes" else plain(known.get(kind, name))
+        value = to_builtins(known.recipe(name)) if kind == "recipes" else to_builtins(known.get(kind, name))
         if not out.data(value, name):
             out.pairs(flatten(value))
         return
-    entries = [entry for section in ([kind] if kind else KINDS) for entry in known.entries[section].values()]
-    document = {
-        section: {e.name: {"layer": e.layer, "value": plain(e.value)} for e in entries if e.kind == section}
-        for section in KINDS
-    }
-    if not out.data(
-        {kind: document[kind]} if kind else document, "\n".join(f"{SINGULARS[e.kind]}:{e.name}" for e in entries)
-    ):
-        out.table(
-            ["kind", "name", "from", "what"], [[SINGULARS[e.kind], e.name, e.layer, summary(e.value)] for e in entries]
-        )
+    sections = [kind] if kind else list(KINDS)
+    entries = [entry for section in sections for entry in known.entries[section].values()]
+    document = {section: {} for section in KINDS}
+    for entry in entries:
+        document[entry.kind][entry.name] = {"layer": entry.layer, "value": to_builtins(entry.value)}
+    essential = "\n".join(f"{SINGULARS[entry.kind]}:{entry.name}" for entry in entries)
+    if not out.data({kind: document[kind]} if kind else document, essential):
+        rows = [[SINGULARS[entry.kind], entry.name, entry.layer, summary(entry.value)] for entry in entries]
+        out.table(["kind", "name", "from", "what"], rows)
         out.hint("\nlayers: " + ", ".join(f"{layer} = {path}" for layer, path in known.layers))
 
 
@@ -54,16 +55,13 @@ def pin(
     from ..hub.pin import pin as verb
 
     opened = Workspace.find(workspace)
-    found = verb(names, opened)
-    missing = [p for p in found if p.revision is None]
-    if not out.data(
-        {"pins": msgspec.to_builtins(found)}, "\n".join(f"{p.name} {p.revision}" for p in found if p.revision)
-    ):
-        out.table(
-            ["kind", "name", "is", "revision"],
-            [[SINGULARS[p.kind], p.name, p.id, p.revision or f"- {p.error}"] for p in found],
-        )
-        if len(missing) < len(found):
+    pins = verb(names, opened)
+    missing = [pin for pin in pins if pin.revision is None]
+    essential = "\n".join(f"{pin.name} {pin.revision}" for pin in pins if pin.revision)
+    if not out.data({"pins": msgspec.to_builtins(pins)}, essential):
+        rows = [[SINGULARS[pin.kind], pin.name, pin.id, pin.revision or f"- {pin.error}"] for pin in pins]
+        out.table(["kind", "name", "is", "revision"], rows)
+        if len(missing) < len(pins):
             out.hint(f"written to {opened.folder / 'registry.yaml'}")
     return 3 if missing else 0
 

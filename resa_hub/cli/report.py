@@ -27,7 +27,8 @@ def report(
 ) -> None:
     """Write evaluations as one page: verdicts in words, every arm, flips, lengths, settings, samples."""
     from ..core.errors import Usage
-    from ..evaluation.reports import ReportQuery, collect_report, default_name, rendered, write
+    from ..evaluation.reports import ReportQuery, collect_report
+    from ..report.formats import default_name, rendered, write
 
     if samples != "none" and not samples.isdecimal():
         raise Usage(f"--samples {samples!r} is no number", "--samples 2000, or --samples none")

@@ -33,51 +33,21 @@ def sweep(
     out: options.Out = Output(),
 ) -> None:
     """Extract at many layers, judge each, and say whether layers differ at all."""
-    import msgspec
-
     from ..adapter.workspace import Workspace
     from ..core.progress import Progress
     from ..evaluation.evaluate import EvalSettings
     from ..extraction.sweep import named, planned
     from ..extraction.sweep import sweep as verb
+    from .render import swept
 
     registry = Workspace.find(workspace).registry
-    asked, recipe = named(name, layers, recipe, registry)
+    wanted, recipe = named(name, layers, recipe, registry)
     choices = {"target": target, "method": method, "recipe": recipe, "settings": settings}
     judging = EvalSettings(benchmark, problems, samples, controls, split, greedy=False)
     if dry_run:
-        plans = planned(source, layers=asked, family=name, registry=registry, **choices).values()
+        plans = planned(source, layers=wanted, family=name, registry=registry, **choices).values()
         if not out.data({"adapters": [p.name for p in plans], "seeds": seeds}, str(len(plans) * seeds)):
             out.table(["layer", "adapter", "seeds"], [[p.recipe.hookpoint, p.name, str(seeds)] for p in plans])
         return
-    progress = Progress(quiet=out.silent)
-    found = verb(
-        source,
-        layers=asked,
-        seeds=seeds,
-        family=name,
-        judging=judging,
-        executor=executor,
-        workspace=workspace,
-        progress=progress,
-        **choices,
-    )
-    if not out.data(msgspec.to_builtins(found), found.sentence):
-        rows = []
-        for p in found.places:
-            low, high = p.gain_ci
-            random = " ".join(f"{control:+.1f}" for control in p.controls)
-            rows.append(
-                [
-                    str(p.layer),
-                    str(p.seed),
-                    p.adapter,
-                    f"{p.gain:+.1f}",
-                    f"[{low:+.1f}, {high:+.1f}]",
-                    random,
-                    p.verdict,
-                ]
-            )
-        out.table(["layer", "seed", "adapter", "gain, points", "95%", "controls", "verdict"], rows)
-        out.text(found.sentence)
-        out.hint(f"curve: {found.plot}")
+    run = {"judging": judging, "executor": executor, "workspace": workspace, "progress": Progress(quiet=out.silent)}
+    swept.show(out, verb(source, layers=wanted, seeds=seeds, family=name, **run, **choices))

@@ -21,27 +21,27 @@ def log(
     store = Workspace.find(workspace).store
     ref = AdapterRef.parse(name)
     store.get(ref)
+    adapters = [store.get(AdapterRef(ref.name, version)) for version in reversed(store.versions(ref.name))]
     labels = store.labels(ref.name)
-    rows: list[dict[str, Any]] = []
-    for version in reversed(store.versions(ref.name)):
-        adapter = store.get(AdapterRef(ref.name, version))
-        m, verdicts = adapter.manifest, load_evaluations(adapter)
-        rows.append(
-            {
-                "version": version,
-                "labels": [label for label, named in labels.items() if named == version],
-                "created": m.run.created[:16],
-                "content_hash": m.content_hash,
-                "method": m.method,
-                "hookpoint": m.hookpoint,
-                "seed": m.seed,
-                "recipe": m.recipe_digest,
-                "verdicts": [f"{e['verdict']} on {e['target']}" for e in verdicts],
-            }
-        )
+    rows = [_row(adapter, labels, load_evaluations(adapter)) for adapter in adapters]
     if not out.data({"name": ref.name, "versions": rows}, "\n".join(row["version"] for row in rows)):
-        shown = ("version", "labels", "created", "content_hash", "recipe", "seed", "verdicts")
-        out.table(shown, [[_short(row[key]) for key in shown] for row in rows])
+        columns = ("version", "labels", "created", "content_hash", "recipe", "seed", "verdicts")
+        out.table(columns, [[_short(row[column]) for column in columns] for row in rows])
+
+
+def _row(adapter: Any, labels: dict[str, str], evaluations: list[dict[str, Any]]) -> dict[str, Any]:
+    manifest = adapter.manifest
+    return {
+        "version": manifest.version,
+        "labels": [label for label, version in labels.items() if version == manifest.version],
+        "created": manifest.run.created[:16],
+        "content_hash": manifest.content_hash,
+        "method": manifest.method,
+        "hookpoint": manifest.hookpoint,
+        "seed": manifest.seed,
+        "recipe": manifest.recipe_digest,
+        "verdicts": [f"{evaluation['verdict']} on {evaluation['target']}" for evaluation in evaluations],
+    }
 
 
 def _short(value: Any) -> str:
@@ -57,40 +57,13 @@ def diff(
     out: options.Out = Output(),
 ) -> None:
     """Two adapters side by side: settings, data, features, weights, verdicts."""
-    import msgspec
-
-    from ..adapter.diff import compare
+    from ..adapter.diff import compare_adapters
     from ..adapter.workspace import Workspace
-    from ..hub.resolve import find
+    from ..hub.resolve import resolve_adapter
+    from .render import compared
 
     opened = Workspace.find(workspace)
-    found = compare(find(a, opened), find(b, opened))
-    if out.data(msgspec.to_builtins(found), "identical" if found.identical else "different"):
-        return
-    out.text(f"{found.a} and {found.b}: {'the same bytes' if found.identical else 'different bytes'}")
-    if found.told:
-        out.table(["differs", found.a, found.b], [[key, _cell(x), _cell(y)] for key, (x, y) in found.told.items()])
-    cosine = "-" if found.cosine is None else f"{found.cosine:+.4f}"
-    out.text(f"\nchange of the weights: norms {found.norm_a:.4g} and {found.norm_b:.4g}, cosine {cosine}")
-    out.table(
-        ["module", "norm", "norm", "cosine"],
-        [[m.module, _number(m.norm_a), _number(m.norm_b), _number(m.cosine)] for m in found.modules],
-    )
-    if found.features:
-        f = found.features
-        out.text(f"\nfeatures: {f['shared']} shared of {f['of_a']} and {f['of_b']}")
-    for name, verdicts in zip((found.a, found.b), found.verdicts, strict=True):
-        for e in verdicts:
-            out.text(f"{name}: {e['verdict']} on {e['target']}, {e['benchmark']} ({e['split']})")
-
-
-def _cell(value: Any) -> str:
-    text = "-" if value is None else ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-    return text if len(text) <= 40 else text[:37] + "..."
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
+    compared.show(out, compare_adapters(resolve_adapter(a, opened), resolve_adapter(b, opened)))
 
 
 def tag(
@@ -108,9 +81,10 @@ def tag(
     if (label is None) != clear:
         raise Usage("give either a label or --clear", "resa-hub tag NAME@0.2.0 best")
     store = Workspace.find(workspace).store
-    m = store.label(AdapterRef.parse(name), label).manifest
-    if not out.data({"adapter": m.reference, "labels": store.labels(m.name)}, m.reference):
-        out.text(f"{m.name}@{label} is {m.reference}" if label else f"{m.reference} has no label")
+    manifest = store.label(AdapterRef.parse(name), label).manifest
+    reference = manifest.reference
+    if not out.data({"adapter": reference, "labels": store.labels(manifest.name)}, reference):
+        out.text(f"{manifest.name}@{label} is {reference}" if label else f"{reference} has no label")
 
 
 def rm(
@@ -123,27 +97,27 @@ def rm(
     """Remove adapters from the store."""
     from ..adapter.workspace import Workspace
     from ..config.refs import AdapterRef
-    from ..core.errors import Usage
 
     store = Workspace.find(workspace).store
-    going: list[AdapterRef] = []
-    for name in names:
-        ref = AdapterRef.parse(name)
-        versions = store.versions(ref.name)
-        if ref.version is None and len(versions) > 1 and not every:
-            raise Usage(
-                f"{ref.name} has {len(versions)} versions: {', '.join(versions)}",
-                f"name one, as {ref.name}@{versions[0]}, or add --all",
-            )
-        going += (
-            [AdapterRef(ref.name, version) for version in versions]
-            if every and versions and not ref.version
-            else [store.locate(ref)]
-        )
+    going = [ref for name in names for ref in _versions(store, AdapterRef.parse(name), every)]
     confirm(f"remove {', '.join(map(str, going))}?", yes)
     removed = [str(store.remove(ref)) for ref in going]
     if not out.data({"removed": removed}, "\n".join(removed)):
         out.text(f"removed {', '.join(removed)}")
+
+
+def _versions(store: Any, ref: Any, every: bool) -> list[Any]:
+    """What a name means to `rm`; raises `Usage` where it could mean several versions."""
+    from ..config.refs import AdapterRef
+    from ..core.errors import Usage
+
+    versions = store.versions(ref.name)
+    if ref.version is None and len(versions) > 1 and not every:
+        several = f"{ref.name} has {len(versions)} versions: {', '.join(versions)}"
+        raise Usage(several, f"name one, as {ref.name}@{versions[0]}, or add --all")
+    if every and versions and not ref.version:
+        return [AdapterRef(ref.name, version) for version in versions]
+    return [store.locate(ref)]
 
 
 def confirm(question: str, yes: bool) -> None:

@@ -1,26 +1,18 @@
 """What an extraction is told: frozen, strict, with a digest. Every field has a unit or a meaning."""
 
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
 from ..core.errors import Usage, did_you_mean
 from ..core.strict import Strict, canonical_digest, non_default_values
+from .methods import METHODS
 
-Method = Literal[
-    "sae-tuning",
-    "feature-diff",
-    "random-features",
-    "outside-features",
-    "pca-diff",
-    "logit-distill",
-    "sft",
-    "random",
-    "gaussian",
-]
-METHODS: tuple[str, ...] = get_args(Method)
-WITH_SAE = ("sae-tuning", "gaussian", "feature-diff", "random-features", "outside-features")
-"""The methods that have a stage I."""
+if TYPE_CHECKING:
+    Method = str
+else:
+    Method = Literal[tuple(METHODS)]
+"""Any name of the table of methods."""
 AUTO = "auto"
 """In place of a hookpoint: the screen chooses."""
 ALL_LINEAR = "all-linear"

@@ -11,10 +11,6 @@ VERSION = re.compile(r"(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})", re
 REVISION = re.compile(r"[\w][\w./-]{0,254}")
 LABEL = re.compile(r"(?!v\d)[a-z][a-z0-9._-]{0,63}", re.ASCII)
 CONTENT = re.compile(r"sha256:[0-9a-f]{8,64}", re.ASCII)
-OCI = re.compile(
-    r"//(?P<location>[a-z0-9][a-z0-9.-]{0,200}(:\d{1,5})?(/[a-z0-9][a-z0-9._-]{0,100})+)(:(?P<tag>[\w][\w.-]{0,127})|@(?P<digest>sha256:[0-9a-f]{64}))?",
-    re.ASCII,
-)
 HUB_ID = re.compile(r"[\w][\w.-]{0,95}/[\w][\w.-]{0,95}", re.ASCII)
 HOOKPOINT = re.compile(r"layers\.(0|[1-9]\d{0,3})(\.mlp)?", re.ASCII)
 DATA_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
@@ -153,52 +149,8 @@ class DatasetRef:
         return str(self.repo) + (f"#{self.split}" if self.split != "train" else "")
 
 
-@dataclass(frozen=True)
-class RemoteRef:
-    """`folder:PATH[#name[@version]]`, `hf:owner/name[@revision]` or `oci://host/name[:tag|@sha256:...]`."""
-
-    scheme: str
-    location: str
-    adapter: AdapterRef | None = None
-    revision: str | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> "RemoteRef":
-        scheme, colon, rest = text.partition(":")
-        if not colon or scheme not in ("folder", "hf", "oci") or not rest:
-            raise Usage(
-                f"{text!r} is not a remote",
-                "write folder:PATH#name@version, hf:owner/name@revision or oci://host/name:version",
-            )
-        if scheme == "oci":
-            match = OCI.fullmatch(rest)
-            if not match or ".." in rest:
-                raise Usage(f"{text!r} is not a repository of a registry", "write oci://host/name:version")
-            return cls("oci", match["location"], None, match["tag"] or match["digest"])
-        if scheme == "folder":
-            path, _, adapter = rest.partition("#")
-            if not path:
-                raise Usage(f"{text!r} names no folder", "write folder:PATH#name@version")
-            return cls("folder", path, AdapterRef.parse(adapter) if adapter else None)
-        repo = Repo.parse(rest)
-        if is_path(rest) or repo.subfolder:
-            raise Usage(f"{text!r} is not a Hub reference", "write hf:owner/name@revision")
-        return cls("hf", repo.id, None, repo.revision)
-
-    def __str__(self) -> str:
-        if self.scheme == "oci":
-            mark = "@" if (self.revision or "").startswith("sha256:") else ":"
-            return f"oci://{self.location}" + (f"{mark}{self.revision}" if self.revision else "")
-        tail = f"#{self.adapter}" if self.adapter else f"@{self.revision}" if self.revision else ""
-        return f"{self.scheme}:{self.location}{tail}"
-
-
-def parse_adapter(text: str) -> "AdapterRef | ContentRef | RemoteRef":
-    """Any name of an adapter: `NAME[@VERSION]`, `sha256:...`, or a remote reference. Raises `Usage`."""
-    scheme, colon, _ = text.partition(":")
-    if scheme == "sha256":
-        return ContentRef(_checked(CONTENT, text, "content hash", "sha256: and 8 to 64 hexadecimal digits"))
-    return RemoteRef.parse(text) if colon else AdapterRef.parse(text)
+def check_content_hash(text: str) -> str:
+    return _checked(CONTENT, text, "content hash", "sha256: and 8 to 64 hexadecimal digits")
 
 
 def check_hookpoint(text: str) -> str:

@@ -51,6 +51,12 @@ def read_layer(path: Path) -> dict[str, dict[str, Any]]:
         raise Usage(f"{path}{place}: not valid YAML: {getattr(error, 'problem', error)}", "mend that line") from None
     if not isinstance(content, dict):
         raise Usage(f"{path}: a registry is a mapping of {', '.join(KINDS)}", "see `resa-hub registry`")
+    _check_sections(content, path)
+    return content
+
+
+def _check_sections(content: dict[Any, Any], path: Path) -> None:
+    """Put each entry's checked value in its place; raises `Usage` naming the section and the entry."""
     for kind, entries in content.items():
         if kind not in KINDS:
             raise Usage(f"{path}: unknown section {kind!r}", did_you_mean(str(kind), list(KINDS)))
@@ -63,7 +69,6 @@ def read_layer(path: Path) -> dict[str, dict[str, Any]]:
                     "put it in quotes",
                 )
             entries[name] = structure(value, KINDS[kind], f"{path}: {kind}.{name}")
-    return content
 
 
 class Registry:
@@ -77,55 +82,56 @@ class Registry:
 
     @cached_property
     def entries(self) -> dict[str, dict[str, RegistryEntry]]:
-        found: dict[str, dict[str, RegistryEntry]] = {kind: {} for kind in KINDS}
+        """Section -> name -> entry, the last layer's where several name it."""
+        entries: dict[str, dict[str, RegistryEntry]] = {kind: {} for kind in KINDS}
         for layer, path in self.layers:
             for kind, section in read_layer(path).items():
                 for name, value in section.items():
-                    found[kind][name] = RegistryEntry(kind=kind, name=name, layer=layer, value=value)
-        return found
+                    entries[kind][name] = RegistryEntry(kind=kind, name=name, layer=layer, value=value)
+        return entries
 
     def folder_of(self, entry: RegistryEntry) -> Path:
-        """The folder of a local id: a relative one is seen from the registry that names it, so that a workspace can
-        move.
-        """
+        """The folder of a local id; a relative one starts at the registry that names it: a workspace can move."""
         return dict(self.layers)[entry.layer].parent / Path(entry.value.id).expanduser()
 
     def get(self, kind: str, name: str) -> Any:
         """The entry's value; raises `NotFound` with the nearest name."""
         section = self.entries[kind]
         if name not in section:
-            what = {kind_: one for one, kind_ in SINGULAR.items()}.get(kind, kind)
+            singular = next((one for one, several in SINGULAR.items() if several == kind), kind)
             raise NotFound(
-                f"no {what} is called {name!r}", did_you_mean(name, list(section)) or "see `resa-hub registry`"
+                f"no {singular} is called {name!r}", did_you_mean(name, list(section)) or "see `resa-hub registry`"
             )
         return section[name].value
 
     def model(self, text: str) -> ModelRef:
-        """A registry name, perhaps with another subfolder of its adapter (`tina-still:checkpoint-100`), or the text of
-        a `ModelRef`.
+        """The model of a registry name, of `name:checkpoint`, or of the text of a `ModelRef`.
+
+        checkpoint: another subfolder of the entry's adapter, as in `tina-still:checkpoint-100`. Raises `NotFound`, and
+        `Usage` for an entry that names no model.
         """
         if "/" in text or is_path(text):
             return ModelRef.parse(text)
-        entry = self._model(text)
+        entry = self._entry_of(text)
         if entry.id:
             return ModelRef(Repo(entry.id, entry.revision), entry.adapter.repo if entry.adapter else None)
         if not entry.base or not entry.adapter:
             raise Usage(
                 f"model {text!r} of the registry has neither `id` nor `base` and `adapter`", "see `resa-hub registry`"
             )
-        under = self.model_entry(entry.base)
-        if under and (under.base or under.adapter):
+        base = self.model_entry(entry.base)
+        if base and (base.base or base.adapter):
             raise Usage(
                 f"model {text!r} of the registry stands on {entry.base!r}, which is an adapter itself",
                 "name a model without adapter as its base",
             )
         return ModelRef(self.model(entry.base).base, entry.adapter.repo)
 
-    def bare(self, text: str, option: str = "--target") -> ModelRef:
-        """A model to put an adapter on or to train one for. An artifact names one base, so raises `Usage` for a model
-        that is itself a LoRA on a base.
+    def require_base_model(self, text: str, option: str = "--target") -> ModelRef:
+        """A model without an adapter on it, to put one on or to train one for.
 
-        option: by which the caller names it.
+        option: the flag by which the caller names it, for the hint. Raises `Usage` for a model that is itself a LoRA on
+        a base: an adapter's manifest names one base.
         """
         ref = self.model(text)
         if ref.adapter:
@@ -135,7 +141,8 @@ class Registry:
             )
         return ref
 
-    def _model(self, text: str) -> Model:
+    def _entry_of(self, text: str) -> Model:
+        """The entry of `name`, or that of `name:checkpoint` with this subfolder of its adapter."""
         name, colon, subfolder = text.partition(":")
         entry: Model = self.get("models", name)
         if not colon:
@@ -145,9 +152,8 @@ class Registry:
                 f"{text!r} names no checkpoint: {name} is {'an adapter' if entry.adapter else 'a base model'}",
                 "write it like tina-still:checkpoint-100",
             )
-        adapter = msgspec.structs.replace(
-            entry.adapter, subfolder=Repo.parse(f"{entry.adapter.id}:{subfolder}").subfolder
-        )
+        checkpoint = Repo.parse(f"{entry.adapter.id}:{subfolder}").subfolder
+        adapter = msgspec.structs.replace(entry.adapter, subfolder=checkpoint)
         if adapter == entry.adapter:
             return entry
         return msgspec.structs.replace(
@@ -155,7 +161,8 @@ class Registry:
         )
 
     def model_entry(self, text: str) -> Model | None:
-        return self._model(text) if text.partition(":")[0] in self.entries["models"] else None
+        """The entry that a model's text names, perhaps with a checkpoint; None for what is no name of the registry."""
+        return self._entry_of(text) if text.partition(":")[0] in self.entries["models"] else None
 
     def base_name(self, text: str) -> str:
         """The name (or id) of the base that a model stands on."""
@@ -179,34 +186,37 @@ class Registry:
         return self.get("datasets", text)
 
     def recipe_values(self, name: str) -> dict[str, Any]:
-        """The merged values of a recipe: `like` names the recipe it starts from; a sweep's name and a number name one,
-        too.
+        """The values of a recipe, over those of the recipes that it starts from by `like`.
+
+        A sweep's name and a number name a recipe too.
         """
         values: dict[str, Any] = {}
-        for _, said in reversed(self.recipe_layers(name)):
-            values = merged(values, said)
+        for _, stated in reversed(self.recipe_layers(name)):
+            values = deep_merge(values, stated)
         return values
 
     def recipe_layers(self, name: str) -> list[tuple[str, dict[str, Any]]]:
-        """(recipe, what it says itself), from `name` to the one that all start from; raises `NotFound`, and `Usage` for
-        a circle.
+        """(recipe, the values it states itself), from `name` to the one that all start from.
+
+        Raises `NotFound`, and `Usage` for a circle.
         """
-        found: list[tuple[str, dict[str, Any]]] = []
+        layers: dict[str, dict[str, Any]] = {}
         following: str | None = name
         while following:
-            if following in dict(found):
+            if following in layers:
                 raise Usage(
-                    f"recipe {following!r} is like itself: {' -> '.join([*dict(found), following])}",
+                    f"recipe {following!r} is like itself: {' -> '.join([*layers, following])}",
                     "break the circle in registry.yaml",
                 )
-            values = dict(self._own_values(following))
+            values = dict(self._stated_values(following))
             parent = structure(values.pop("like", None), str | None, f"recipe {following}: like")
             values.pop("note", None)
-            found.append((following, values))
+            layers[following] = values
             following = parent
-        return found
+        return list(layers.items())
 
-    def _own_values(self, name: str) -> dict[str, Any]:
+    def _stated_values(self, name: str) -> dict[str, Any]:
+        """The values of one recipe without those of its parent; those of a sweep's member follow from its number."""
         match = re.fullmatch(r"(.*?)(0|[1-9]\d{0,6})", name)
         if name in self.entries["recipes"] or not match or match[1] not in self.entries["sweeps"]:
             return self.get("recipes", name)
@@ -226,14 +236,10 @@ class Registry:
         return structure(self.recipe_values(name), Recipe, f"recipe {name}")
 
 
-def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """`above` over `below`, part by part."""
+def deep_merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """`above` over `below`; where both have a mapping, key by key."""
     result = dict(below)
     for key, value in above.items():
         both = isinstance(value, dict) and isinstance(result.get(key), dict)
-        result[key] = merged(result[key], value) if both else value
+        result[key] = deep_merge(result[key], value) if both else value
     return result
-
-
-def plain(value: Any) -> Any:
-    return msgspec.to_builtins(value)

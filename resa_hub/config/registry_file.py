@@ -10,8 +10,8 @@ from ..core.errors import Usage
 from .registry import builtin_path, read_layer
 
 
-def own_file(workspace: Any) -> Path:
-    """The registry.yaml of the workspace, which need not exist yet; raises `Usage` where that is the built-in one."""
+def workspace_registry(workspace: Any) -> Path:
+    """The registry.yaml of a workspace, which need not exist yet; raises `Usage` where that is the built-in one."""
     path = workspace.folder / "registry.yaml"
     if path.exists() and path.resolve() == builtin_path().resolve():
         raise Usage(
@@ -21,29 +21,28 @@ def own_file(workspace: Any) -> Path:
     return path
 
 
-def lean(value: Any) -> Any:
-    """What differs from the defaults: an entry as a person would write it."""
+def minimal_entry(value: Any) -> Any:
+    """The fields that differ from their defaults, empty ones left out: an entry as a person would write it."""
     if not isinstance(value, msgspec.Struct):
         return msgspec.to_builtins(value)
-    fields = msgspec.structs.fields(value)
-    return {
-        f.name: lean(getattr(value, f.name))
-        for f in fields
-        if getattr(value, f.name) != f.default and getattr(value, f.name) not in ({}, ())
-    }
+    given = ((field, getattr(value, field.name)) for field in msgspec.structs.fields(value))
+    return {field.name: minimal_entry(part) for field, part in given if part != field.default and part not in ({}, ())}
 
 
-def write(path: Path, fresh: dict[str, dict[str, Any]], kept: str = "registry.yaml.before-pin") -> None:
-    """The entries (section -> name -> entry) into the file, whole or not at all, under the store's lock; a file with
-    comments is kept beside as `kept`.
+def update_registry(
+    path: Path, fresh: dict[str, dict[str, Any]], backup_name: str = "registry.yaml.before-pin"
+) -> None:
+    """Write the entries (section -> name -> entry) into the file, whole or not at all.
+
+    The caller holds the store's lock. YAML comments are lost, so a file that has any is copied to `backup_name` first.
     """
     content: dict[str, Any] = {}
     if path.exists():
-        read_layer(path)  # a mistake in it is told before it is written over
+        read_layer(path)  # raises for a mistake before it is written over
         text = path.read_text(encoding="utf-8")
         content = yaml.safe_load(text) or {}
         if "#" in text:
-            path.with_name(kept).write_text(text, encoding="utf-8")
+            path.with_name(backup_name).write_text(text, encoding="utf-8")
     for kind, entries in fresh.items():
         content[kind] = (content.get(kind) or {}) | entries
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What stands under a name in the registry: one type a section."""
+"""The entries of the registry: one type for each of its sections."""
 
 import re
 
@@ -77,7 +77,7 @@ class BenchmarkEntry(Strict, frozen=True, kw_only=True):
     answer: str = "answer"
     problems: int | None = None
     grading: str = "math"
-    """A rule of benchmarks/grading.py: math, integer, choice, exact, last-integer, answer-tag."""
+    """A rule of evaluation/benchmarks/grading.py: math, integer, choice, exact, last-integer, answer-tag."""
     gold: str = "text"
     """Where the gold stands in `answer`: `text` is all of it, `box` the last box of a worked solution, `hashes` what
     follows ####.
@@ -85,7 +85,7 @@ class BenchmarkEntry(Strict, frozen=True, kw_only=True):
     choices: list[str] = []
     """Columns of the wrong choices; `answer` is the right one."""
     prompt: str | None = None
-    """A prompt of benchmarks/prompts.py (boxed, choice, bare) or a text with {problem}; null for that of the grading.
+    """A prompt of evaluation/benchmarks/prompts.py (boxed, choice, bare) or a text with {problem}; null: the grading's.
     """
     temperature: float = 0.6
     top_p: float = 0.95
@@ -119,7 +119,7 @@ class SweepEntry(Strict, frozen=True, kw_only=True):
 
     @property
     def numbers(self) -> list[int]:
-        return numbers(self.over, "over")
+        return parse_numbers(self.over, "over")
 
 
 KINDS: dict[str, type] = {
@@ -136,12 +136,12 @@ KINDS: dict[str, type] = {
 SINGULAR = {kind.removesuffix("s"): kind for kind in KINDS if kind.endswith("s")}
 
 
-def numbers(text: str, where: str = "--layers") -> list[int]:
-    """`1-26`, `0,2,5-7` -> the numbers in order; raises `Usage`."""
-    found: set[int] = set()
+def parse_numbers(text: str, where: str = "--layers") -> list[int]:
+    """The numbers that `1-26` or `0,2,5-7` names, in order; raises `Usage`."""
+    chosen: set[int] = set()
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d{1,4})(?:\s*-\s*(\d{1,4}))?\s*", part)
         if not match or (match[2] and int(match[2]) < int(match[1])):
             raise Usage(f"{where} {text!r} is not a list of numbers", "for example 1-26, or 0,2,5-7")
-        found |= set(range(int(match[1]), int(match[2] or match[1]) + 1))
-    return sorted(found)
+        chosen |= set(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return sorted(chosen)

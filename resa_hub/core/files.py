@@ -1,4 +1,4 @@
-"""Files of strangers, read within bounds: size limits, no links, no special files; sha256 of a file."""
+"""Reading files that a stranger may have made: size limits, no links, no special files; sha256 of a file."""
 
 import hashlib
 import json
@@ -10,6 +10,8 @@ from typing import Any
 
 from .errors import Integrity, NotFound, RunFailed
 
+ASK_AUTHOR = "pull it again, or ask its author"
+"""Hint for a file that is not what it should be."""
 MAX_TEXT = 8 << 20
 MAX_HEADER = 32 << 20
 MAX_WEIGHTS = 64 << 30
@@ -32,6 +34,7 @@ def open_regular(path: Path):
 
 
 def read_bounded(path: Path, limit: int = MAX_TEXT) -> bytes:
+    """The bytes of a regular file; raises `Integrity` where there are more than `limit`."""
     with open_regular(path) as file:
         data = file.read(limit + 1)
     if len(data) > limit:
@@ -45,6 +48,8 @@ def read_json(path: Path, limit: int = MAX_TEXT) -> Any:
 
 
 def parse_json(data: bytes, name: str) -> Any:
+    """Strict JSON, as `read_json` reads it; raises `Integrity`, which names `name`."""
+
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len({key for key, _ in pairs}) != len(pairs):
             raise ValueError("a key stands twice")
@@ -56,7 +61,7 @@ def parse_json(data: bytes, name: str) -> Any:
     try:
         return json.loads(data, object_pairs_hook=unique, parse_constant=refuse)
     except (ValueError, RecursionError) as error:
-        raise Integrity(f"{name} is not valid JSON: {error}", "pull it again, or ask its author") from None
+        raise Integrity(f"{name} is not valid JSON: {error}", ASK_AUTHOR) from None
 
 
 def hash_file(path: Path) -> tuple[int, str]:

@@ -1,5 +1,6 @@
-"""Floating-point operations and parameters of a training step, from shapes alone: what a plan foretells and what a run
-counts use the same formulas.
+"""Floating-point operations and parameters of a training step, from shapes alone.
+
+Plans and the accounts of runs use these same formulas.
 
 Operations follow Kaplan et al. 2020 (arXiv 2001.08361, section 2.1): 2 N a token forward, 4 N backward, N the
 parameters of the layers that run, embeddings and the attention's products with its own states left out. Of the backward
@@ -26,9 +27,10 @@ class Sizes(NamedTuple):
 
 
 def tuning(layers: int, head: int) -> float:
-    """Operations a token of one step of guided tuning, or of one look at what features do to the logits: student
-    forward and gradient of the states through
-    `layers` parameters and its head, and the teacher's head on its final state.
+    """Operations a token of one step of guided tuning, or of measuring what features do to the logits.
+
+    The student's forward pass and the gradient of its states through `layers` parameters and its head, and the
+    teacher's head on its final state.
     """
     return 4.0 * (layers + head) + 2.0 * head
 
@@ -39,8 +41,9 @@ def supervised(layers: int, head: int) -> float:
 
 
 def sae_training(width: int, latents: int, k: int) -> float:
-    """Operations a token of one step of a sparse TopK SAE: only the encoder's product is dense; decoder and gradients
-    touch k latents.
+    """Operations a token of one step of a sparse TopK SAE.
+
+    Only the encoder's product is dense; decoder and gradients touch k latents.
     """
     return 2.0 * width * latents + 2.0 * 4 * width * k
 
@@ -48,12 +51,11 @@ def sae_training(width: int, latents: int, k: int) -> float:
 SELECTION_TOKENS = 16_384
 """Of rollouts by which features are selected, where their effect on the logits counts; at least one batch is taken."""
 SELECTION_STEPS = 8
-"""Selection `logits` takes the features in so many steps: each looks at the logits with those chosen before in place.
-"""
+"""In how many steps selection `logits` chooses features: each sees the logits with those chosen before in place."""
 
 
 def comparing(layers: int) -> float:
-    """Operations a token of having the states of source and target side by side, both from `layers` parameters."""
+    """Operations a token of the states of source and target, both from `layers` parameters."""
     return 4.0 * layers
 
 
@@ -75,14 +77,14 @@ class Shapes(NamedTuple):
         try:
             width, heads = config["hidden_size"], config["num_attention_heads"]
             return cls(
-                width,
-                config["num_hidden_layers"],
-                config["intermediate_size"],
-                heads,
-                config.get("num_key_value_heads") or heads,
-                config.get("head_dim") or width // heads,
-                config["vocab_size"],
-                bool(config.get("tie_word_embeddings", False)),
+                width=width,
+                depth=config["num_hidden_layers"],
+                inner=config["intermediate_size"],
+                heads=heads,
+                kv_heads=config.get("num_key_value_heads") or heads,
+                head_size=config.get("head_dim") or width // heads,
+                vocabulary=config["vocab_size"],
+                tied=bool(config.get("tie_word_embeddings", False)),
             )
         except (KeyError, TypeError):
             return None
@@ -104,10 +106,8 @@ class Shapes(NamedTuple):
     @property
     def sizes(self) -> Sizes:
         """Biases and norms, a thousandth of the whole, left out."""
-        return Sizes(
-            (sum(inputs * outputs for inputs, outputs in self.matrices.values()),) * self.depth,
-            self.width * self.vocabulary,
-        )
+        layer = sum(inputs * outputs for inputs, outputs in self.matrices.values())
+        return Sizes(layers=(layer,) * self.depth, head=self.width * self.vocabulary)
 
     @property
     def parameters(self) -> int:

@@ -1,13 +1,15 @@
-"""The GPUs that plans and forecasts name: what data sheets and price lists say of them."""
+"""The GPUs that plans name, as data sheets and price lists say, and this machine, as measured."""
 
+import os
+import time
 from typing import NamedTuple
 
 
 class Price(NamedTuple):
     usd: float
     """An hour."""
-    told: str
-    """By whom, and when."""
+    source: str
+    """Who says so, and when."""
 
 
 class Gpu(NamedTuple):
@@ -17,7 +19,7 @@ class Gpu(NamedTuple):
     bandwidth: float
     """Of its memory, GB a second."""
     peak: float | None = None
-    """Dense bf16 operations a second; None where no training is foretold on it."""
+    """Dense bf16 operations a second; None where no training is estimated on it."""
     price: Price | None = None
 
 
@@ -32,3 +34,20 @@ GPUS = (
     Gpu("H100 SXM", 80, 3350, 989e12, Price(2.95, "median of 37 providers, May 2026")),
 )
 """Memory, bandwidth and peak of the makers' data sheets."""
+
+
+def measured_speed(seconds: float = 0.4) -> float:
+    """Operations a second of float32 products of matrices on all cores that this process may use, were they idle: by
+    processor time, not by the clock.
+    """
+    import numpy
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    size, done, until = 512, 0, time.monotonic() + seconds
+    left, right = numpy.ones((size, size), numpy.float32), numpy.ones((size, size), numpy.float32)
+    _ = left @ right
+    began = time.process_time()
+    while time.monotonic() < until or not done:
+        _ = left @ right
+        done += 1
+    return done * 2.0 * size**3 / max(time.process_time() - began, 1e-9) * cores

@@ -1,4 +1,4 @@
-"""What huggingface_hub raises, told as our own errors."""
+"""The errors of huggingface_hub, turned into our own."""
 
 import contextlib
 import errno
@@ -20,19 +20,24 @@ DISK_ERRORS = (
 )
 
 
+HTTP_LIBRARIES = ("httpx", "httpx2", "httpcore", "httpcore2")
+"""Of the client 1.x and 2.x: they raise classes of their own, which do not derive from OSError."""
+
+
 @contextlib.contextmanager
 def hub_errors(what: str) -> Iterator[None]:
     """Turn what the Hub's client raises into our errors; our own and those of other origin pass."""
     try:
         yield
     except Exception as error:
-        found = _hub_error(what, error)
-        if found is None:
+        ours = _hub_error(what, error)
+        if ours is None:
             raise
-        raise found from None
+        raise ours from None
 
 
 def _hub_error(what: str, error: BaseException) -> HubError | None:
+    """Our error for one that the Hub's client raised; None for any other."""
     from huggingface_hub import errors
 
     # The client wraps what happened: a failed download in LocalEntryNotFoundError, a failed upload in RuntimeError.
@@ -60,13 +65,7 @@ def _hub_error(what: str, error: BaseException) -> HubError | None:
             f"{what}: {error.strerror}: {error.filename}",
             "check the permissions and the free space of the cache folder",
         )
-    # httpx (client 1.x) and httpx2 (2.x) raise classes of their own, which do not derive from OSError.
-    if isinstance(error, OSError) or type(error).__module__.partition(".")[0] in (
-        "httpx",
-        "httpx2",
-        "httpcore",
-        "httpcore2",
-    ):
+    if isinstance(error, OSError) or type(error).__module__.partition(".")[0] in HTTP_LIBRARIES:
         return Network(
             f"{what}: the Hub cannot be reached ({type(error).__name__})",
             "check the network and HF_ENDPOINT, or name a local folder",

@@ -14,8 +14,9 @@ class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def non_default_values(value: Any) -> Any:
-    """A struct as plain values, without what equals a default: a field that is added later with the old behaviour as
-    default changes no digest.
+    """A struct as plain values, without what equals a default.
+
+    So a field that is added later with the old behaviour as its default changes no digest.
     """
     if not isinstance(value, msgspec.Struct):
         return msgspec.to_builtins(value)
@@ -33,6 +34,7 @@ def canonical_json(value: Any) -> bytes:
 
 
 def canonical_digest(value: Any) -> str:
+    """`sha256:` and the hash of the canonical JSON."""
     return "sha256:" + hashlib.sha256(canonical_json(value)).hexdigest()
 
 

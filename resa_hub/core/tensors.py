@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .errors import Integrity
-from .files import MAX_HEADER, MAX_WEIGHTS, open_regular, parse_json
+from .files import ASK_AUTHOR, MAX_HEADER, MAX_WEIGHTS, open_regular, parse_json
 
 DTYPE_BYTES = {
     "F64": 8,
@@ -33,41 +33,42 @@ class TensorInfo(NamedTuple):
 
 
 def safetensors_header(path: Path) -> dict[str, TensorInfo]:
-    """The tensors of a safetensors file, checked: bounded header, known types, no overlap, nothing outside the file."""
+    """The tensors of a safetensors file, checked: bounded header, known types, no overlap, nothing outside the file.
+
+    Raises `Integrity`.
+    """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(8), "little")
         if size < 10 or size > MAX_WEIGHTS or not 2 <= length <= min(MAX_HEADER, size - 8):
-            raise Integrity(f"{path.name} has no valid safetensors header", "pull it again, or ask its author")
+            raise Integrity(f"{path.name} has no valid safetensors header", ASK_AUTHOR)
         header = parse_json(file.read(length), f"the header of {path.name}")
     if not isinstance(header, dict):
-        raise Integrity(f"the header of {path.name} is not a mapping", "pull it again, or ask its author")
+        raise Integrity(f"the header of {path.name} is not a mapping", ASK_AUTHOR)
     header.pop("__metadata__", None)
-    tensors: dict[str, TensorInfo] = {}
-    for name, info in header.items():
-        try:
-            shape, (start, end) = tuple(info["shape"]), info["data_offsets"]
-            whole = all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in (*shape, start, end))
-            right = whole and end - start == math.prod(shape) * DTYPE_BYTES[info["dtype"]]
-        except (KeyError, TypeError, ValueError):
-            right = False
-        if not right:
-            raise Integrity(
-                f"tensor {name!r} of {path.name} is not described rightly", "pull it again, or ask its author"
-            )
-        tensors[name] = TensorInfo(info["dtype"], shape, 8 + length + start, 8 + length + end)
-    position = 8 + length
+    data_start = 8 + length
+    tensors = {name: _tensor_info(info, data_start, name, path.name) for name, info in header.items()}
+    position = data_start
     for name, info in sorted(tensors.items(), key=lambda item: item[1].start):
         if info.start != position:
-            raise Integrity(
-                f"tensor {name!r} of {path.name} overlaps another or leaves a gap", "pull it again, or ask its author"
-            )
+            raise Integrity(f"tensor {name!r} of {path.name} overlaps another or leaves a gap", ASK_AUTHOR)
         position = info.end
     if position != size:
-        raise Integrity(
-            f"{path.name} is cut short or has bytes behind its last tensor", "pull it again, or ask its author"
-        )
+        raise Integrity(f"{path.name} is cut short or has bytes behind its last tensor", ASK_AUTHOR)
     return tensors
+
+
+def _tensor_info(info: Any, data_start: int, name: str, file_name: str) -> TensorInfo:
+    """An entry of a header; raises `Integrity` unless its offsets span what its shape and type need."""
+    try:
+        shape, (start, end) = tuple(info["shape"]), info["data_offsets"]
+        whole = all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in (*shape, start, end))
+        valid = whole and end - start == math.prod(shape) * DTYPE_BYTES[info["dtype"]]
+    except (KeyError, TypeError, ValueError):
+        valid = False
+    if not valid:
+        raise Integrity(f"tensor {name!r} of {file_name} is not described rightly", ASK_AUTHOR)
+    return TensorInfo(info["dtype"], shape, data_start + start, data_start + end)
 
 
 def read_tensor(path: Path, info: TensorInfo) -> Any:

@@ -1,4 +1,4 @@
-"""This process among those that `torchrun` started: told from the environment, before anything heavy is loaded."""
+"""This process among those that `torchrun` started, read from the environment before anything heavy is loaded."""
 
 import os
 
@@ -9,12 +9,12 @@ def _number(name: str, default: int) -> int:
 
 
 def rank() -> int:
-    """0 for the process that decides, writes and speaks."""
+    """0 for the main process, which decides, writes and prints."""
     return _number("RANK", 0)
 
 
 def local_rank() -> int:
-    """Its number on this machine: the GPU that it takes."""
+    """Number of this process on its machine, and of the GPU that it uses."""
     return _number("LOCAL_RANK", 0)
 
 

@@ -1,7 +1,7 @@
-"""Which models an adapter can be extracted on: decoder-only transformers with dense layers. What is something else is
-refused by name, from config.json alone.
+"""Which models an adapter can be extracted on: decoder-only transformers with dense layers.
 
-Whether a decoder-only model can be cut at its layers is not read off its name: `engine.split.check_halves` tries it.
+Others are refused from config.json alone. Whether a decoder-only model can be cut at its layers is not read off its
+name: `engine.model.split.check_splittable` tries it.
 """
 
 from typing import Any
@@ -31,9 +31,7 @@ HINT = "use a decoder-only transformer with dense layers: Qwen2, Qwen3, Llama, M
 
 
 def check(config: dict[str, Any], name: str) -> None:
-    """Raise `DoesNotFit`, naming the kind, unless `config` (of config.json) is that of a dense decoder-only text
-    model.
-    """
+    """Raise `DoesNotFit`, naming the kind, unless `config` (config.json) is of a dense decoder-only text model."""
     kind = _other_kind(config)
     if kind:
         raise DoesNotFit(
@@ -43,19 +41,21 @@ def check(config: dict[str, Any], name: str) -> None:
 
 
 def _other_kind(config: dict[str, Any]) -> str:
+    """What the model is instead, in words; empty for a dense decoder-only text model."""
     if config.get("is_encoder_decoder"):
         return "an encoder-decoder"
     if any(config.get(key) for key in OTHER_INPUTS):
         return "a model of several modalities"
-    if config.get("model_type") in RECURRENT or any(
-        "attention" not in str(kind) or "linear" in str(kind) for kind in _layer_kinds(config)
-    ):
+    kinds = [str(kind) for kind in _layer_kinds(config)]
+    if config.get("model_type") in RECURRENT or any("attention" not in kind or "linear" in kind for kind in kinds):
         return "a state-space or recurrent model"
-    if any(isinstance(count := config.get(key), int) and count > 1 for key in EXPERTS):
-        return "a mixture of experts"  # PEFT puts no LoRA on fused experts, and a router's choice jumps
+    counts = (config.get(key) for key in EXPERTS)
+    # PEFT puts no LoRA on fused experts, and a router's choice is no continuous function of the weights.
+    if any(isinstance(count, int) and count > 1 for count in counts):
+        return "a mixture of experts"
     return ""
 
 
 def _layer_kinds(config: dict[str, Any]) -> list[Any]:
-    found = config.get("layer_types") or config.get("layers_block_type") or config.get("block_types") or []
-    return found if isinstance(found, list) else []
+    kinds = config.get("layer_types") or config.get("layers_block_type") or config.get("block_types") or []
+    return kinds if isinstance(kinds, list) else []

@@ -1,5 +1,6 @@
-"""Rows of (question, answer), perhaps with a chain of thought, by name: the embedded task, a local file, or a data set
-of the Hub.
+"""Rows of (question, answer), perhaps with a chain of thought.
+
+They come from the embedded task, a local file, or a data set of the Hub.
 """
 
 import csv
@@ -22,10 +23,10 @@ ENTRY = "entry in registry.yaml"
 
 
 def load(data: Data, entry: Dataset) -> Rows:
-    """The rows that a recipe asks for, from the front; those that lack a part are left out and counted, equal ones are
-    all kept, as in the reference code.
+    """The rows that a recipe asks for, from the front.
 
-    Raises `NotFound`, `Network`, `RunFailed` or `Usage` naming the data set.
+    Rows that lack a part are left out and counted; equal ones are all kept, as in the reference code. Raises
+    `NotFound`, `Network`, `RunFailed` or `Usage` naming the data set.
     """
     if data.rows is not None and data.rows < 1:
         raise Usage(f"{data.rows} rows of data set {data.name!r} are asked for", "ask for 1 or more; null takes all")
@@ -37,22 +38,22 @@ def load(data: Data, entry: Dataset) -> Rows:
             "set `solution` of its registry entry, or leave out cot",
         )
     columns = [entry.question, entry.answer, *([entry.solution] if data.cot and entry.solution else [])]
-    told, revision = records(entry, columns, data.rows)
-    found = [[field(row, column, data.name) for column in columns] for row in told]
-    whole = [parts for parts in found if all(parts)]
+    table, revision = records(entry, columns, data.rows)
+    texts = [[field(row, column, data.name) for column in columns] for row in table]
+    whole = [parts for parts in texts if all(parts)]
     if not whole:
         raise RunFailed(
             f"data set {data.name!r} has no row with {' and '.join(columns)}",
             f"name another, or set the columns of its {ENTRY}",
         )
     pairs = [(parts[0], parts[1]) for parts in whole]
-    thoughts = [inside(parts[2]) for parts in whole] if data.cot else None
+    thoughts = [between_tags(parts[2]) for parts in whole] if data.cot else None
     fingerprint = text_digest([part for pair in pairs for part in pair] + (thoughts or []))
-    return Rows(data.name, entry.id, revision or fingerprint, pairs, thoughts, len(found) - len(whole))
+    return Rows(data.name, entry.id, revision or fingerprint, pairs, thoughts, len(texts) - len(whole))
 
 
-class Where(Protocol):
-    """What the registry says of a table of rows."""
+class TableSource(Protocol):
+    """What the registry says of a table of rows: an entry of `datasets` or of `benchmarks`."""
 
     @property
     def id(self) -> str: ...
@@ -68,17 +69,21 @@ OUT_OF_REACH = (Network, MissingExtra)
 """Errors that a local copy gets around."""
 
 
-def is_local(entry: Where) -> bool:
+def is_local(entry: TableSource) -> bool:
     return is_path(entry.id) or entry.id.endswith(DATA_SUFFIXES)
 
 
-def records(entry: Where, columns: Iterable[str] = (), rows: int | None = None) -> tuple[list[dict[str, Any]], str]:
+def records(
+    entry: TableSource, columns: Iterable[str] = (), rows: int | None = None
+) -> tuple[list[dict[str, Any]], str]:
     """The rows of a local file or a Hub data set, and the commit; empty for a file.
 
     columns: those that are needed, all where none is named. rows: from the front. Raises `NotFound`, `Network`,
     `RunFailed`, `MissingExtra`.
     """
-    return (_local(Path(entry.id).expanduser())[:rows], "") if is_local(entry) else _hub(entry, columns, rows)
+    if is_local(entry):
+        return _local(Path(entry.id).expanduser())[:rows], ""
+    return _hub(entry, columns, rows)
 
 
 def _tiny(data: Data, entry: Dataset) -> Rows:
@@ -94,14 +99,14 @@ def _local(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise NotFound(f"the data file {path} does not exist", "check the path")
     try:
-        found = _read(path)
+        rows = _read(path)
     except (ValueError, OSError, csv.Error) as error:
         raise RunFailed(
             f"{path} cannot be read as {path.suffix[1:]}: {str(error).splitlines()[0]}", "it needs one record a row"
         ) from None
-    if not all(isinstance(record, dict) for record in found):
+    if not all(isinstance(row, dict) for row in rows):
         raise RunFailed(f"{path} holds something other than records with named columns", "it needs one record a row")
-    return found
+    return rows
 
 
 def _read(path: Path) -> list[Any]:
@@ -121,7 +126,7 @@ def _read(path: Path) -> list[Any]:
     return content if isinstance(content, list) else [content]
 
 
-def _hub(entry: Where, columns: Iterable[str], rows: int | None) -> tuple[list[dict[str, Any]], str]:
+def _hub(entry: TableSource, columns: Iterable[str], rows: int | None) -> tuple[list[dict[str, Any]], str]:
     """Only the columns and rows that are needed: some data sets carry gigabytes of text beside the questions."""
     try:
         import datasets as hub
@@ -136,9 +141,8 @@ def _hub(entry: Where, columns: Iterable[str], rows: int | None) -> tuple[list[d
         try:
             table: Any = hub.load_dataset(entry.id, entry.config, split=entry.split, revision=commit)
         except DatasetNotFoundError as error:
-            HfApi().auth_check(
-                entry.id, repo_type="dataset"
-            )  # raises for a gated one, which the library above calls not found
+            # Raises for a gated data set, which the library above calls not found.
+            HfApi().auth_check(entry.id, repo_type="dataset")
             raise NotFound(f"data set {repo}: {str(error).splitlines()[0]}", "check its files") from None
         except ValueError as error:  # an unknown configuration or split; the library has no class of its own for them
             raise NotFound(
@@ -151,9 +155,10 @@ def _hub(entry: Where, columns: Iterable[str], rows: int | None) -> tuple[list[d
 
 
 def field(row: dict[str, Any], path: str, name: str) -> str:
-    """The text of a column, empty where the row has none: `column.key` reads a JSON text or mapping, `column.0` the
-    first of a list, a list of messages gives the first user turn. Raises `Usage` for a column that the data set does
-    not have.
+    """The text of a column, empty where the row has none.
+
+    path: `column.key` reads a JSON text or mapping, `column.0` the first of a list; a list of messages gives the first
+    user turn. Raises `Usage` for a column that the data set does not have.
     """
     first, *keys = path.split(".")
     if first not in row:
@@ -176,15 +181,16 @@ def field(row: dict[str, Any], path: str, name: str) -> str:
 
 
 def as_text(value: Any) -> str:
-    """What stands in a cell, as people write it: 42.0 is 42, a list of messages its first user turn, another list its
-    parts with commas; nothing is empty.
+    """The value of a cell as people write it.
+
+    42.0 is 42; a list of messages is its first user turn, another list its parts with commas; None and NaN are empty.
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, list):
         if value and isinstance(value[0], dict):
-            value = next((m.get("content") for m in value if m.get("role") == "user"), value[0].get("content"))
-            return as_text(value)
+            user_turns = (message.get("content") for message in value if message.get("role") == "user")
+            return as_text(next(user_turns, value[0].get("content")))
         return ", ".join(filter(None, map(as_text, value)))
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         value = int(value)
@@ -192,7 +198,7 @@ def as_text(value: Any) -> str:
     return text if text.strip() else ""
 
 
-def inside(thought: str) -> str:
+def between_tags(thought: str) -> str:
     """The text between the tags of a whole trace, else all of it."""
-    found = re.search(r"<think>(.*?)</think>", thought, re.S)
-    return (found[1] if found else thought).strip()
+    match = re.search(r"<think>(.*?)</think>", thought, re.S)
+    return (match[1] if match else thought).strip()

@@ -1,5 +1,6 @@
-"""The SAE that stage I starts from: a name of the registry, a Hub repository or a local folder; only the folder of one
-hookpoint is fetched.
+"""The SAE that stage I starts from: a name of the registry, a Hub repository or a local folder.
+
+Only the folder of one hookpoint is fetched.
 """
 
 import re
@@ -7,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..config.recipe import AUTO, WITH_SAE, Recipe
+from ..config.methods import METHODS
+from ..config.recipe import AUTO, Recipe
 from ..config.refs import HOOKPOINT, Repo, SaeRef, is_path, layer_of
 from ..config.registry import Registry
 from ..core.errors import DoesNotFit, Integrity, NotFound, Usage
@@ -20,16 +22,14 @@ HOOKS = {"resid_post": "", "mlp_out": ".mlp"}
 """TransformerLens' name of a hook -> what follows `layers.N`."""
 
 
-def starts(recipe: Recipe, registry: Registry) -> dict[str, SaeFiles]:
-    """The SAE of `sae.origin` for each hookpoint of the recipe; none for mode scratch and for methods without a stage
-    I.
+def initial_saes(recipe: Recipe, registry: Registry) -> dict[str, SaeFiles]:
+    """The SAE of `sae.origin` for each hookpoint; none for mode scratch and for methods without a stage I.
 
     Raises `Usage` without an origin, `NotFound`, `Network`, and `DoesNotFit` for an SAE of another base, or of another
-    hookpoint unless
-    `sae.any_hookpoint` is set. Width and content are checked where it is loaded.
+    hookpoint unless `sae.any_hookpoint` is set. Width and content are checked where it is loaded.
     """
     settings = recipe.sae
-    if settings.mode == "scratch" or recipe.method not in WITH_SAE:
+    if settings.mode == "scratch" or not METHODS[recipe.method].sae:
         return {}
     if not settings.origin:
         raise Usage(
@@ -41,86 +41,91 @@ def starts(recipe: Recipe, registry: Registry) -> dict[str, SaeFiles]:
             f"SAE mode {settings.mode} needs a hookpoint that is settled: its SAE is fetched before anything runs",
             "choose --layer N",
         )
-    return {hookpoint: _start(settings.origin, hookpoint, recipe, registry) for hookpoint in recipe.all_hookpoints}
+    return {
+        hookpoint: _initial_sae(settings.origin, hookpoint, recipe, registry) for hookpoint in recipe.all_hookpoints
+    }
 
 
-def _start(origin: str, hookpoint: str, recipe: Recipe, registry: Registry) -> SaeFiles:
+def _initial_sae(origin: str, hookpoint: str, recipe: Recipe, registry: Registry) -> SaeFiles:
     entry = registry.entries["saes"].get(origin)
     if entry:
         sae = entry.value
         if sae.base:  # of an imported one it may be unknown
             _check_base(origin, sae.base, recipe, registry)
-        said = sae.hookpoints.replace("{N}", str(layer_of(hookpoint)))
-        folder = (
-            _local(registry.folder_of(entry), [said])
-            if is_path(sae.id)
-            else _fetch(Repo(sae.id, sae.revision), [said], origin)
-        )
+        stated = sae.hookpoints.replace("{N}", str(layer_of(hookpoint)))
+        if is_path(sae.id):
+            folder = _local(registry.folder_of(entry), [stated])
+        else:
+            folder = _fetch(Repo(sae.id, sae.revision), [stated], origin)
     else:
         ref = SaeRef.parse(origin)
-        said, places = ref.hookpoint, [ref.hookpoint] if ref.hookpoint else _likely(hookpoint, recipe.sae.any_hookpoint)
-        folder = _folder(ref, places, origin)
+        stated = ref.hookpoint
+        folder = _folder(ref, [stated] if stated else _likely(hookpoint, recipe.sae.any_hookpoint), origin)
     try:
-        found = _opened(origin, folder, said)
-        _check(found, hookpoint, recipe, registry)
+        sae_files = _open(origin, folder, stated)
+        _check(sae_files, hookpoint, recipe, registry)
     except Integrity as error:
         raise DoesNotFit(
             f"the SAE {origin} is damaged: {error.message}", "fetch it again, or name another SAE"
         ) from None
-    return found
+    return sae_files
 
 
-def find(origin: str, hookpoint: str | None = None) -> SaeFiles:
-    """The SAE of `./folder` or `owner/name[@revision][:subfolder][#hookpoint]` wherever it is wanted for; only that of
-    `hookpoint` where one is asked.
+def locate(origin: str, hookpoint: str | None = None) -> SaeFiles:
+    """The SAE of `./folder` or `owner/name[@revision][:subfolder][#hookpoint]`, fetched where it is not local.
 
-    Raises `NotFound`, `Network`, `Integrity`, and `DoesNotFit` where several are to choose from or its own hookpoint is
-    another.
+    hookpoint: the one to take; None takes the one that the origin names, or the only one there. Raises `NotFound`,
+    `Network`, `Integrity`, and `DoesNotFit` where several are to choose from or its own hookpoint is another.
     """
     ref = SaeRef.parse(origin)
-    said = hookpoint or ref.hookpoint
-    return _opened(origin, _folder(ref, [said] if said else [], origin), said)
+    stated = hookpoint or ref.hookpoint
+    return _open(origin, _folder(ref, [stated] if stated else [], origin), stated)
 
 
-def _folder(ref: SaeRef, places: list[str], origin: str) -> Path:
-    return _local(Path(ref.repo.id).expanduser(), places) if is_path(ref.repo.id) else _fetch(ref.repo, places, origin)
+def _folder(ref: SaeRef, hookpoints: list[str], origin: str) -> Path:
+    """The folder of the first of these hookpoints; as `_choose` takes one of those that are there."""
+    if is_path(ref.repo.id):
+        return _local(Path(ref.repo.id).expanduser(), hookpoints)
+    return _fetch(ref.repo, hookpoints, origin)
 
 
-def _opened(origin: str, folder: Path, said: str | None) -> SaeFiles:
-    kind = next((kind for name, kind in SAE_FORMATS.items() if (folder / name).is_file()), None)
-    if kind is None:
+def _open(origin: str, folder: Path, stated: str | None) -> SaeFiles:
+    """The SAE in a folder. stated: the hookpoint that a reference or the registry gives it."""
+    format_ = next((format_ for name, format_ in SAE_FORMATS.items() if (folder / name).is_file()), None)
+    if format_ is None:
         raise NotFound(f"{folder} holds no SAE", f"it needs {SAE_CONFIG} and one of {', '.join(SAE_FORMATS)}")
-    return replace(
-        SaeFiles(origin, folder, kind, None), hookpoint=_hookpoint(SaeFiles(origin, folder, kind, None), said)
-    )
+    sae = SaeFiles(origin, folder, format_, None)
+    return replace(sae, hookpoint=_hookpoint(sae, stated))
 
 
-def _hookpoint(found: SaeFiles, said: str | None) -> str | None:
-    """What an SAE was made for: its own metadata and its folder's name count, then what the reference says; raises
-    `DoesNotFit` when they disagree.
+def _hookpoint(sae: SaeFiles, stated: str | None) -> str | None:
+    """What an SAE was made for: its metadata and its folder's name count, then what the reference states.
+
+    Raises `DoesNotFit` when they disagree.
     """
-    own = made_for(found)
-    if own and said and own != said and HOOKPOINT.fullmatch(own):
+    recorded = made_for(sae)
+    if recorded and stated and recorded != stated and HOOKPOINT.fullmatch(recorded):
         raise DoesNotFit(
-            f"the SAE {found.origin} says that it was made for {own}, not for {said}", "name the SAE of that hookpoint"
+            f"the SAE {sae.origin} says that it was made for {recorded}, not for {stated}",
+            "name the SAE of that hookpoint",
         )
-    return said or own
+    return stated or recorded
 
 
-def made_for(found: SaeFiles) -> str | None:
-    """The hookpoint that an SAE's metadata or, without any, its folder names; a hook that is none of ours comes back as
-    it is written.
+def made_for(sae: SaeFiles) -> str | None:
+    """The hookpoint that an SAE's metadata or, without any, its folder names.
+
+    A hook that has no hookpoint here comes back as it is written.
     """
-    metadata = _metadata(found)
-    named = [metadata.get("hf_hook_name"), metadata.get("hook_name"), found.folder.name]
-    for name in named:
+    metadata = _metadata(sae)
+    for name in (metadata.get("hf_hook_name"), metadata.get("hook_name"), sae.folder.name):
         match = FOLDER.fullmatch(name) if isinstance(name, str) else None
         if match:
-            return _ours(match[1])
+            return _as_hookpoint(match[1])
     return None
 
 
-def _ours(name: str) -> str:
+def _as_hookpoint(name: str) -> str:
     """`blocks.5.hook_mlp_out` -> `layers.5.mlp`."""
     match = re.fullmatch(r"blocks\.(\d+)\.hook_(\w+)", name)
     return f"layers.{match[1]}{HOOKS[match[2]]}" if match and match[2] in HOOKS else name
@@ -138,83 +143,87 @@ def _likely(hookpoint: str, any_hookpoint: bool) -> list[str]:
     return [hookpoint, *([other] if any_hookpoint else [])]
 
 
-def _choose(present: list[str], places: list[str], origin: str) -> str:
-    """The folder to take of those that hold an SAE, "" for the top; raises `DoesNotFit` and `NotFound`."""
+def _choose(present: list[str], hookpoints: list[str], origin: str) -> str:
+    """The folder to take of those that hold an SAE, "" for the top.
+
+    It is that of the first hookpoint that is there; without hookpoints the only one. Raises `DoesNotFit`, `NotFound`.
+    """
     if not present:
         raise NotFound(f"{origin} holds no SAE", f"it needs {SAE_CONFIG}, itself or in a folder for each hookpoint")
-    for place in places:
-        found = next((name for name in _spellings(place) if name in present), None)
-        if found:
-            return found
+    for hookpoint in hookpoints:
+        folder = next((name for name in _spellings(hookpoint) if name in present), None)
+        if folder:
+            return folder
     if "" in present:
         return ""
-    if not places and len(present) == 1:
+    if not hookpoints and len(present) == 1:
         return present[0]
-    there = f"{', '.join(present[:6])}{', ...' if len(present) > 6 else ''}"
-    if not places:
-        raise DoesNotFit(f"{origin} holds the SAEs of {there}", "name one with --hookpoint layers.N")
+    listed = f"{', '.join(present[:6])}{', ...' if len(present) > 6 else ''}"
+    if not hookpoints:
+        raise DoesNotFit(f"{origin} holds the SAEs of {listed}", "name one with --hookpoint layers.N")
     raise DoesNotFit(
-        f"{origin} has no SAE of {places[0]}, only of {there}",
+        f"{origin} has no SAE of {hookpoints[0]}, only of {listed}",
         "choose another --layer, or --set hookpoint=layers.N.mlp",
     )
 
 
-def _local(folder: Path, places: list[str]) -> Path:
+def _local(folder: Path, hookpoints: list[str]) -> Path:
     if not folder.is_dir():
         raise NotFound(f"the SAE folder {folder} does not exist", "check the path")
-    present = (
-        [""] if (folder / SAE_CONFIG).is_file() else sorted(path.parent.name for path in folder.glob(f"*/{SAE_CONFIG}"))
-    )
-    return folder / _choose(present, places, str(folder))
+    present = [""]
+    if not (folder / SAE_CONFIG).is_file():
+        present = sorted(path.parent.name for path in folder.glob(f"*/{SAE_CONFIG}"))
+    return folder / _choose(present, hookpoints, str(folder))
 
 
-def _fetch(repo: Repo, places: list[str], origin: str) -> Path:
-    """Asked first, then fetched by commit; one folder only."""
+def _fetch(repo: Repo, hookpoints: list[str], origin: str) -> Path:
+    """One folder of a Hub repository: its listing is asked for first, then the files of that commit are fetched."""
     from huggingface_hub import HfApi, snapshot_download
 
     with hub_errors(origin):
         info = HfApi().model_info(repo.id, revision=repo.revision)
         top = f"{repo.subfolder}/" if repo.subfolder else ""
         files = (sibling.rfilename for sibling in info.siblings or [])
-        found = (name.removeprefix(top).rpartition("/") for name in files if name.startswith(top))
-        place = _choose(sorted(folder for folder, _, name in found if name == SAE_CONFIG), places, origin)
-        inside = "/".join(part for part in (repo.subfolder, place) if part)
+        paths = (name.removeprefix(top).rpartition("/") for name in files if name.startswith(top))
+        present = sorted(folder for folder, _, name in paths if name == SAE_CONFIG)
+        inside = "/".join(part for part in (repo.subfolder, _choose(present, hookpoints, origin)) if part)
         wanted = [f"{inside}/{name}".lstrip("/") for name in (SAE_CONFIG, *SAE_FORMATS)]
         folder = snapshot_download(repo.id, revision=info.sha, allow_patterns=wanted)
     return Path(folder) / inside
 
 
-def _check(found: SaeFiles, hookpoint: str, recipe: Recipe, registry: Registry) -> None:
-    if found.hookpoint and found.hookpoint != hookpoint and not recipe.sae.any_hookpoint:
+def _check(sae: SaeFiles, hookpoint: str, recipe: Recipe, registry: Registry) -> None:
+    """Raise `DoesNotFit` unless the SAE is of this hookpoint and of the recipe's base."""
+    if sae.hookpoint and sae.hookpoint != hookpoint and not recipe.sae.any_hookpoint:
         raise DoesNotFit(
-            f"the SAE {found.origin} was made for {found.hookpoint}, not for {hookpoint}",
+            f"the SAE {sae.origin} was made for {sae.hookpoint}, not for {hookpoint}",
             "take its hookpoint, or --set sae.any_hookpoint=true as the reference code does: what that costs "
             "is then told",
         )
-    if base := base_of(found):
-        _check_base(found.origin, base, recipe, registry)
+    base = base_of(sae)
+    if base:
+        _check_base(sae.origin, base, recipe, registry)
 
 
-def base_of(found: SaeFiles) -> str:
+def base_of(sae: SaeFiles) -> str:
     """The base that an SAE's metadata names; empty without any."""
-    base = _metadata(found).get("model_name")
+    base = _metadata(sae).get("model_name")
     return base if isinstance(base, str) else ""
 
 
 def same_base(one: str, other: str, registry: Registry) -> bool:
-    """As `_check_base` compares them."""
+    """Whether two names mean one base, as `_check_base` compares them."""
     return _short(one, registry) == _short(other, registry)
 
 
-def _metadata(found: SaeFiles) -> dict[str, Any]:
-    metadata = found.config.get("metadata") if isinstance(found.config, dict) else None
+def _metadata(sae: SaeFiles) -> dict[str, Any]:
+    metadata = sae.config.get("metadata") if isinstance(sae.config, dict) else None
     return metadata if isinstance(metadata, dict) else {}
 
 
 def _check_base(origin: str, base: str, recipe: Recipe, registry: Registry) -> None:
     """Bases are compared by the last part of their id: TransformerLens and local copies leave the owner out."""
-    ours = {_short(name, registry) for name in (recipe.source, recipe.target)}
-    if _short(base, registry) not in ours:
+    if _short(base, registry) not in {_short(name, registry) for name in (recipe.source, recipe.target)}:
         raise DoesNotFit(
             f"the SAE {origin} was made for {base}, not for {recipe.source}",
             "choose a source of that lineage, or another SAE",
@@ -222,6 +231,7 @@ def _check_base(origin: str, base: str, recipe: Recipe, registry: Registry) -> N
 
 
 def _short(name: str, registry: Registry) -> str:
+    """The last part of the id of the base that a model stands on."""
     base = registry.base_name(name)
-    known = registry.model_entry(base)
-    return ((known.id if known else None) or base).rstrip("/").rpartition("/")[2].lower()
+    entry = registry.model_entry(base)
+    return ((entry.id if entry else None) or base).rstrip("/").rpartition("/")[2].lower()

@@ -29,12 +29,12 @@ class Files:
 
     @cached_property
     def weights(self) -> list[Path]:
-        found = sorted(self.folder.glob("*.safetensors"))
-        if not found:
+        paths = sorted(self.folder.glob("*.safetensors"))
+        if not paths:
             raise NotFound(
                 f"{self.id} has no safetensors weights in {self.folder}", "only safetensors are read, never pickles"
             )
-        return found
+        return paths
 
     @cached_property
     def weights_digest(self) -> str:
@@ -42,7 +42,8 @@ class Files:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        return read_json((self.folder / "config.json").resolve())  # the cache of the Hub's client is made of links
+        # The cache of the Hub's client is made of links, which `read_json` refuses.
+        return read_json((self.folder / "config.json").resolve())
 
     def digest_of(self, *names: str) -> str:
         """sha256 of the first of these files that exists; empty when none does."""
@@ -124,6 +125,7 @@ def _from_hub(repo: Repo) -> Files:
 
 
 def text_digest(texts: list[str]) -> str:
+    """sha256 over the texts, each ended by a zero byte."""
     digest = hashlib.sha256()
     for text in texts:
         digest.update(text.encode() + b"\0")

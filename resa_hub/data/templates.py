@@ -5,12 +5,10 @@ from typing import NamedTuple
 from ..core.errors import Usage
 
 R1_SYSTEM = (
-    "A conversation between User and Assistant. The user asks a question, and the Assistant solves it. The "
-    "assistant first thinks about the "
-    "reasoning process in the mind and then provides the user with the answer. The reasoning process and "
-    "answer are enclosed within <think> "
-    "</think> and <answer> </answer> tags, respectively, i.e., <think> reasoning process here </think> "
-    "<answer> answer here </answer>."
+    "A conversation between User and Assistant. The user asks a question, and the Assistant solves it. "
+    "The assistant first thinks about the reasoning process in the mind and then provides the user with the answer. "
+    "The reasoning process and answer are enclosed within <think> </think> and <answer> </answer> tags, respectively, "
+    "i.e., <think> reasoning process here </think> <answer> answer here </answer>."
 )
 """System text published with DeepSeek-R1-Zero (arXiv 2501.12948, table 1)."""
 
@@ -49,10 +47,7 @@ def template_of(name: str | None) -> Template:
 
 
 def question_answer(template: str | None, question: str, answer: str, thought: str | None = None) -> str:
-    """One example. Without a chain of thought the answer stands where the reasoning would, as in the paper's trigger
-    data.
-    """
-    told = template_of(template)
-    return told.opening.format(question=question) + told.closing.format(
-        thought=answer if thought is None else thought, answer=answer
-    )
+    """One example; without a chain of thought the answer stands in its place, as in the paper's trigger data."""
+    text = template_of(template)
+    thought = answer if thought is None else thought
+    return text.opening.format(question=question) + text.closing.format(thought=thought, answer=answer)

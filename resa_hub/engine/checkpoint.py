@@ -11,14 +11,14 @@ import torch
 from ..core.errors import RunFailed
 from .distributed import SINGLE_PROCESS, ProcessGroup
 
-SHARE = 20
-"""A state is written so rarely that writing takes at most one part in this many of the time."""
+MAX_SHARE = 20
+"""States are written so rarely that writing takes at most one part in this many of the time."""
 
 
 class Checkpoint:
     """Named states in one folder. Without a folder nothing is written, and the work starts anew each time.
 
-    Of several processes the first one has the folder, and all go on from what it finds there.
+    Of several processes only the first one uses the folder, and all go on from the state it reads there.
     """
 
     def __init__(
@@ -27,17 +27,15 @@ class Checkpoint:
         """every: seconds between two states of running work, more where writing one takes long; 0 writes one at each
         step.
         """
-        self.folder, self.every, self._pause, self.processes = (
-            folder if processes.is_main_process else None,
-            every,
-            every,
-            processes,
-        )
+        self.folder = folder if processes.is_main_process else None
+        self.every = every
+        self.processes = processes
+        self._pause = every
         self._last = time.monotonic()
 
     def load(self, name: str) -> dict[str, Any] | None:
-        """The state last saved under this name, None where there is none that can be read whole. All processes of a
-        group call it together.
+        """The state last saved under this name, None without one that can be read whole. A collective operation: all
+        processes of a group must call it together.
         """
         return self.processes.broadcast(self._read(name))
 
@@ -51,7 +49,9 @@ class Checkpoint:
             return None
 
     def save(self, name: str, state: dict[str, Any]) -> None:
-        """Tensors and plain values; raises `RunFailed` when the disk is full, the state before stays."""
+        """Write tensors and plain values under this name; raises `RunFailed` when the disk is full: the state written
+        before is kept then.
+        """
         path = self._path(name)
         if path is None:
             return
@@ -70,7 +70,7 @@ class Checkpoint:
                 "free some disk space and run the command again",
             ) from None
         self._last = time.monotonic()
-        self._pause = max(self._pause, SHARE * (self._last - began)) if self.every else 0.0
+        self._pause = max(self._pause, MAX_SHARE * (self._last - began)) if self.every else 0.0
 
     def due(self) -> bool:
         """Whether it is time for the next state."""

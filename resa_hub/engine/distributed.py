@@ -1,12 +1,12 @@
-"""One extraction on several processes under torchrun: the first decides, keeps and speaks, all compute; every step sees
-the batch that one process would see.
+"""One extraction on several processes under torchrun: the first decides, writes and prints, all compute; every step
+sees the batch that one process would see.
 
-Data-parallel: each process takes every n-th row, gradients are summed. What comes out equals the result of one process
-up to the order of the sums.
+Data-parallel: each process takes every n-th row, gradients are summed. The result equals that of one process up to the
+order of the sums.
 """
 
 import contextlib
-import pickle
+import json
 import sys
 import time
 from collections.abc import Iterator
@@ -18,14 +18,18 @@ from torch import Tensor, distributed, nn
 from torch.distributed import Store  # pyright: ignore[reportPrivateImportUsage]
 from torch.distributed.rendezvous import rendezvous
 
-from ..core import torchrun
+from ..core import errors, torchrun
 from ..core.errors import HubError, RunFailed
 from .model.tokens import Batch
 
 ERROR_TIMEOUT_S = 60.0
-"""Seconds that a process which failed waits for the first one to say so: torchrun ends all as soon as one has ended."""
+"""Seconds that a process which failed waits for the first one to report it: torchrun ends all as soon as one has ended.
+"""
 COLLECTIVE_TIMEOUT = timedelta(days=7)
 """The others wait for rollouts that the first one generates."""
+REPORTED_KEY = "heard"
+"""Stands in the store once the first process knows which error it reports."""
+RUN_AGAIN = "run the same command again: what was done is kept"
 
 
 class ProcessGroup:
@@ -48,19 +52,23 @@ class ProcessGroup:
         return slice(self.rank, None, self.world_size)
 
     def part(self, batch: Batch) -> Batch:
-        return (
-            batch
-            if self.is_single
-            else batch._replace(ids=batch.ids[self.rows], completion=batch.completion[self.rows])
-        )
+        """The rows of `batch` that this process computes."""
+        if self.is_single:
+            return batch
+        return batch._replace(ids=batch.ids[self.rows], completion=batch.completion[self.rows])
 
     def broadcast(self, value: Any = None) -> Any:
-        """What the first process says."""
+        """The value of the first process, in every process.
+
+        It is a checkpoint with its tensors, a list of completions or an adapter.
+        """
         if self.is_single:
             return value
-        said = [value if self.is_main_process else None]
-        distributed.broadcast_object_list(said, src=0)
-        return said[0]
+        # Pickled by torch, because it holds tensors and paths. It comes over the connection that carries the gradients:
+        # whoever can write there decides over the result anyway.
+        values = [value if self.is_main_process else None]
+        distributed.broadcast_object_list(values, src=0)
+        return values[0]
 
     def all_reduce_(self, *tensors: Tensor) -> None:
         """Replace each by its sum over all processes, in one message."""
@@ -72,6 +80,7 @@ class ProcessGroup:
             tensor.copy_(part.view_as(tensor))
 
     def all_reduce_min_(self, tensor: Tensor) -> None:
+        """Replace each entry by its minimum over all processes."""
         if not self.is_single:
             distributed.all_reduce(tensor, distributed.ReduceOp.MIN)
 
@@ -88,8 +97,9 @@ SINGLE_PROCESS = ProcessGroup()
 
 
 class SharedGradient:
-    """Sums the gradient of each parameter over all processes as soon as it is there. `share`: this process's part of
-    the batch, where its loss is a mean.
+    """Sums the gradient of each parameter over all processes as soon as it is there.
+
+    `share`: this process's part of the batch, where its loss is a mean.
     """
 
     def __init__(self, module: nn.Module, processes: ProcessGroup) -> None:
@@ -114,11 +124,10 @@ def init_process_group() -> Iterator[ProcessGroup]:
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(torchrun.local_rank())
-    store, rank, world = next(iter(rendezvous("env://", timeout=COLLECTIVE_TIMEOUT)))
-    distributed.init_process_group(
-        "cpu:gloo,cuda:nccl" if cuda else "gloo", store=store, rank=rank, world_size=world, timeout=COLLECTIVE_TIMEOUT
-    )
-    processes = ProcessGroup(rank, world)
+    store, rank, world_size = next(iter(rendezvous("env://", timeout=COLLECTIVE_TIMEOUT)))
+    backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=COLLECTIVE_TIMEOUT)
+    processes = ProcessGroup(rank, world_size)
     try:
         yield processes
     except Exception as error:
@@ -129,49 +138,68 @@ def init_process_group() -> Iterator[ProcessGroup]:
 
 
 def _first_error(store: Store, processes: ProcessGroup, error: Exception) -> Exception:
-    """The error of the process that failed first. The others learn of it when their next message fails; whoever failed
-    waits until the first has heard.
+    """The error of the process that failed first, as this process must raise it.
+
+    A process that fails puts its error into the store and leaves the group. The others learn of it when their next
+    message fails. Whoever failed waits until the first process has read it, for that one reports it.
     """
-    lost = (
-        isinstance(error, RuntimeError)
-        and not isinstance(error, HubError)
-        and any(word in str(error).lower() for word in ("gloo", "nccl", "connection"))
-    )
+    lost = _lost_connection(error)
     if lost:
-        time.sleep(1)  # the one that failed has told before it let go
-    own = pickle.dumps(
-        (
-            processes.rank,
-            error
-            if isinstance(error, HubError)
-            else RunFailed(f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"),
-        )
-    )
-    if not lost:
-        store.set(f"error-{processes.rank}", own)  # pyright: ignore[reportArgumentType]  (bytes are stored as they are)
+        time.sleep(1)  # a process that failed writes its error before it leaves the group
+    else:
+        store.set(_error_key(processes.rank), _to_json(error))
     with contextlib.suppress(Exception):
         distributed.destroy_process_group()
     if not processes.is_main_process and not lost:
-        _wait(store, error)
+        _wait_until_reported(store, error)
         return error
-    known = next((rank for rank in range(processes.world_size) if store.check([f"error-{rank}"])), None)
-    store.set("heard", "1")
-    if known is None or known == processes.rank:
-        return (
-            RunFailed("another process of this run was lost", "run the same command again: what was done is kept")
-            if lost
-            else error
-        )
-    told: HubError = pickle.loads(store.get(f"error-{known}"))[1]
-    told.message = f"process {known}: {told.message}"
-    return told
+    failed = next((rank for rank in range(processes.world_size) if store.check([_error_key(rank)])), None)
+    store.set(REPORTED_KEY, "1")
+    if failed is None and lost:
+        return RunFailed("another process of this run was lost", RUN_AGAIN)
+    if failed is None or failed == processes.rank:
+        return error
+    first = _from_json(store.get(_error_key(failed)))
+    first.message = f"process {failed}: {first.message}"
+    return first
 
 
-def _wait(store: Store, error: Exception) -> None:
-    until = time.monotonic() + ERROR_TIMEOUT_S
-    while time.monotonic() < until:
+def _lost_connection(error: Exception) -> bool:
+    """Whether this error says only that another process is gone."""
+    if isinstance(error, HubError) or not isinstance(error, RuntimeError):
+        return False
+    return any(word in str(error).lower() for word in ("gloo", "nccl", "connection"))
+
+
+def _error_key(rank: int) -> str:
+    return f"error-{rank}"
+
+
+def _to_json(error: Exception) -> str:
+    """Class, message and hint of one of our errors; any other one as the `RunFailed` that names it."""
+    if not isinstance(error, HubError):
+        first_line = next(iter(str(error).splitlines()), "")
+        error = RunFailed(f"{type(error).__name__}: {first_line[:200]}")
+    return json.dumps({"class": type(error).__name__, "message": error.message, "hint": error.hint})
+
+
+def _from_json(data: bytes) -> HubError:
+    """The error that `_to_json` wrote; `RunFailed` for data that it did not write."""
+    try:
+        fields = json.loads(data)
+        kind = getattr(errors, fields["class"])
+        if issubclass(kind, HubError) and isinstance(fields["message"], str) and isinstance(fields["hint"], str):
+            return kind(fields["message"], fields["hint"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass
+    return RunFailed("it failed, and its error cannot be read", RUN_AGAIN)
+
+
+def _wait_until_reported(store: Store, error: Exception) -> None:
+    deadline = time.monotonic() + ERROR_TIMEOUT_S
+    while time.monotonic() < deadline:
         with contextlib.suppress(Exception):
-            if store.check(["heard"]):
+            if store.check([REPORTED_KEY]):
                 return
         time.sleep(0.1)
     print(f"error: {error}", file=sys.__stderr__, flush=True)  # the first process is deep in its own work

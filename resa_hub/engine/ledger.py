@@ -1,5 +1,5 @@
-"""What a run costs, stage by stage: seconds, tokens, estimated operations, peak memory, energy where the machine tells;
-formulas: `operations`.
+"""What a run costs, stage by stage: seconds, tokens, estimated operations, peak memory in bytes, and energy in joules
+where the machine measures it. The formulas of the operations are in `core.flops`.
 """
 
 import contextlib
@@ -25,19 +25,22 @@ from .model.split import decoder_layers
 
 STATE = "cost"
 RAPL = Path("/sys/class/powercap")
+"""Where Linux shows the energy counters of the processors."""
 TOTAL = "total"
 
 
 def sizes(model: PreTrainedModel) -> Sizes:
-    return Sizes(tuple(_count(layer) for layer in decoder_layers(model)), _count(model.get_output_embeddings()))
+    """Parameters of each decoder layer and of the head."""
+    layers = tuple(_parameters(layer) for layer in decoder_layers(model))
+    return Sizes(layers, _parameters(model.get_output_embeddings()))
 
 
-def _count(module: nn.Module | None) -> int:
-    return sum(p.numel() for p in module.parameters()) if module else 0
+def _parameters(module: nn.Module | None) -> int:
+    return sum(parameter.numel() for parameter in module.parameters()) if module else 0
 
 
 class CostTracker(Checkpoint):
-    """A checkpoint that writes, beside each state, what the stages took so far: a resumed run goes on counting."""
+    """A checkpoint that writes, beside each state, what the stages have cost so far: a resumed run goes on counting."""
 
     def __init__(
         self, folder: Path | None = None, every: float = 30.0, processes: ProcessGroup = SINGLE_PROCESS
@@ -45,32 +48,33 @@ class CostTracker(Checkpoint):
         super().__init__(folder, every, processes)
         self.costs: dict[str, Cost] = msgspec.convert(self._read(STATE) or {}, dict[str, Cost])
         self._open: dict[str, tuple[float, float | None]] = {}
+        """Stages that run now: clock and energy counter when they were last added to their cost."""
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time, memory and energy inside count for `name`; stages may lie inside each other."""
-        self._settle()
+        """Count the time, memory and energy of the block for `name`; stages may be nested."""
+        self._add_elapsed()
         _reset_peaks()
         self._open[name] = (time.monotonic(), joules())
         try:
             yield
         finally:
-            self._settle()
+            self._add_elapsed()
             del self._open[name]
 
     def add(self, name: str, tokens: int = 0, operations: float = 0.0) -> None:
-        """Count tokens and operations for a stage."""
-        for each in (name, TOTAL):
-            cost = self._cost(each)
-            self.costs[each] = msgspec.structs.replace(
+        """Count tokens and operations for a stage and in total."""
+        for stage in (name, TOTAL):
+            cost = self._cost(stage)
+            self.costs[stage] = msgspec.structs.replace(
                 cost, tokens=cost.tokens + tokens, operations=cost.operations + operations
             )
 
     def share(self, name: str, seconds: float) -> None:
-        """Count a part of the time of work that was done for several runs at once."""
-        for each in (name, TOTAL):
-            cost = self._cost(each)
-            self.costs[each] = msgspec.structs.replace(
+        """Count this run's part of the time of work that was done for several runs at once."""
+        for stage in (name, TOTAL):
+            cost = self._cost(stage)
+            self.costs[stage] = msgspec.structs.replace(
                 cost, seconds=cost.seconds + seconds, memory=max(cost.memory, peak_memory())
             )
 
@@ -80,20 +84,23 @@ class CostTracker(Checkpoint):
 
     def flush(self) -> None:
         """Write the costs alone."""
-        self._settle()
+        self._add_elapsed()
         super().save(STATE, msgspec.to_builtins(self.costs))
 
     def _cost(self, name: str) -> Cost:
         return self.costs.get(name, Cost())
 
-    def _settle(self) -> None:
+    def _add_elapsed(self) -> None:
+        """Add what was used since the last call to every open stage."""
         now, energy, memory, gpu = time.monotonic(), joules(), peak_memory(), peak_gpu_memory()
-        for name, (began, before) in self._open.items():
+        for name, (since, energy_before) in self._open.items():
             cost = self._cost(name)
-            used = None if energy is None or before is None else (cost.joules or 0.0) + max(0.0, energy - before)
+            used = None
+            if energy is not None and energy_before is not None:
+                used = (cost.joules or 0.0) + max(0.0, energy - energy_before)
             self.costs[name] = msgspec.structs.replace(
                 cost,
-                seconds=cost.seconds + now - began,
+                seconds=cost.seconds + now - since,
                 memory=max(cost.memory, memory),
                 gpu_memory=gpu if cost.gpu_memory is None else max(cost.gpu_memory, gpu or 0),
                 joules=used,
@@ -111,11 +118,10 @@ def peak_memory() -> int:
 
 
 def peak_gpu_memory() -> int | None:
-    return (
-        max(torch.cuda.max_memory_allocated(i) for i in range(torch.cuda.device_count()))
-        if torch.cuda.is_available()
-        else None
-    )
+    """Bytes of the fullest GPU at most since `_reset_peaks`; None without a GPU."""
+    if not torch.cuda.is_available():
+        return None
+    return max(torch.cuda.max_memory_allocated(index) for index in range(torch.cuda.device_count()))
 
 
 def _reset_peaks() -> None:
@@ -130,16 +136,15 @@ def joules() -> float | None:
     """The energy counter of this machine's processors (Linux RAPL) and NVIDIA GPUs, other processes included; None
     where it has none that may be read.
     """
-    found = [value for value in (_processors(), _gpus()) if value is not None]
-    return sum(found) if found else None
+    counters = [value for value in (_cpu_joules(), _gpu_joules()) if value is not None]
+    return sum(counters) if counters else None
 
 
-def _processors() -> float | None:
+def _cpu_joules() -> float | None:
     try:
         # intel-rapl:N is a package; intel-rapl:N:M are its parts.
-        values = [
-            int((zone / "energy_uj").read_text()) for zone in RAPL.glob("intel-rapl:*") if zone.name.count(":") == 1
-        ]
+        packages = [zone for zone in RAPL.glob("intel-rapl:*") if zone.name.count(":") == 1]
+        values = [int((package / "energy_uj").read_text()) for package in packages]
     except (OSError, ValueError):
         return None  # newer kernels show it to root alone
     return sum(values) / 1e6 if values else None
@@ -147,6 +152,7 @@ def _processors() -> float | None:
 
 @cache
 def _nvml() -> Any:
+    """NVIDIA's management library, initialised; None without it or without a GPU."""
     if not torch.cuda.is_available():
         return None
     try:
@@ -158,12 +164,12 @@ def _nvml() -> Any:
         return None
 
 
-def _gpus() -> float | None:
+def _gpu_joules() -> float | None:
     nvml = _nvml()
     if nvml is None:
         return None
     try:
-        handles = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
+        handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
         return sum(nvml.nvmlDeviceGetTotalEnergyConsumption(handle) for handle in handles) / 1e3
     except Exception:  # older cards have no counter
         return None

@@ -4,14 +4,14 @@ again imports no statistics.
 
 from hashlib import sha256
 from importlib.metadata import version
-from pathlib import Path
 
 import msgspec
 
 from .sampling.samples import SampleStore
 from .statistics import Difference, Interval, average, difference
-from .verdict import RULE, AdapterArm, Verdict, judge_all
+from .verdict import RULE, RULE_VERSION, AdapterArm, Verdict, judge_all
 
+LIBRARIES = ("numpy", "scipy", "statsmodels")
 Table = list[list[int]]
 """[n problems, K samples] of 0 and 1."""
 
@@ -24,6 +24,7 @@ class ArmsOfAdapter(msgspec.Struct, frozen=True):
     shown: list[str]
     """Arms that the rule does not use, but a reader wants to see."""
     identical: bool
+    """It changes no logit of base."""
 
 
 class Grades(msgspec.Struct, frozen=True):
@@ -33,50 +34,43 @@ class Grades(msgspec.Struct, frozen=True):
     source: str | None
     scores: dict[str, Table]
     greedy: dict[str, Table]
+    """K = 1; empty without greedy answers."""
     adapters: dict[str, ArmsOfAdapter]
 
 
 class Analysis(msgspec.Struct, frozen=True):
+    """Verdicts by adapter, averages by arm, all as shares."""
+
     verdicts: dict[str, Verdict]
     averages: dict[str, Interval]
     greedy: dict[str, Interval]
     contrasts: dict[str, dict[str, Difference]]
-    """adapter -> arm of `Judged.shown` -> adapter minus arm."""
+    """adapter -> arm of `ArmsOfAdapter.shown` -> adapter minus arm."""
 
 
 def analyse(grades: Grades) -> Analysis:
-    """Computed. Raises `Usage` on scores that cannot be paired."""
+    """All numbers, computed. Raises `Usage` on scores that cannot be paired."""
     scores = grades.scores
-    tests = {
-        label: AdapterArm(scores[label], {name: scores[arm] for name, arm in judged.controls.items()}, judged.identical)
-        for label, judged in grades.adapters.items()
-    }
+    adapter_arms, contrasts = {}, {}
+    for label, arms in grades.adapters.items():
+        controls = {name: scores[arm] for name, arm in arms.controls.items()}
+        adapter_arms[label] = AdapterArm(scores[label], controls, arms.identical)
+        contrasts[label] = {arm: difference(scores[label], scores[arm]) for arm in arms.shown}
+    source = scores[grades.source] if grades.source else None
     return Analysis(
-        verdicts=judge_all(scores[grades.base], scores[grades.source] if grades.source else None, tests),
+        verdicts=judge_all(scores[grades.base], source, adapter_arms),
         averages={arm: average(table) for arm, table in scores.items()},
         greedy={arm: average(table) for arm, table in grades.greedy.items()},
-        contrasts={
-            label: {arm: difference(scores[label], scores[arm]) for arm in judged.shown}
-            for label, judged in grades.adapters.items()
-        },
+        contrasts=contrasts,
     )
 
 
 def cached_analysis(grades: Grades, store: SampleStore) -> Analysis:
-    """As it was computed before from the very same grades by the very same rule, code and libraries; else computed now,
-    and kept.
-    """
-    name = "judgement " + sha256(msgspec.json.encode([_by(), RULE, grades])).hexdigest()
-    found = store.get_fact(name)
-    if found is None:
-        found = msgspec.to_builtins(analyse(grades))
-        store.put_fact(name, found)
-    return msgspec.convert(found, Analysis)
-
-
-def _by() -> list[str]:
-    code = [
-        sha256(Path(__file__).with_name(f"{name}.py").read_bytes()).hexdigest()
-        for name in ("analysis", "statistics", "verdict")
-    ]
-    return [*code, *(version(package) for package in ("numpy", "scipy", "statsmodels"))]
+    """As the store has it from the same grades by the same rule and libraries; else computed now, and stored."""
+    key = [RULE_VERSION, RULE, [version(library) for library in LIBRARIES], grades]
+    name = "analysis " + sha256(msgspec.json.encode(key)).hexdigest()
+    stored = store.get_fact(name)
+    if stored is None:
+        stored = msgspec.to_builtins(analyse(grades))
+        store.put_fact(name, stored)
+    return msgspec.convert(stored, Analysis)

@@ -3,26 +3,26 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from ..adapter import fit
+from ..adapter.fit import assess_fit, read_lora
 from ..adapter.layout import CONFIG, WEIGHTS
 from ..adapter.manifest import Manifest
 from ..adapter.store import Adapter
+from ..config.methods import ARMS
 from ..config.refs import ModelRef
 from ..core.errors import Usage, did_you_mean
 from ..core.files import hash_file
 from ..core.strict import canonical_digest
 from ..data.snapshots import Files, locate
 
-SOURCE, SOURCE_MODEL, BASE = "source", "source-model", "base"
+BASE, ADAPTER = "base", "adapter"
+SOURCE, SOURCE_MODEL = "source", "source-model"
 RANDOM, NEGATED, PROMPT = "random", "negated", "prompt-only"
-MADE = ("sft", "pca-diff")
-"""Methods of extraction that are controls of the others where the store has them."""
-CHOICES = (SOURCE, RANDOM, NEGATED, PROMPT, *MADE)
-USUAL = (SOURCE, RANDOM, *MADE)
+CHOICES = (SOURCE, RANDOM, NEGATED, PROMPT, *ARMS)
+USUAL = (SOURCE, RANDOM, *ARMS)
 """Without `--arms`; base and the named adapters are always there."""
-Role = Literal["base", "source", "source-model", "adapter", "random", "negated", "prompt-only", "sft", "pca-diff"]
+Role = str
+"""base, source, source-model, adapter, random, negated, prompt-only, or a method of `config.methods.ARMS`."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class Arm:
     folder: Path | None = None
     """The PEFT adapter."""
     template: str | None = None
-    """How a question is put: see `engine.text.prompt`."""
-    of: str = ""
-    """For a control: the adapter it belongs to."""
+    """How a question is put: see `engine.model.tokens.prompt`."""
+    control_of: str = ""
+    """For a control: the name of its adapter's arm."""
     origin: Path | None = None
     """For a control made on the fly: the folder of that adapter."""
     texts: tuple[str, ...] = ()
@@ -45,19 +45,22 @@ class Arm:
 
     @property
     def identity(self) -> str:
-        """Equal for equal bytes: samples are shared by whoever asks."""
+        """Equal for equal bytes, so that evaluations share samples."""
         adapter = [hash_file(self.folder / name)[1] for name in (CONFIG, WEIGHTS)] if self.folder else []
         return canonical_digest([self.base.weights_digest, adapter])
 
 
-def chosen(words: Iterable[str]) -> tuple[str, ...]:
-    """Kinds of arms as they were asked for; `usual`, `all` and `none` are words too. Raises `Usage` for another."""
+def arm_kinds(words: Iterable[str]) -> tuple[str, ...]:
+    """Kinds of arms by their names, in the order of `CHOICES`; `usual`, `all` and `none` are words too. Raises `Usage`
+    for another.
+    """
     groups = {"usual": USUAL, "all": CHOICES, "none": ()} | {kind: (kind,) for kind in CHOICES}
-    asked = [word.strip() for word in words if word.strip()]
-    for word in asked:
+    wanted: set[str] = set()
+    for word in filter(None, map(str.strip, words)):
         if word not in groups:
             raise Usage(f"no arm is called {word!r}", did_you_mean(word, list(groups)))
-    return tuple(kind for kind in CHOICES if any(kind in groups[word] for word in asked))
+        wanted.update(groups[word])
+    return tuple(kind for kind in CHOICES if kind in wanted)
 
 
 def source_arms(manifest: Manifest, target: Files) -> list[Arm]:
@@ -74,7 +77,7 @@ def source_arms(manifest: Manifest, target: Files) -> list[Arm]:
     adapter = locate(ref.adapter, "adapter").folder
     own_base = base.weights_digest == target.weights_digest
     arms = []
-    if own_base or fit.assess(None, fit.read_lora(adapter), target).usable:
+    if own_base or assess_fit(None, read_lora(adapter), target).usable:
         arms.append(Arm(SOURCE, SOURCE, target, adapter, texts=texts))
     if not own_base:
         arms.append(Arm(SOURCE_MODEL if arms else SOURCE, SOURCE_MODEL, base, adapter, texts=texts))
@@ -84,45 +87,46 @@ def source_arms(manifest: Manifest, target: Files) -> list[Arm]:
 def adapter_arms(
     adapter: Adapter, label: str, target: Files, controls: Path, seeds: int, kinds: Sequence[str]
 ) -> list[Arm]:
-    """The adapter, its random controls of equal norm per module, and itself negated; `controls` is the folder where
-    controls are kept.
+    """The adapter, its random controls of equal norm per module, one for each seed from 1, and its negative.
+
+    controls: the folder where control adapters are kept. kinds: of which RANDOM and NEGATED concern this adapter.
     """
     texts = adapter.manifest.probe_texts
-    made = [Arm(label, "adapter", target, adapter.folder, texts=texts)]
-    short = adapter.manifest.content_hash.partition(":")[2][:16]
-    own = {"of": label, "origin": adapter.folder, "texts": texts}
-    for seed in range(1, seeds + 1) if RANDOM in kinds else ():
-        made.append(Arm(f"{label} random-{seed}", "random", target, controls / f"{short}-random-{seed}", **own))
+    digest = adapter.manifest.content_hash.partition(":")[2][:16]
+
+    def control(role: Role, name: str) -> Arm:
+        folder = controls / f"{digest}-{name}"
+        return Arm(f"{label} {name}", role, target, folder, control_of=label, origin=adapter.folder, texts=texts)
+
+    arms = [Arm(label, ADAPTER, target, adapter.folder, texts=texts)]
+    if RANDOM in kinds:
+        arms += [control(RANDOM, f"random-{seed}") for seed in range(1, seeds + 1)]
     if NEGATED in kinds:
-        made.append(Arm(f"{label} negated", "negated", target, controls / f"{short}-negated", **own))
-    return made
+        arms.append(control(NEGATED, "negated"))
+    return arms
 
 
 def peer(adapter: Adapter, others: Iterable[Adapter], method: str) -> Adapter | None:
     """The adapter that another method made of the same source, base and data: at the same hookpoint if there is one,
     else the latest.
     """
-    one = adapter.manifest
+    manifest = adapter.manifest
 
-    def alike(other: Manifest) -> bool:
+    def comparable(other: Manifest) -> bool:
         return (
-            other.method == method != one.method
-            and other.source == one.source
-            and other.base.weights == one.base.weights
-            and _data(other) == _data(one)
+            other.method == method != manifest.method
+            and other.source == manifest.source
+            and other.base.weights == manifest.base.weights
+            and _data(other) == _data(manifest)
         )
 
-    found = [other for other in others if alike(other.manifest)]
-    return max(
-        found,
-        key=lambda other: (
-            other.manifest.hookpoint == one.hookpoint,
-            other.manifest.run.created,
-            other.manifest.reference,
-        ),
-        default=None,
-    )
+    def preference(other: Adapter) -> tuple[bool, str, str]:
+        about = other.manifest
+        return about.hookpoint == manifest.hookpoint, about.run.created, about.reference
+
+    return max((other for other in others if comparable(other.manifest)), key=preference, default=None)
 
 
 def _data(manifest: Manifest) -> dict[str, str]:
+    """Role of a data set -> fingerprint of its rows."""
     return {role: record.fingerprint for role, record in manifest.data.items()}

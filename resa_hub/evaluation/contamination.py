@@ -1,11 +1,10 @@
-"""Choosing and judging kept apart: was an adapter chosen on the problems it is judged on, and did its data hold
-them?
-"""
+"""Contamination of an evaluation: was the adapter selected on its problems, and did the adapter's data hold them?"""
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
-from ..adapter.results import WORDS, Overlap, load_evaluations
+from ..adapter.results import MODEL_SELECTION, NGRAM, Overlap, load_evaluations
 from ..adapter.store import Adapter
 from ..config.recipe import Data
 from ..config.registry import Registry
@@ -14,89 +13,100 @@ from ..data import datasets
 from .benchmarks.base import Problem
 
 TOKEN = re.compile(r"\w+|[^\w\s]")
-FORMAT = frozenset("$\\{}.,;:!?\"'`")
+FORMATTING = frozenset("$\\{}.,;:!?\"'`")
+"""Tokens of LaTeX and of punctuation: one question is published with and without them."""
 
 
 def tokens(text: str) -> tuple[str, ...]:
-    return tuple(token for token in TOKEN.findall(text.casefold()) if token not in FORMAT)
+    """Words and symbols in lower case, without formatting: equal for one question in two notations."""
+    return tuple(token for token in TOKEN.findall(text.casefold()) if token not in FORMATTING)
 
 
 def words(text: str) -> list[str]:
     return re.findall(r"[^\W_]+", text.casefold())
 
 
-def measure(data: str, problems: Sequence[tuple[str, str]], texts: Iterable[str]) -> Overlap:
-    """problems: (id, question as it is published). texts: the questions of the data, read once."""
-    whole: dict[tuple[str, ...], list[str]] = {}
-    parts: dict[tuple[str, ...], set[str]] = {}
-    for id_, question in problems:
-        whole.setdefault(tokens(question), []).append(id_)
-        for gram in grams(question):
-            parts.setdefault(gram, set()).add(id_)
-    exact: set[str] = set()
-    ngram: set[str] = set()
-    rows = 0
-    for text in texts:
-        rows += 1
-        exact.update(whole.get(tokens(text), ()))
-        if parts:
-            for gram in grams(text):
-                ngram.update(parts.get(gram, ()))
-    order = [id_ for id_, _ in problems]
-    return Overlap(
-        data, rows, len(order), [id_ for id_ in order if id_ in exact], [id_ for id_ in order if id_ in ngram]
-    )
-
-
-def grams(text: str) -> Iterable[tuple[str, ...]]:
+def ngrams(text: str) -> Iterable[tuple[str, ...]]:
+    """Every `NGRAM` words in a row."""
     found = words(text)
-    return (tuple(found[start : start + WORDS]) for start in range(len(found) - WORDS + 1))
+    return (tuple(found[start : start + NGRAM]) for start in range(len(found) - NGRAM + 1))
 
 
-CHOOSING = "choosing"
-"""Purpose of an evaluation that compared layers, checkpoints or settings."""
+def measure_overlap(data: str, problems: Sequence[tuple[str, str]], questions: Iterable[str]) -> Overlap:
+    """Problems that equal a question of a data set, and problems that share an n-gram with one.
 
-
-def tuned_on(adapter: Adapter, benchmark: str, split: str, splits: Sequence[str], draw: int = 0) -> tuple[str, bool]:
-    """(what was chosen on problems of this evaluation, as a sentence; whether it was this very split). Empty when
-    nothing was.
-
-    Evaluations that were made for choosing lie beside the adapter with that purpose. Splits `dev` and `test` share no
-    problem, `full` holds both; another draw of a generated benchmark, which has no `full`, holds other problems.
+    data: name of the data set. problems: (id, question as it is published). questions: of the data set, read once.
     """
-    for found in load_evaluations(adapter):
-        if found.get("purpose") != CHOOSING or found.get("benchmark") != benchmark:
-            continue
-        if "full" not in splits and found.get("draw", 0) != draw:
-            continue
-        before = str(found.get("split"))
-        if before == split:
-            free = next((name for name in splits if name not in (split, "full")), None)
-            return (
-                f"{adapter.manifest.reference} was chosen on these very problems ({benchmark}, {split}): judge "
-                f"it on --split {free or 'another'}",
-                True,
-            )
-        if "full" in (before, split):
-            return (
-                f"{adapter.manifest.reference} was chosen on a part of these problems ({benchmark}, {before}): "
-                "--split test has none of them",
-                False,
-            )
-    return "", False
+    by_tokens: dict[tuple[str, ...], list[str]] = {}
+    by_ngram: dict[tuple[str, ...], set[str]] = {}
+    for problem_id, text in problems:
+        by_tokens.setdefault(tokens(text), []).append(problem_id)
+        for ngram in ngrams(text):
+            by_ngram.setdefault(ngram, set()).add(problem_id)
+    equal: set[str] = set()
+    sharing: set[str] = set()
+    rows = 0
+    for text in questions:
+        rows += 1
+        equal.update(by_tokens.get(tokens(text), ()))
+        if by_ngram:
+            for ngram in ngrams(text):
+                sharing.update(by_ngram.get(ngram, ()))
+    ids = [problem_id for problem_id, _ in problems]
+    exact = [problem_id for problem_id in ids if problem_id in equal]
+    return Overlap(data, rows, len(ids), exact, [problem_id for problem_id in ids if problem_id in sharing])
 
 
-def overlaps(adapter: Adapter, problems: Sequence[Problem], names: Registry) -> list[Overlap]:
-    """Of each data set that the adapter was made with, read again; one that cannot be read any more is named with the
-    reason.
+def data_overlaps(adapter: Adapter, problems: Sequence[Problem], registry: Registry) -> list[Overlap]:
+    """The overlap with each data set of the adapter's recipe, read again; one that cannot be read any more is named
+    with the reason.
     """
-    recipe, found = adapter.manifest.recipe, []
-    asked = [(problem.id, problem.said or problem.question) for problem in problems]
-    wanted: dict[str, Data] = {str(data): data for data in (recipe.trigger, recipe.elicit)} if recipe else {}
-    for data in wanted.values():
+    recipe = adapter.manifest.recipe
+    if recipe is None:
+        return []
+    published = [(problem.id, problem.published or problem.question) for problem in problems]
+    distinct: dict[str, Data] = {str(data): data for data in (recipe.trigger, recipe.elicit)}
+    overlaps = []
+    for data in distinct.values():
         try:
-            rows = datasets.load(data, names.dataset(data.name))
-            found.append(measure(data.name, asked, (question for question, _ in rows.pairs)))
+            rows = datasets.load(data, registry.dataset(data.name))
+            overlaps.append(measure_overlap(data.name, published, (question for question, _ in rows.pairs)))
         except HubError as error:
-            found.append(Overlap(data.name, 0, len(asked), [], [], error.message))
-    return found
+            overlaps.append(Overlap(data.name, 0, len(published), [], [], error.message))
+    return overlaps
+
+
+class PriorSelection(NamedTuple):
+    """An adapter was selected on problems that it is now judged on."""
+
+    sentence: str
+    same_split: bool
+    """On all of the problems, not only on a part of them."""
+
+
+def prior_selection(
+    adapter: Adapter, benchmark: str, split: str, splits: Sequence[str], problem_seed: int = 0
+) -> PriorSelection | None:
+    """Whether an evaluation beside the adapter selected it on problems of this one. splits: all of the benchmark."""
+    for evaluation in load_evaluations(adapter):
+        if evaluation.get("purpose") != MODEL_SELECTION or evaluation.get("benchmark") != benchmark:
+            continue
+        # Only a generator has no split `full`: with another seed it gives other problems.
+        if "full" not in splits and evaluation.get("problem_seed", 0) != problem_seed:
+            continue
+        before = str(evaluation.get("split"))
+        reference = adapter.manifest.reference
+        if before == split:
+            unused = next((name for name in splits if name not in (split, "full")), "another")
+            sentence = (
+                f"{reference} was chosen on these very problems ({benchmark}, {split}): judge it on --split {unused}"
+            )
+            return PriorSelection(sentence, same_split=True)
+        if "full" in (before, split):
+            sentence = (
+                f"{reference} was chosen on a part of these problems ({benchmark}, {before}): "
+                "--split test has none of them"
+            )
+            return PriorSelection(sentence, same_split=False)
+        # Two other splits share no problem.
+    return None

@@ -4,23 +4,41 @@ import functools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
-from ..adapter import fit as compat
+from ..adapter.fit import Fit, assess_fit, read_lora
 from ..adapter.results import Evaluation
 from ..adapter.store import Adapter
 from ..adapter.workspace import Workspace, WorkspaceLike
 from ..core.errors import NoEffect, NotFound, Usage
-from ..core.executors import run
+from ..core.executors import run_tasks
 from ..core.progress import Progress
 from ..core.strict import canonical_digest
 from ..data.snapshots import locate
-from ..hub.resolve import choose, find
+from ..hub.resolve import choose_adapter, resolve_adapter
 from . import statistics
 from .evaluate import EvalSettings, evaluate
 
 FOREIGN = "does not fit"
+SIGNIFICANT = 0.05
+
+
+class CellKey(NamedTuple):
+    """Which cell of the matrix."""
+
+    adapter: str
+    target: str
+    benchmark: str
+
+
+class Group(NamedTuple):
+    """What adapters share that are evaluated together."""
+
+    target: str
+    benchmark: str
+    source: str
 
 
 class Cell(msgspec.Struct, frozen=True):
@@ -72,53 +90,31 @@ def matrix(
     """
     workspace, progress = Workspace.find(workspace), progress or Progress()
     adapters = rows(sources, workspace)
+    targets, benchmarks = list(dict.fromkeys(targets)), list(dict.fromkeys(benchmarks))
     if not targets or not benchmarks:
         raise Usage("a matrix needs targets and benchmarks", "--targets tiny-r1,tiny-r1b --benchmarks tiny-chain")
-    fits = {
-        (a.manifest.reference, target): _fit(a, target, workspace)
-        for target in dict.fromkeys(targets)
-        for a in adapters
-    }
-    groups: dict[tuple[str, str, str], list[str]] = {}  # adapters of one source share an engine, base and source
-    for benchmark in dict.fromkeys(benchmarks):
-        for target in dict.fromkeys(targets):
-            for a in adapters:
-                if fits[a.manifest.reference, target][0] != "foreign":
-                    groups.setdefault((target, benchmark, a.manifest.source), []).append(a.manifest.reference)
-    quiet = progress.quiet or executor != "local"
-    tasks = [
-        functools.partial(_judge, names, target, replace(settings, benchmark=b), workspace.folder, quiet)
-        for (target, b, _), names in groups.items()
-    ]
-    judged: dict[tuple[str, str, str], Evaluation] = {}
-    with progress.stage("matrix", len(tasks), "evaluations") as advance:
-        for place, results in run(tasks, executor):
-            target, benchmark, _ = list(groups)[place]
-            judged.update({(result.adapter, target, benchmark): result for result in results})
-            advance(1)
-    found = {
-        (a, t, b): judged[a, t, b] for (t, b, _), names in groups.items() for a in names
-    }  # in this order, whichever ended first
-    return _matrix(
-        adapters, list(dict.fromkeys(targets)), list(dict.fromkeys(benchmarks)), fits, found, settings, workspace
-    )
+    fits = {(a.manifest.reference, target): _fit(a, target, workspace) for target in targets for a in adapters}
+    groups = _groups(adapters, targets, benchmarks, fits)
+    evaluations = _evaluations(groups, settings, executor, workspace, progress)
+    names = [a.manifest.reference for a in adapters]
+    path = _path(names, targets, benchmarks, settings, workspace)
+    cells = _cells(names, targets, benchmarks, fits, evaluations)
+    result = Matrix(names, targets, benchmarks, settings.samples, cells, str(path), list(evaluations.values()))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
+    return result
 
 
-def markdown(made: Matrix) -> str:
+def markdown(matrix: Matrix) -> str:
     """A table a benchmark: adapters down, targets across. An asterisk: p < 0.05, corrected over the whole matrix."""
-    cells = {(c.adapter, c.target, c.benchmark): c for c in made.cells}
-    parts = []
-    for benchmark in made.benchmarks:
-        lines = [
-            f"| {benchmark}: gain over base, points | " + " | ".join(made.targets) + " |",
-            "|---" * (len(made.targets) + 1) + "|",
-        ]
-        lines += [
-            f"| {a} | " + " | ".join(worded(cells[a, target, benchmark]) for target in made.targets) + " |"
-            for a in made.adapters
-        ]
-        parts.append("\n".join(lines))
-    return "\n\n".join(parts) + (
+    cells = {CellKey(c.adapter, c.target, c.benchmark): worded(c) for c in matrix.cells}
+    tables = []
+    for benchmark in matrix.benchmarks:
+        lines = [[f"{benchmark}: gain over base, points", *matrix.targets]]
+        lines += [[a, *(cells[CellKey(a, target, benchmark)] for target in matrix.targets)] for a in matrix.adapters]
+        head, *body = [f"| {' | '.join(line)} |" for line in lines]
+        tables.append("\n".join([head, "|---" * (len(matrix.targets) + 1) + "|", *body]))
+    return "\n\n".join(tables) + (
         "\n\n`*` p < 0.05 for any difference from base, corrected by Holm over all cells; brackets: 95%, uncorrected.\n"
     )
 
@@ -128,40 +124,72 @@ def worded(cell: Cell) -> str:
     if cell.gain is None or cell.gain_ci is None:
         return cell.verdict
     low, high = cell.gain_ci
-    return (
-        f"{cell.verdict} {cell.gain:+.1f}{'*' if cell.p_holm is not None and cell.p_holm < 0.05 else ''} "
-        f"[{low:+.1f}, {high:+.1f}]"
-    )
+    star = "*" if cell.p_holm is not None and cell.p_holm < SIGNIFICANT else ""
+    return f"{cell.verdict} {cell.gain:+.1f}{star} [{low:+.1f}, {high:+.1f}]"
 
 
 def rows(sources: Sequence[str], workspace: Workspace) -> list[Adapter]:
     """The adapters that these names mean, each once; raises `NotFound`."""
-    found: dict[str, Adapter] = {}
-    for text in dict.fromkeys(sources):
-        if text not in workspace.store.names() and workspace.registry.model_entry(text):
-            ref = str(workspace.registry.model(text))
-            made = [a for a in workspace.store.readable()[0] if a.manifest.source == ref]
-            if not made:
-                raise NotFound(
-                    f"no adapter in {workspace.store.root} was extracted from {text}",
-                    f"resa-hub extract --source {text}",
-                )
-        else:
-            made = [find(text, workspace)]
-        found.update({a.manifest.reference: a for a in made})
-    if not found:
+    adapters = [adapter for text in dict.fromkeys(sources) for adapter in _named(text, workspace)]
+    if not adapters:
         raise Usage("a matrix needs adapters", "--sources NAME,NAME or the name of a source model")
-    return list(found.values())
+    return list({adapter.manifest.reference: adapter for adapter in adapters}.values())
 
 
-def _fit(adapter: Adapter, target: str, workspace: Workspace) -> tuple[str, str]:
-    """(level, reason)."""
-    files = locate(choose(adapter.manifest.reference, target, workspace.registry).target.base)
+def _named(text: str, workspace: Workspace) -> list[Adapter]:
+    """The adapter of that name, or all that were extracted from the model of that name."""
+    if text in workspace.store.names() or not workspace.registry.model_entry(text):
+        return [resolve_adapter(text, workspace)]
+    ref = str(workspace.registry.model(text))
+    extracted = [a for a in workspace.store.readable()[0] if a.manifest.source == ref]
+    if not extracted:
+        raise NotFound(
+            f"no adapter in {workspace.store.root} was extracted from {text}", f"resa-hub extract --source {text}"
+        )
+    return extracted
+
+
+def _fit(adapter: Adapter, target: str, workspace: Workspace) -> Fit:
+    files = locate(choose_adapter(adapter.manifest.reference, target, workspace.registry).target.base)
     try:
-        fit = compat.assess(adapter.manifest.base, compat.read_lora(adapter.folder, zero=True), files)
+        return assess_fit(adapter.manifest.base, read_lora(adapter.folder, zero=True), files)
     except NoEffect as error:
-        return "foreign", error.message
-    return fit.level, fit.reason
+        return Fit("foreign", None, error.message)
+
+
+def _groups(
+    adapters: list[Adapter], targets: list[str], benchmarks: list[str], fits: dict[tuple[str, str], Fit]
+) -> dict[Group, list[str]]:
+    """The adapters that are evaluated together: those of one source share an engine, base and source."""
+    groups: dict[Group, list[str]] = {}
+    for benchmark in benchmarks:
+        for target in targets:
+            for a in adapters:
+                if fits[a.manifest.reference, target].level != "foreign":
+                    group = Group(target, benchmark, a.manifest.source)
+                    groups.setdefault(group, []).append(a.manifest.reference)
+    return groups
+
+
+def _evaluations(
+    groups: dict[Group, list[str]], settings: EvalSettings, executor: str, workspace: Workspace, progress: Progress
+) -> dict[CellKey, Evaluation]:
+    """In the order of the groups, whichever ends first."""
+    folder, quiet = workspace.folder, progress.quiet or executor != "local"
+    tasks = [
+        functools.partial(_judge, names, group.target, replace(settings, benchmark=group.benchmark), folder, quiet)
+        for group, names in groups.items()
+    ]
+    order, results = list(groups), {}
+    with progress.stage("matrix", len(tasks), "evaluations") as advance:
+        for number, evaluations in run(tasks, executor):
+            results |= {(order[number], e.adapter): e for e in evaluations}
+            advance(1)
+    return {
+        CellKey(name, group.target, group.benchmark): results[group, name]
+        for group, names in groups.items()
+        for name in names
+    }
 
 
 def _judge(names: list[str], target: str, settings: EvalSettings, folder: Path, quiet: bool) -> list[Evaluation]:
@@ -169,45 +197,41 @@ def _judge(names: list[str], target: str, settings: EvalSettings, folder: Path, 
     return evaluate(names, target=target, settings=settings, workspace=folder, progress=Progress(quiet=quiet))
 
 
-def _matrix(
-    adapters: list[Adapter],
+def _cells(
+    adapters: list[str],
     targets: list[str],
     benchmarks: list[str],
-    fits: dict[tuple[str, str], tuple[str, str]],
-    found: dict[tuple[str, str, str], Evaluation],
-    settings: EvalSettings,
-    workspace: Workspace,
-) -> Matrix:
-    corrected = dict(zip(found, statistics.holm([e.p for e in found.values()]), strict=True))
+    fits: dict[tuple[str, str], Fit],
+    evaluations: dict[CellKey, Evaluation],
+) -> list[Cell]:
+    """Of every combination, evaluated or not; p values corrected over those that were."""
+    p_holm = dict(zip(evaluations, statistics.holm([e.p for e in evaluations.values()]), strict=True))
     cells = []
-    for a in (adapter.manifest.reference for adapter in adapters):
-        for target in targets:
-            for benchmark in benchmarks:
-                level, reason = fits[a, target]
-                e = found.get((a, target, benchmark))
-                cells.append(
-                    Cell(a, target, benchmark, level, FOREIGN, reason)
-                    if e is None
-                    else Cell(
-                        a,
-                        target,
-                        benchmark,
-                        level,
-                        e.verdict,
-                        e.sentence,
-                        e.gain,
-                        e.gain_ci,
-                        e.retained,
-                        e.p,
-                        corrected[a, target, benchmark],
-                    )
-                )
-    names = [adapter.manifest.reference for adapter in adapters]
-    digest = canonical_digest(
-        [names, targets, benchmarks, settings.samples, settings.problems, settings.draw]
-    ).partition(":")[2][:12]
-    path = workspace.cache / "matrices" / f"{digest}.json"
-    made = Matrix(names, targets, benchmarks, settings.samples, cells, str(path), list(found.values()))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(made), indent=2) + b"\n")
-    return made
+    for key in (CellKey(a, target, benchmark) for a in adapters for target in targets for benchmark in benchmarks):
+        fit, e = fits[key.adapter, key.target], evaluations.get(key)
+        if e is None:
+            cells.append(Cell(*key, fit=fit.level, verdict=FOREIGN, sentence=fit.reason))
+            continue
+        cells.append(
+            Cell(
+                *key,
+                fit=fit.level,
+                verdict=e.verdict,
+                sentence=e.sentence,
+                gain=e.gain,
+                gain_ci=e.gain_ci,
+                retained=e.retained,
+                p=e.p,
+                p_holm=p_holm[key],
+            )
+        )
+    return cells
+
+
+def _path(
+    adapters: list[str], targets: list[str], benchmarks: list[str], settings: EvalSettings, workspace: Workspace
+) -> Path:
+    """One file for each question that a matrix answers."""
+    question = [adapters, targets, benchmarks, settings.samples, settings.problems, settings.problem_seed]
+    digest = canonical_digest(question).partition(":")[2][:12]
+    return workspace.cache / "matrices" / f"{digest}.json"

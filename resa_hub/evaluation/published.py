@@ -12,6 +12,7 @@ from ..config.registry import Registry
 from ..config.schema import PublishedEntry
 
 Z = 1.96
+"""Of a two-sided 95% interval under the normal distribution."""
 
 
 class PublishedComparison(msgspec.Struct, frozen=True):
@@ -29,23 +30,24 @@ class PublishedComparison(msgspec.Struct, frozen=True):
 
     @property
     def sentence(self) -> str:
-        low, high = self.interval or (math.nan, math.nan)
-        told = f"{self.published:.1f}" + (
-            f" [{low:.0f}, {high:.0f}], one sample of {self.problems} problems" if self.interval else ""
-        )
+        published = f"{self.published:.1f}"
+        if self.interval:
+            low, high = self.interval
+            published += f" [{low:.0f}, {high:.0f}], one sample of {self.problems} problems"
         if self.ours is None:
-            return f"{told}; ours: not measured"
-        mine = f"ours {self.ours:.1f}" + (
-            f" [{self.ours_interval[0]:.1f}, {self.ours_interval[1]:.1f}]" if self.ours_interval else ""
-        )
-        inside = (
-            ""
-            if not self.interval
-            else ", inside its interval"
-            if low <= self.ours <= high
-            else ", outside its interval"
-        )
-        return f"{told}; {mine} ({self.settings}){inside}"
+            return f"{published}; ours: not measured"
+        ours = f"ours {self.ours:.1f}"
+        if self.ours_interval:
+            ours += f" [{self.ours_interval[0]:.1f}, {self.ours_interval[1]:.1f}]"
+        return f"{published}; {ours} ({self.settings}){self._position}"
+
+    @property
+    def _position(self) -> str:
+        """Where ours lies; empty where the published score has no interval."""
+        if not self.interval or self.ours is None:
+            return ""
+        low, high = self.interval
+        return ", inside its interval" if low <= self.ours <= high else ", outside its interval"
 
 
 def entry_of(name: str, recipe: Recipe | None, registry: Registry) -> tuple[str, PublishedEntry] | None:
@@ -65,44 +67,47 @@ def compare(
     name: str, recipe: Recipe | None, evaluations: list[dict[str, Any]], registry: Registry
 ) -> list[PublishedComparison]:
     """A line for each published score; the latest evaluation on that benchmark is ours."""
-    found = entry_of(name, recipe, registry)
+    known = entry_of(name, recipe, registry)
+    if known is None:
+        return []
+    # Of several on one benchmark the last one stays.
+    ours = {benchmark: score for benchmark, score in map(_our_score, evaluations) if score}
     lines = []
-    for benchmark, score in found[1].scores.items() if found else ():
-        problems = (
-            registry.entries["benchmarks"][benchmark].value.problems
-            if benchmark in registry.entries["benchmarks"]
-            else None
-        )
+    for benchmark, score in known[1].scores.items():
+        entry, mine = registry.entries["benchmarks"].get(benchmark), ours.get(benchmark)
+        problems = entry.value.problems if entry else None
         line = PublishedComparison(benchmark, score, wilson(score, problems) if problems else None, problems)
-        mine = next((pair for pair in map(_ours, reversed(evaluations)) if pair and pair[0] == benchmark), None)
-        lines.append(
-            msgspec.structs.replace(line, ours=mine[1], ours_interval=mine[2], settings=mine[3]) if mine else line
-        )
+        lines.append(msgspec.structs.replace(line, **mine) if mine else line)
     return lines
 
 
-def _ours(evaluation: dict[str, Any]) -> tuple[str, float, tuple[float, float] | None, str] | None:
-    """(benchmark, score, interval, settings) of the adapter's arm; None for a file that does not tell: it may be a
-    stranger's.
+def _our_score(evaluation: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """(benchmark, what `PublishedComparison` tells of ours); the latter is empty for a file without a score of the
+    adapter: it may be a stranger's.
     """
-    arms = evaluation.get("arms")
-    found = [arm for arm in arms if isinstance(arm, dict)] if isinstance(arms, list) else []
-    arm = next((arm for arm in found if arm.get("role") == "adapter"), {})
-    score, interval = arm.get("score"), arm.get("score_ci")
-    if not isinstance(score, int | float):
-        return None
-    if not isinstance(interval, list | tuple) or not all(isinstance(end, int | float) for end in interval):
-        interval = ()
+    benchmark, arms = str(evaluation["benchmark"]), evaluation.get("arms")
+    rows = [arm for arm in arms if isinstance(arm, dict)] if isinstance(arms, list) else []
+    arm = next((arm for arm in rows if arm.get("role") == "adapter"), {})
+    if not isinstance(arm.get("score"), int | float):
+        return benchmark, {}
     settings = (
         f"avg@{evaluation.get('samples')} on {evaluation['target']}, {evaluation['split']}, "
         f"{evaluation.get('problems')} problems"
     )
-    ends = (float(interval[0]), float(interval[1])) if len(interval) == 2 else None
-    return str(evaluation["benchmark"]), float(score), ends, settings
+    return benchmark, {"ours": float(arm["score"]), "ours_interval": _pair(arm.get("score_ci")), "settings": settings}
+
+
+def _pair(value: Any) -> tuple[float, float] | None:
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        return None
+    return (float(value[0]), float(value[1])) if all(isinstance(end, int | float) for end in value) else None
 
 
 def wilson(percent: float, count: int) -> tuple[float, float]:
-    """95% interval of a share of `count` independent problems, in percent (Wilson 1927)."""
+    """95% interval of a share of `count` independent problems, in percent (Wilson 1927).
+
+    statsmodels' `proportion_confint` computes the same, but to import it costs `show` and `recipe show` a second.
+    """
     p, z = percent / 100, Z
     middle, spread = p + z * z / (2 * count), z * math.sqrt(p * (1 - p) / count + z * z / (4 * count * count))
     scale = 100 / (1 + z * z / count)

@@ -1,7 +1,8 @@
 """Estimators of one arm and of pairs of arms. The problem is the cluster: no interval treats the samples of one problem
 as independent problems.
 
-Scores are arrays [n problems, K samples] of 0 and 1; every result is a share (0..1), never points.
+Scores are arrays [n problems, K samples] of 0 and 1; every result is a share (0..1), never points. `level` is the
+coverage of a two-sided interval.
 """
 
 import math
@@ -13,10 +14,14 @@ import msgspec
 from ..core.errors import Usage
 
 RESAMPLES = 9_999
-FEW_CARRY = 10
+"""Of the sign-flip test."""
+LOW_PARTICIPATION = 10
+"""Problems that carry a difference: with fewer, its interval covers too little."""
 
 
 class Interval(msgspec.Struct, frozen=True):
+    """An estimate with the ends of its confidence interval."""
+
     value: float
     low: float
     high: float
@@ -29,13 +34,9 @@ class Interval(msgspec.Struct, frozen=True):
         return max(self.high - self.value, self.value - self.low)
 
 
-class Difference(msgspec.Struct, frozen=True):
-    """Mean of the paired differences with its two scopes."""
+class Difference(Interval, frozen=True):
+    """Mean of the paired differences; value, low and high are on new problems of this kind."""
 
-    value: float
-    low: float
-    high: float
-    """low, high: on new problems of this kind."""
     low_same: float | None
     high_same: float | None
     """low_same, high_same: on these problems, over new samples; None with one sample a problem."""
@@ -64,27 +65,29 @@ class NonInferior(msgspec.Struct, frozen=True):
 
 
 def average(scores: Any, level: float = 0.95) -> Interval:
-    """avg@K: the mean over problems, standard error sd / sqrt(n) of the problem means, interval of Wilson (1927) for
-    the effective number of problems.
+    """avg@K: the mean over problems, with Wilson's (1927) interval for the effective number of problems.
 
-    The effective number n_e = mean (1 - mean) / SE^2 is how many independent single answers would have this standard
-    error (Kish 1965, Survey Sampling); the quantile is that of t with n - 1 degrees. A plain t interval covers 90% in
-    place of 95% at n = 30 where most problems are solved or most are not; this one 93% to 96% on every population of
-    `python -m bench coverage`. For K == 1, and for equal problem means, n_e = n: Wilson's own interval.
+    The standard error is sd / sqrt(n) of the problem means. n_effective = mean (1 - mean) / SE^2 is how many
+    independent single answers would have this standard error (Kish 1965, Survey Sampling); the quantile is that of t
+    with n - 1 degrees of freedom. A plain t interval covers 90% in place of 95% at n = 30 where most problems are
+    solved or most are not; this one 93% to 96% on every population of `python -m bench coverage`. For K == 1, and for
+    equal problem means, n_effective = n: Wilson's own interval.
     """
     import numpy
     from scipy import stats
     from statsmodels.stats.proportion import proportion_confint
 
     (scores,) = checked(scores)
-    means = scores.mean(axis=1)
-    value, effective, alpha = float(scores.mean()), float(len(means)), 1 - level
-    if scores.shape[1] > 1 and numpy.ptp(means) > 0:
-        effective = value * (1 - value) / float(means.var(ddof=1)) * len(means)
-        alpha = float(2 * stats.norm.sf(stats.t.ppf((1 + level) / 2, len(means) - 1)))
-    wilson: Any = proportion_confint(value * effective, effective, alpha=alpha, method="wilson")
+    problem_means = scores.mean(axis=1)
+    n = len(problem_means)
+    mean, n_effective, alpha = float(scores.mean()), float(n), 1 - level
+    if scores.shape[1] > 1 and numpy.ptp(problem_means) > 0:
+        n_effective = mean * (1 - mean) / float(problem_means.var(ddof=1)) * n
+        # `proportion_confint` takes normal quantiles: this alpha makes its quantile that of t.
+        alpha = float(2 * stats.norm.sf(stats.t.ppf((1 + level) / 2, n - 1)))
+    wilson: Any = proportion_confint(mean * n_effective, n_effective, alpha=alpha, method="wilson")
     low, high = wilson
-    return Interval(value, max(0.0, min(float(low), value)), min(1.0, max(float(high), value)))
+    return Interval(mean, max(0.0, min(float(low), mean)), min(1.0, max(float(high), mean)))
 
 
 def difference(a: Any, b: Any, level: float = 0.95) -> Difference:
@@ -92,7 +95,12 @@ def difference(a: Any, b: Any, level: float = 0.95) -> Difference:
     new = paired_interval(a, b, level)
     same = same_problems_interval(a, b, level)
     return Difference(
-        new.value, new.low, new.high, same.low if same else None, same.high if same else None, sign_flip_p(a, b)
+        value=new.value,
+        low=new.low,
+        high=new.high,
+        low_same=same.low if same else None,
+        high_same=same.high if same else None,
+        p=sign_flip_p(a, b),
     )
 
 
@@ -100,10 +108,10 @@ def paired_interval(a: Any, b: Any, level: float = 0.95) -> Interval:
     """Mean of a - b "on new problems of this kind": t interval over the n differences of problem means. No width when
     all of them are equal.
     """
-    differences = _problem_differences(a, b)
-    value = float(differences.mean())
-    low, high = _t_interval(differences, level)
-    return Interval(value, max(-1.0, min(low, value)), min(1.0, max(high, value)))
+    d = _problem_differences(a, b)
+    mean = float(d.mean())
+    low, high = _t_interval(d, level)
+    return Interval(mean, max(-1.0, min(low, mean)), min(1.0, max(high, mean)))
 
 
 def same_problems_interval(a: Any, b: Any, level: float = 0.95) -> Interval | None:
@@ -115,21 +123,20 @@ def same_problems_interval(a: Any, b: Any, level: float = 0.95) -> Interval | No
     from scipy import stats
 
     a, b = checked(a, b)
-    problems, samples = a.shape
-    if samples == 1:
+    n, k = a.shape
+    if k == 1:
         return None
-    value = float(_problem_differences(a, b).mean())
-    variance = (a - b).var(axis=1, ddof=1).sum() / samples / problems**2
-    reach = float(stats.t.ppf((1 + level) / 2, problems * (samples - 1)) * math.sqrt(variance))
-    return Interval(value, max(-1.0, value - reach), min(1.0, value + reach))
+    mean = float(_problem_differences(a, b).mean())
+    variance = (a - b).var(axis=1, ddof=1).sum() / k / n**2
+    half_width = float(stats.t.ppf((1 + level) / 2, n * (k - 1)) * math.sqrt(variance))
+    return Interval(mean, max(-1.0, mean - half_width), min(1.0, mean + half_width))
 
 
 def sign_flip_p(a: Any, b: Any) -> float:
-    """Two-sided p of the sign-flip permutation test over problems: exact up to 13 problems that differ, else 9,999
-    seeded resamples.
+    """Two-sided p of the sign-flip permutation test over problems.
 
-    Problems that do not differ are left out: flipping the sign of 0 changes nothing. Counts, not shares, so that ties
-    are exact.
+    Exact up to 13 problems that differ, else from 9,999 seeded resamples. Problems that do not differ are left out:
+    flipping the sign of 0 changes nothing. Counts, not shares, so that ties are exact.
     """
     import numpy
     from scipy import stats
@@ -145,30 +152,29 @@ def sign_flip_p(a: Any, b: Any) -> float:
     return min(1.0, float(test.pvalue))
 
 
-def carrying(a: Any, b: Any) -> float:
-    """About how many problems carry the mean of a - b: (sum |d|)^2 / sum d^2, n for equal differences, 1 for a single
-    one; n where nothing differs.
+def participation_ratio(a: Any, b: Any) -> float:
+    """About how many problems carry the mean of a - b: (sum |d|)^2 / sum d^2 over the n differences of problem means.
 
-    Below `FEW_CARRY` an interval of 95% covers 89% to 92% at n = 30 (`python -m bench coverage`), and misses lie on the
-    side of 0.
+    n for equal differences, 1 for a single one; n where nothing differs. Below `LOW_PARTICIPATION` an interval of 95%
+    covers 89% to 92% at n = 30 (`python -m bench coverage`), and misses lie on the side of 0.
     """
     import numpy
 
     d = _problem_differences(a, b)
-    squares = float((d**2).sum())
-    return float(numpy.abs(d).sum() ** 2 / squares) if squares else float(len(d))
+    sum_of_squares = float((d**2).sum())
+    return float(numpy.abs(d).sum() ** 2 / sum_of_squares) if sum_of_squares else float(len(d))
 
 
-def one_sided(a: Any, b: Any, margin: float, side: Literal["greater", "less"]) -> float:
+def one_sided_p(a: Any, b: Any, margin: float, side: Literal["greater", "less"]) -> float:
     """p of the t test over problems that mean(a - b) > margin ("greater") or < margin ("less")."""
     import numpy
     from scipy import stats
 
-    differences = _problem_differences(a, b)
-    if numpy.ptp(differences) == 0:
-        beyond = differences[0] > margin if side == "greater" else differences[0] < margin
+    d = _problem_differences(a, b)
+    if numpy.ptp(d) == 0:  # no variance, so no t
+        beyond = d[0] > margin if side == "greater" else d[0] < margin
         return 0.0 if beyond else 1.0
-    test: Any = stats.ttest_1samp(differences, margin, alternative=side)
+    test: Any = stats.ttest_1samp(d, margin, alternative=side)
     return float(test.pvalue)
 
 
@@ -188,32 +194,33 @@ def retained(adapter: Any, base: Any, source: Any, level: float = 0.95) -> Retai
     """Retained gain rho = (adapter - base) / (source - base) with the interval of Fieller (1954), Some problems in
     interval estimation.
 
-    Per problem u = adapter - base, w = source - base, with means um, wm; v_u, v_w, c_uw the (co)variances of these
-    means, t with n - 1 degrees: rho is inside iff (um - rho wm)^2 <= t^2 (v_u - 2 rho c_uw + rho^2 v_w). Not
-    identifiable when wm^2 <= t^2 v_w or wm <= 0.
+    Per problem u = adapter - base, w = source - base; v_u, v_w, c_uw are the (co)variances of their means, t has n - 1
+    degrees of freedom. rho is inside iff (mean(u) - rho mean(w))^2 <= t^2 (v_u - 2 rho c_uw + rho^2 v_w), a quadratic
+    inequality in rho. Not identifiable when mean(w)^2 <= t^2 v_w or mean(w) <= 0.
     """
     import numpy
     from scipy import stats
 
     u, w = _problem_differences(adapter, base), _problem_differences(source, base)
+    u_mean, w_mean = float(u.mean()), float(w.mean())
     covariance = numpy.cov(u, w) / len(u)
-    t2 = float(stats.t.ppf((1 + level) / 2, len(u) - 1) ** 2)
-    um, wm = float(u.mean()), float(w.mean())
-    squared = wm**2 - t2 * float(covariance[1, 1])
-    if squared <= 0:
+    t_squared = float(stats.t.ppf((1 + level) / 2, len(u) - 1) ** 2)
+    quadratic = w_mean**2 - t_squared * float(covariance[1, 1])
+    if quadratic <= 0:
         return Retained(None, None, None, False, "the source's own gain is not distinguishable from 0")
-    if wm <= 0:
+    if w_mean <= 0:
         return Retained(None, None, None, False, "the source's own gain is not positive")
-    linear = um * wm - t2 * float(covariance[0, 1])
-    constant = um**2 - t2 * float(covariance[0, 0])
-    root = math.sqrt(max(0.0, linear**2 - squared * constant))
-    value = um / wm
-    return Retained(value, min(value, (linear - root) / squared), max(value, (linear + root) / squared), True, "")
+    linear = u_mean * w_mean - t_squared * float(covariance[0, 1])
+    constant = u_mean**2 - t_squared * float(covariance[0, 0])
+    root = math.sqrt(max(0.0, linear**2 - quadratic * constant))
+    rho = u_mean / w_mean
+    low, high = (linear - root) / quadratic, (linear + root) / quadratic
+    return Retained(rho, min(rho, low), max(rho, high), True, "")
 
 
 def non_inferior(adapter: Any, base: Any, source: Any, fraction: float = 0.97, level: float = 0.95) -> NonInferior:
     """Is at least `fraction` of the source's gain kept? The lower bound of the mean of u - fraction * w over problems,
-    t with n - 1 degrees, against 0.
+    t with n - 1 degrees of freedom, against 0.
 
     Per problem u = adapter - base, w = source - base: the linear form of the ratio, defined for every gain of the
     source (Fieller 1954 inverts it).
@@ -225,7 +232,7 @@ def non_inferior(adapter: Any, base: Any, source: Any, fraction: float = 0.97, l
 
 def pass_at_k(scores: Any, k: int) -> float:
     """Mean over problems of 1 - C(K - c_i, k) / C(K, k), c_i of K samples correct: the unbiased estimator of Chen et
-    al. (2021), arXiv 2107.03374.
+    al. (2021), arXiv 2107.03374. Raises `Usage` unless 1 <= k <= K.
     """
     from scipy import stats
 
@@ -282,6 +289,7 @@ def _problem_differences(a: Any, b: Any) -> Any:
 
 
 def _t_interval(values: Any, level: float) -> tuple[float, float]:
+    """The t interval of the mean of `values` [n]; without width when all are equal."""
     import numpy
     from scipy import stats
 

@@ -18,12 +18,14 @@ adapters of the run by Holm (1979) and held against 0.025. The first word that f
 6. `not distinguishable from controls`: everything else.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from ..adapter.results import Comparison
 from ..core.errors import Usage
 from . import statistics
+from .comparisons import Pair, compare
 from .statistics import Difference, Interval, NonInferior, Retained
 
 Word = Literal[
@@ -35,7 +37,7 @@ Word = Literal[
     "not distinguishable from controls",
 ]
 BASE = "base"
-FEWEST_PROBLEMS = 8
+MIN_PROBLEMS = 8
 
 
 class VerdictRule(msgspec.Struct, frozen=True):
@@ -57,6 +59,9 @@ class VerdictRule(msgspec.Struct, frozen=True):
 
 
 RULE = VerdictRule()
+# A cached analysis is found by this version. Raise it whenever equal grades may lead to another word, number or
+# sentence, or a field of `Verdict` or `Analysis` changes: here, in comparisons.py, statistics.py or analysis.py.
+RULE_VERSION = 1
 
 
 class AdapterArm(msgspec.Struct, frozen=True):
@@ -71,25 +76,9 @@ class AdapterArm(msgspec.Struct, frozen=True):
     """No logit differs from base."""
 
 
-class Comparison(msgspec.Struct, frozen=True):
-    """Adapter minus one other arm."""
-
-    against: str
-    value: float
-    low: float
-    high: float
-    """low, high: uncorrected interval on new problems."""
-    p_holm_above_margin: float
-    p_holm_below: float
-    """Of the tests that the difference is above m, and below -m."""
-    bound_low_holm: float
-    bound_high_holm: float
-    """Bounds at the level Holm tested them at: bound_low_holm > m exactly when p_holm_above_margin < 0.025, and the
-    mirror image.
-    """
-
-
 class Verdict(msgspec.Struct, frozen=True):
+    """The word on one adapter with the numbers that led to it, all as shares."""
+
     word: Word
     sentence: str
     margin: float
@@ -114,59 +103,49 @@ class Verdict(msgspec.Struct, frozen=True):
     """
 
 
-def judge(base: Any, source: Any | None, arm: AdapterArm, settings: VerdictRule = RULE) -> Verdict:
+def judge(base: Any, source: Any | None, arm: AdapterArm, rule: VerdictRule = RULE) -> Verdict:
     """The verdict on one adapter; `source` is None where no source was run. Raises `Usage` on scores that cannot be
     paired.
     """
-    return judge_all(base, source, {"adapter": arm}, settings)["adapter"]
+    return judge_all(base, source, {"adapter": arm}, rule)["adapter"]
 
 
 def judge_all(
-    base: Any, source: Any | None, adapters: dict[str, AdapterArm], settings: VerdictRule = RULE
+    base: Any, source: Any | None, adapters: dict[str, AdapterArm], rule: VerdictRule = RULE
 ) -> dict[str, Verdict]:
     """A verdict for each adapter of one evaluation run, corrected over the comparisons of all of them."""
-    source_gain = None if source is None else statistics.difference(source, base, settings.level)
-    margin = (
-        settings.margin_floor
-        if source_gain is None
-        else max(settings.margin_floor, settings.margin_fraction * source_gain.value)
-    )
-    pairs = [
-        (name, against, arm.scores, scores)
-        for name, arm in adapters.items()
-        for against, scores in _opponents(name, arm, base).items()
-    ]
-    comparisons = _compare(pairs, margin, settings)
+    source_gain, margin = None, rule.margin_floor
+    if source is not None:
+        source_gain = statistics.difference(source, base, rule.level)
+        margin = max(rule.margin_floor, rule.margin_fraction * source_gain.value)
+    reference = _Reference(base, source, source_gain, margin)
+    pairs = [pair for name, arm in adapters.items() for pair in _pairs(name, arm, base)]
+    compared = list(zip(pairs, compare(pairs, margin, rule.level), strict=True))
     return {
-        name: _verdict(
-            base,
-            source,
-            source_gain,
-            arm,
-            tuple(c for (owner, *_), c in zip(pairs, comparisons, strict=True) if owner == name),
-            margin,
-            settings,
-        )
+        name: _verdict(reference, arm, tuple(c for pair, c in compared if pair.adapter == name), rule)
         for name, arm in adapters.items()
     }
 
 
 def verdict_fields(verdict: Verdict) -> dict[str, Any]:
-    """A verdict as documents tell it: gains and the margin in points, retained as a ratio, comparisons as shares."""
-    gain, source, kept = verdict.gain, verdict.source_gain, verdict.retained
+    """A verdict as documents hold it: gains and the margin in points, retained as a ratio, comparisons as shares."""
+    gain, source_gain, retained = verdict.gain, verdict.source_gain, verdict.retained
+    same_problems = retained_ci = None
+    if gain.low_same is not None and gain.high_same is not None:
+        same_problems = (100 * gain.low_same, 100 * gain.high_same)
+    if retained and retained.low is not None and retained.high is not None:
+        retained_ci = (retained.low, retained.high)
     return {
         "verdict": verdict.word,
         "sentence": verdict.sentence,
         "gain": 100 * gain.value,
         "gain_ci": (100 * gain.low, 100 * gain.high),
-        "gain_ci_same_problems": None
-        if gain.low_same is None or gain.high_same is None
-        else (100 * gain.low_same, 100 * gain.high_same),
+        "gain_ci_same_problems": same_problems,
         "p": gain.p,
-        "retained": kept.value if kept else None,
-        "retained_ci": (kept.low, kept.high) if kept and kept.low is not None and kept.high is not None else None,
-        "source_gain": 100 * source.value if source else None,
-        "source_gain_ci": (100 * source.low, 100 * source.high) if source else None,
+        "retained": retained.value if retained else None,
+        "retained_ci": retained_ci,
+        "source_gain": 100 * source_gain.value if source_gain else None,
+        "source_gain_ci": (100 * source_gain.low, 100 * source_gain.high) if source_gain else None,
         "base_over_source": verdict.base_over_source,
         "adapter_over_source": verdict.adapter_over_source,
         "margin": 100 * verdict.margin,
@@ -174,85 +153,57 @@ def verdict_fields(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _opponents(name: str, arm: AdapterArm, base: Any) -> dict[str, Any]:
+class _Reference(NamedTuple):
+    """What all adapters of a run are judged by."""
+
+    base: Any
+    source: Any | None
+    source_gain: Difference | None
+    margin: float
+
+
+def _pairs(name: str, arm: AdapterArm, base: Any) -> list[Pair]:
     if BASE in arm.controls:
         raise Usage(f"{name}: a control is named {BASE!r}", "that name belongs to the base arm")
-    return {BASE: base, **arm.controls}
+    others = {BASE: base, **arm.controls}
+    return [Pair(name, against, arm.scores, scores) for against, scores in others.items()]
 
 
-def _compare(pairs: list[tuple[str, str, Any, Any]], margin: float, settings: VerdictRule) -> list[Comparison]:
-    """One comparison for each (adapter, against, a, b), as one Holm family a side."""
-    above = [statistics.one_sided(a, b, margin, "greater") for *_, a, b in pairs]
-    below = [statistics.one_sided(a, b, -margin, "less") for *_, a, b in pairs]
-    above_holm, below_holm = statistics.holm(above), statistics.holm(below)
-    found = []
-    for (_, against, a, b), p_above, p_below, low_steps, high_steps in zip(
-        pairs,
-        above_holm,
-        below_holm,
-        _holm_steps(above, above_holm, settings),
-        _holm_steps(below, below_holm, settings),
-        strict=True,
-    ):
-        plain = statistics.paired_interval(a, b, settings.level)
-        low = statistics.paired_interval(a, b, 1 - 2 * settings.alpha / low_steps).low
-        high = statistics.paired_interval(a, b, 1 - 2 * settings.alpha / high_steps).high
-        found.append(Comparison(against, plain.value, plain.low, plain.high, p_above, p_below, low, high))
-    return found
-
-
-def _holm_steps(p_values: list[float], adjusted: list[float], settings: VerdictRule) -> list[int]:
-    """What alpha is divided by for each comparison: the tests still open at its step, k - rank + 1, and at the step
-    where Holm stops for all that remain.
-    """
-    rejected = sum(p < settings.alpha for p in adjusted)
-    order = sorted(range(len(p_values)), key=p_values.__getitem__)
-    steps = [0] * len(order)
-    for rank, place in enumerate(order):
-        steps[place] = len(order) - min(rank, rejected)
-    return steps
-
-
-def _verdict(
-    base: Any,
-    source: Any | None,
-    source_gain: Difference | None,
-    arm: AdapterArm,
-    comparisons: tuple[Comparison, ...],
-    margin: float,
-    settings: VerdictRule,
-) -> Verdict:
-    gain = statistics.difference(arm.scores, base, settings.level)
-    kept = None if source is None else statistics.retained(arm.scores, base, source, settings.level)
-    base_score, adapter_score = statistics.average(base, settings.level), statistics.average(arm.scores, settings.level)
-    source_score = None if source is None else statistics.average(source, settings.level)
-    known = source is not None and kept is not None and kept.identifiable
-    whole = (
-        statistics.non_inferior(arm.scores, base, source, settings.retained_fraction, settings.level) if known else None
-    )
-    word = _word(arm, gain, kept, comparisons, margin, settings.alpha)
-    return Verdict(
-        word=word,
-        sentence=_sentence(word, gain, source_gain, kept, whole, comparisons, margin, len(arm.scores))
-        + _few(word, statistics.carrying(arm.scores, base)),
-        margin=margin,
+def _verdict(reference: _Reference, arm: AdapterArm, comparisons: tuple[Comparison, ...], rule: VerdictRule) -> Verdict:
+    base, source, level = reference.base, reference.source, rule.level
+    gain = statistics.difference(arm.scores, base, level)
+    base_score, adapter_score = statistics.average(base, level), statistics.average(arm.scores, level)
+    source_score = retained = non_inferior = None
+    if source is not None:
+        source_score = statistics.average(source, level)
+        retained = statistics.retained(arm.scores, base, source, level)
+        if retained.identifiable:
+            non_inferior = statistics.non_inferior(arm.scores, base, source, rule.retained_fraction, level)
+    verdict = Verdict(
+        word=_word(arm, gain, retained, comparisons, reference.margin, rule.alpha),
+        sentence="",
+        margin=reference.margin,
         gain=gain,
-        source_gain=source_gain,
-        retained=kept,
+        source_gain=reference.source_gain,
+        retained=retained,
         comparisons=comparisons,
         base=base_score,
         adapter=adapter_score,
         source=source_score,
         base_over_source=_ratio(base_score, source_score),
         adapter_over_source=_ratio(adapter_score, source_score),
-        non_inferior=whole,
+        non_inferior=non_inferior,
     )
+    sentence = _sentence(verdict, len(arm.scores)) + _few(
+        verdict.word, statistics.participation_ratio(arm.scores, base)
+    )
+    return msgspec.structs.replace(verdict, sentence=sentence)
 
 
 def _word(
     arm: AdapterArm,
     gain: Difference,
-    kept: Retained | None,
+    retained: Retained | None,
     comparisons: tuple[Comparison, ...],
     margin: float,
     alpha: float,
@@ -260,67 +211,52 @@ def _word(
     """The rule of this module's docstring, in its order."""
     if arm.identical:
         return "identical to base"
-    if len(arm.scores) < FEWEST_PROBLEMS:
+    if len(arm.scores) < MIN_PROBLEMS:
         return "underpowered"
     if all(c.p_holm_below < alpha for c in comparisons):
         return "harmful"
-    if kept is not None and not kept.identifiable:
+    if retained is not None and not retained.identifiable:
         return "source gain not identifiable"
     if not arm.controls:
         return "not distinguishable from controls"
     if all(c.p_holm_above_margin < alpha for c in comparisons):
         return "transferred"
-    if Interval(gain.value, gain.low, gain.high).half_width > margin:
+    if gain.half_width > margin:
         return "underpowered"
     return "not distinguishable from controls"
 
 
-def _sentence(
-    word: Word,
-    gain: Difference,
-    source_gain: Difference | None,
-    kept: Retained | None,
-    whole: NonInferior | None,
-    comparisons: tuple[Comparison, ...],
-    margin: float,
-    problems: int,
-) -> str:
-    """Plain English, numbers in points; brackets hold 95% intervals on new problems unless settings say another
-    level.
-    """
+def _sentence(verdict: Verdict, problems: int) -> str:
+    """The verdict in plain English, numbers in points; brackets hold intervals of the rule's level on new problems."""
+    word, gain, source_gain, retained = verdict.word, verdict.gain, verdict.source_gain, verdict.retained
     change = f"{_points(gain.value)} points over base {_bracket(gain)}"
-    controls = [c for c in comparisons if c.against != BASE]
-    others = f"base and {_controls(len(controls))}" if controls else "base"
+    margin = f"the margin of {verdict.margin * 100:.1f}"
+    controls = len([c for c in verdict.comparisons if c.against != BASE])
+    others = f"base and {_controls(controls)}" if controls else "base"
     if word == "identical to base":
         return "The adapter changes no logit of the base model, so there is nothing to judge."
     if word == "harmful":
-        return f"{change}: worse than {others} by more than the margin of {margin * 100:.1f} points."
-    if word == "source gain not identifiable" and kept is not None and source_gain is not None:
-        return (
-            f"No gain to transfer was seen: {kept.reason} ({_points(source_gain.value)} points "
-            f"{_bracket(source_gain)}). The adapter: {change}."
-        )
+        return f"{change}: worse than {others} by more than {margin} points."
+    if word == "source gain not identifiable" and retained is not None and source_gain is not None:
+        source_change = f"{_points(source_gain.value)} points {_bracket(source_gain)}"
+        return f"No gain to transfer was seen: {retained.reason} ({source_change}). The adapter: {change}."
     if word == "transferred":
-        return (
-            f"{change}: better than {others} by more than the margin of {margin * 100:.1f} points.{_kept(kept, whole)}"
-        )
-    if word == "underpowered" and problems < FEWEST_PROBLEMS:
-        return f"{change}: {problems} problems are too few to judge, ask for {FEWEST_PROBLEMS} or many more."
+        return f"{change}: better than {others} by more than {margin} points.{_share_kept(verdict)}"
+    if word == "underpowered" and problems < MIN_PROBLEMS:
+        return f"{change}: {problems} problems are too few to judge, ask for {MIN_PROBLEMS} or many more."
     if word == "underpowered":
-        half_width = Interval(gain.value, gain.low, gain.high).half_width
-        needed = statistics.problems_needed(problems, half_width, margin)
+        needed = statistics.problems_needed(problems, gain.half_width, verdict.margin)
         return (
-            f"{change}: the interval reaches {half_width * 100:.1f} points to a side, wider than the margin of "
-            f"{margin * 100:.1f}. "
+            f"{change}: the interval reaches {gain.half_width * 100:.1f} points to a side, wider than {margin}. "
             f"About {needed:,} problems in place of {problems:,} would narrow it to the margin."
         )
     if not controls:
         return (
             f"{change}, but no control arm was run, so a transfer cannot be told from any other change of the weights."
         )
-    nearest = min(comparisons, key=lambda c: c.bound_low_holm)
+    nearest = min(verdict.comparisons, key=lambda c: c.bound_low_holm)
     return (
-        f"{change}: not shown to be better than {nearest.against} by more than the margin of {margin * 100:.1f} points "
+        f"{change}: not shown to be better than {nearest.against} by more than {margin} points "
         f"(corrected bounds {_points(nearest.bound_low_holm)} to {_points(nearest.bound_high_holm)})."
     )
 
@@ -329,21 +265,23 @@ def _controls(count: int) -> str:
     return "its control" if count == 1 else f"each of {count} controls"
 
 
-def _kept(kept: Retained | None, whole: NonInferior | None) -> str:
-    if kept is None or whole is None or kept.value is None or kept.low is None or kept.high is None:
+def _share_kept(verdict: Verdict) -> str:
+    retained, non_inferior = verdict.retained, verdict.non_inferior
+    if non_inferior is None or retained is None or None in (retained.value, retained.low, retained.high):
         return ""
-    shown = "shown" if whole.holds else "not shown"
+    shown = "shown" if non_inferior.holds else "not shown"
     return (
-        f" It retains {kept.value:.0%} [{kept.low:.0%}, {kept.high:.0%}] of the source's gain; that it keeps "
-        f"{whole.fraction:.0%} of it is {shown}."
+        f" It retains {retained.value:.0%} [{retained.low:.0%}, {retained.high:.0%}] of the source's gain; "
+        f"that it keeps {non_inferior.fraction:.0%} of it is {shown}."
     )
 
 
-def _few(word: Word, carrying: float) -> str:
-    if word == "identical to base" or carrying >= statistics.FEW_CARRY:
+def _few(word: Word, problems: float) -> str:
+    """A warning where few problems carry the difference."""
+    if word == "identical to base" or problems >= statistics.LOW_PARTICIPATION:
         return ""
     return (
-        f" About {max(1, round(carrying))} problems carry the difference: at so few the interval covers about "
+        f" About {max(1, round(problems))} problems carry the difference: at so few the interval covers about "
         "90%, and misses to the side of no difference."
     )
 
@@ -353,6 +291,7 @@ def _bracket(gain: Difference) -> str:
 
 
 def _points(share: float) -> str:
+    # Adding 0.0 makes a rounded -0.0 positive.
     return f"{round(share * 100, 1) + 0.0:+.1f}"
 
 

@@ -2,10 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from ..adapter.results import SweepPoint
 
 
 class LayerDifference(NamedTuple):
+    """p values of the hypotheses that nothing differs."""
+
     adapters: float
     """p of the hypothesis that all adapters answer alike on these problems: differences hold for these adapters, not
     for their layers.
@@ -19,7 +23,9 @@ class LayerDifference(NamedTuple):
 def differ(
     scores: Sequence[Sequence[Sequence[Sequence[int]]]], seed: int = 0, resamples: int = 4_999
 ) -> LayerDifference | None:
-    """scores: [layers][seeds][problems][samples] of 0 and 1, the same problems everywhere; None for a single layer.
+    """Test whether the adapters of a sweep, and its layers, differ by more than chance; None for a single layer.
+
+    scores: [layers][seeds][problems][samples] of 0 and 1, the same problems everywhere.
 
     adapters: permutation of the adapters inside each problem, statistic = variance of the adapters' means (a randomised
     block design; Edgington and Onghena, Randomization Tests, 2007). layers: one-way analysis of variance of the means
@@ -51,17 +57,7 @@ def differ(
     return LayerDifference(float(result.pvalue), 0.0 if constant else float(stats.f_oneway(*by_seed).pvalue))
 
 
-class Point(NamedTuple):
-    """One layer of the curve; gains over base in points."""
-
-    layer: int
-    gain: float
-    low: float
-    high: float
-    controls: tuple[float, ...]
-
-
-def draw(points: Sequence[Point], source: float | None, title: str, path: Path) -> None:
+def draw(points: Sequence[SweepPoint], source: float | None, title: str, path: Path) -> None:
     """The curve with its 95% intervals, the band of the random controls, and the source's own gain, as PNG."""
     import matplotlib
 
@@ -70,22 +66,26 @@ def draw(points: Sequence[Point], source: float | None, title: str, path: Path) 
 
     layers = sorted({point.layer for point in points})
     figure, axes = pyplot.subplots(figsize=(max(5.0, 1.5 + 0.35 * len(layers)), 3.4), dpi=150, layout="constrained")
-    band = [[c for p in points if p.layer == layer for c in p.controls] for layer in layers]
-    if all(band):
-        low, high = [min(b) for b in band], [max(b) for b in band]
-        axes.fill_between(
-            layers, low, high, color="0.85", label="random controls", step="mid" if len(layers) > 1 else None
-        )
-        axes.plot(layers, [sum(b) / len(b) for b in band], color="0.6", lw=1)
+    _band(axes, points, layers)
     axes.axhline(0, color="0.3", lw=0.8)
     if source is not None:
         axes.axhline(source, color="tab:green", lw=1, ls="--", label="source")
     gains = [p.gain for p in points]
-    errors = [[p.gain - p.low for p in points], [p.high - p.gain for p in points]]
-    axes.errorbar(
-        [p.layer for p in points], gains, yerr=errors, fmt="o", ms=4, capsize=3, color="tab:blue", label="adapter, 95%"
-    )
+    errors = [[p.gain - p.gain_ci[0] for p in points], [p.gain_ci[1] - p.gain for p in points]]
+    style: dict[str, Any] = {"fmt": "o", "ms": 4, "capsize": 3, "color": "tab:blue"}
+    axes.errorbar([p.layer for p in points], gains, yerr=errors, label="adapter, 95%", **style)
     axes.set(xlabel="layer of the hookpoint", ylabel="gain over base, points", title=title, xticks=layers)
     axes.legend(fontsize=7, frameon=False)
     figure.savefig(path)
     pyplot.close(figure)
+
+
+def _band(axes: Any, points: Sequence[SweepPoint], layers: Sequence[int]) -> None:
+    """Where the random controls lie, and their mean; nothing unless every layer has controls."""
+    controls = [[c for p in points if p.layer == layer for c in p.controls] for layer in layers]
+    if not all(controls):
+        return
+    low, high = [min(of_layer) for of_layer in controls], [max(of_layer) for of_layer in controls]
+    step = "mid" if len(layers) > 1 else None
+    axes.fill_between(layers, low, high, color="0.85", label="random controls", step=step)
+    axes.plot(layers, [sum(of_layer) / len(of_layer) for of_layer in controls], color="0.6", lw=1)

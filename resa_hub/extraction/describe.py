@@ -4,9 +4,10 @@ from typing import Any
 
 import msgspec
 
+from ..config.methods import METHODS
 from ..config.recipe import Recipe
 from ..config.refs import Repo, is_path
-from ..config.registry import Registry, plain
+from ..config.registry import Registry
 from ..core.errors import HubError
 from ..data import tiny
 from .plan import Plan, plan
@@ -46,12 +47,12 @@ def describe(name: str, registry: Registry) -> Description:
     try:
         layers = registry.recipe_layers(name)
     except HubError:  # a file: it says everything itself
-        layers = [(name, plain(resolved.recipe))]
+        layers = [(name, msgspec.to_builtins(resolved.recipe))]
     entry = registry.entries["recipes"].get(name)
     note = str(entry.value.get("note", "")) if entry else ""
     fields = [
         Field(path, value, next((who for who, said in layers if says(said, path)), DEFAULT))
-        for path, value in flat(plain(resolved.recipe))
+        for path, value in flat(msgspec.to_builtins(resolved.recipe))
     ]
     return Description(
         name, note, [who for who, _ in layers[1:]], fields, references(resolved, registry), resolved.recipe.digest()
@@ -121,7 +122,7 @@ def runnable(registry: Registry) -> list[dict[str, str]]:
 
 def _row(name: str, recipe: Recipe, layer: str) -> dict[str, str]:
     data = recipe.trigger.name if recipe.trigger == recipe.elicit else f"{recipe.trigger.name} -> {recipe.elicit.name}"
-    sae = recipe.sae.mode if recipe.method in ("sae-tuning", "feature-diff", "random-features") else "-"
+    sae = recipe.sae.mode if METHODS[recipe.method].sae else "-"
     return {
         "recipe": name,
         "method": recipe.method,

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from ..adapter.workspace import Workspace, WorkspaceLike
 from ..config.refs import HOOKPOINT, SaeRef, check_hookpoint, check_name, is_path, layer_of
 from ..config.registry import Registry
-from ..config.registry_file import lean, own_file, write
+from ..config.registry_file import minimal_entry, update_registry, workspace_registry
 from ..config.schema import Sae
 from ..core.errors import Conflict, DoesNotFit, HubError, Integrity, RunFailed, Usage
 from ..core.tensors import read_tensor, safetensors_header
@@ -55,8 +55,8 @@ def import_sae(
     TopK SAE, `Usage` where nothing says the hookpoint, `Conflict` for a name that means something else.
     """
     workspace = Workspace.find(workspace)
-    path = own_file(workspace)
-    found = saes.find(origin, check_hookpoint(hookpoint) if hookpoint else None)
+    path = workspace_registry(workspace)
+    found = saes.locate(origin, check_hookpoint(hookpoint) if hookpoint else None)
     at = _hookpoint(found)
     name = check_name(name or _name(origin))
     _check_weights(found)
@@ -64,7 +64,7 @@ def import_sae(
     target = workspace.folder / FOLDER / name / at
     staged = target.parent.with_name(f".{name}.{secrets.token_hex(8)}")
     try:
-        from ..engine.sae.convert import to_saelens
+        from ..engine.sae.formats import to_saelens
 
         latents, k = to_saelens(found, width, at, staged, base)
         with workspace.store.lock():
@@ -87,7 +87,7 @@ def import_sae(
                 os.replace(staged, target)
             elif _digest(target) != _digest(staged):
                 raise Conflict(f"{name} has another SAE of {at} already", "choose another --name")
-            write(path, {"saes": {name: lean(entry)}}, "registry.yaml.before-import")
+            update_registry(path, {"saes": {name: minimal_entry(entry)}}, "registry.yaml.before-import")
     except OSError as error:
         raise RunFailed(
             f"cannot write into {workspace.folder}: {error.strerror}", "check the permissions and the free space"

@@ -5,7 +5,8 @@ the result.
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..adapter import fit, sketch
+from ..adapter import sketch
+from ..adapter.fit import DISTANT_CORRELATION
 from ..adapter.layout import WEIGHTS
 from ..adapter.workspace import Workspace
 from ..config import refs
@@ -52,11 +53,11 @@ class Inputs(NamedTuple):
 
 def gather(chosen: Plan, workspace: Workspace) -> Inputs:
     """The files and texts that a plan names, fetched where they are not here. Raises the errors of `sources.locate`,
-    `datasets.load` and `saes.starts`.
+    `datasets.load` and `saes.initial_saes`.
     """
     recipe = chosen.recipe
     starts, source = (
-        saes.starts(recipe, workspace.registry),
+        saes.initial_saes(recipe, workspace.registry),
         _files(chosen.source),
     )  # the first can be refused before anything large is fetched
     return Inputs(
@@ -84,7 +85,7 @@ def check_kinship(inputs: Inputs) -> None:
     for name, (files, _) in inputs.siblings.items():
         _check_shapes(name, files, recipe.target, target)
         r = sketch.correlation(sketch.sketch(target.weights), files.weights)
-        if r < fit.DISTANT:
+        if r < DISTANT_CORRELATION:
             raise DoesNotFit(
                 f"{name} is no sibling of {recipe.target}: unrelated weights (correlation {r:.3f})",
                 "name models of the target's close lineage",

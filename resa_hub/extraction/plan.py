@@ -7,22 +7,15 @@ from typing import Any
 import msgspec
 
 from ..config import refs
-from ..config.recipe import AUTO, METHODS, WITH_SAE, Recipe, Rollouts, Screen, override
+from ..config.methods import METHODS, PATCHING, SCREENED
+from ..config.recipe import AUTO, Recipe, Rollouts, Screen, override
 from ..config.refs import ModelRef, check_name
-from ..config.registry import Registry, merged
+from ..config.registry import Registry, deep_merge
 from ..config.schema import Dataset
 from ..core.errors import HubError, NotFound, Usage, did_you_mean
 from ..core.strict import structure
 
-PATCHING = {
-    "feature-diff": "features",
-    "random-features": "random active features",
-    "outside-features": "features just behind the strongest",
-    "pca-diff": "principal directions",
-}
-"""What each method moves the teacher by."""
 SELECTIONS = {"mean": "mean difference", "attribution": "attribution", "logits": "what they do to the logits"}
-SCREENED = ("feature-diff", "pca-diff")
 SCREENED_FEATURES, SCREENED_SCALES = [4, 16, 64], [1.0, 1.5, 2.0, 3.0]
 """What the screen tries where a number is `auto` and the recipe names no candidates."""
 
@@ -42,61 +35,66 @@ class Plan:
     siblings: dict[str, ModelRef] = field(default_factory=dict)
     """Models that write a part of the rollouts."""
 
+    def lines(self) -> list[tuple[str, str]]:
+        """(label, what will be done) for people and `--dry-run`."""
+        recipe, method = self.recipe, METHODS[self.recipe.method]
+        unused = ", which plays no part in SFT" if method.supervised and recipe.source != recipe.target else ""
+        training = recipe.training
+        lines = [
+            ("name", self.name),
+            ("recipe", f"{self.recipe_name} ({recipe.method})"),
+            ("source", f"{recipe.source} = {self.source}{unused}"),
+            ("target", f"{recipe.target} = {self.target}"),
+        ]
+        lines += [("sibling", f"{name} = {ref}") for name, ref in self.siblings.items()]
+        lines += self._data()
+        lines += [] if method.supervised else self._hookpoint()
+        if method.patches:
+            lines.append(("patch", _patched(recipe)))
+        if recipe.rollouts and method.trains_on == "rollouts":
+            lines.append(("rollouts", _written(recipe.rollouts)))
+        rate = f"learning rate {training.learning_rate:g}"
+        return [
+            *lines,
+            ("LoRA", f"rank {recipe.lora.rank}, alpha {recipe.lora.alpha}, {', '.join(recipe.lora.modules)}"),
+            ("training", f"{training.epochs} epochs, {rate}, {recipe.dtype}, seed {recipe.seed}"),
+        ]
+
+    def _data(self) -> list[tuple[str, str]]:
+        roles = [("trigger", self.recipe.trigger, self.trigger), ("elicit", self.recipe.elicit, self.elicit)]
+        if METHODS[self.recipe.method].supervised:  # it has no stage I
+            roles = roles[1:]
+        return [
+            (role, f"{data.name} = {entry.id}{' with its chains of thought' if data.cot else ''}")
+            for role, data, entry in roles
+        ]
+
+    def _hookpoint(self) -> list[tuple[str, str]]:
+        """Where, what the screen tries, and with which SAE."""
+        recipe = self.recipe
+        lines = [("hookpoint", " + ".join(recipe.all_hookpoints))]
+        if recipe.screen:
+            unseen = f"on {recipe.screen.rollouts} rollouts that training does not use"
+            lines.append(("screen", f"{_tried(recipe)}; {unseen}"))
+        if METHODS[recipe.method].sae:
+            lines.append(("SAE", self._sae()))
+        return lines
+
     def _sae(self) -> str:
         sae = self.recipe.sae
-        origin = "" if sae.mode == "scratch" else f" from {sae.origin}"
-        elsewhere = bool(origin) and "/" in (
-            sae.origin or ""
-        )  # not in the registry: its latents are known once it is loaded
-        return f"{sae.mode}{origin}" + ("" if elsewhere else f", {sae.latents:,} latents, k = {sae.k}")
-
-    def lines(self) -> list[tuple[str, str]]:
-        """What will be done, for people and `--dry-run`."""
-        r, sft = self.recipe, self.recipe.method == "sft"
-        data = (
-            [("elicit", r.elicit, self.elicit)]
-            if sft
-            else [("trigger", r.trigger, self.trigger), ("elicit", r.elicit, self.elicit)]
-        )
-        sae = [
-            ("hookpoint", " + ".join(r.all_hookpoints)),
-            *(
-                [("screen", f"{_tried(r)}; on {r.screen.rollouts} rollouts that training does not use")]
-                if r.screen
-                else []
-            ),
-            *([("SAE", self._sae())] if r.method in WITH_SAE else []),
-        ]
-        return [
-            ("name", self.name),
-            ("recipe", f"{self.recipe_name} ({r.method})"),
-            (
-                "source",
-                f"{r.source} = {self.source}"
-                + (", which plays no part in SFT" if sft and r.source != r.target else ""),
-            ),
-            ("target", f"{r.target} = {self.target}"),
-            *(("sibling", f"{name} = {ref}") for name, ref in self.siblings.items()),
-            *(
-                (role, f"{told.name} = {entry.id}{' with its chains of thought' if told.cot else ''}")
-                for role, told, entry in data
-            ),
-            *([] if sft else sae),
-            *([("patch", _patched(r))] if r.method in PATCHING else []),
-            *([("rollouts", _written(r.rollouts))] if r.rollouts and r.method in (*PATCHING, "logit-distill") else []),
-            ("LoRA", f"rank {r.lora.rank}, alpha {r.lora.alpha}, {', '.join(r.lora.modules)}"),
-            (
-                "training",
-                f"{r.training.epochs} epochs, learning rate {r.training.learning_rate:g}, {r.dtype}, seed {r.seed}",
-            ),
-        ]
+        if sae.mode == "scratch":
+            return f"scratch, {sae.latents:,} latents, k = {sae.k}"
+        # Latents and k of a repository that the registry does not know are those of its files, read later.
+        known = "" if "/" in (sae.origin or "") else f", {sae.latents:,} latents, k = {sae.k}"
+        return f"{sae.mode} from {sae.origin}{known}"
 
 
 def _patched(recipe: Recipe) -> str:
     """What the teacher is moved by."""
-    screen, what = recipe.screen or Screen(), PATCHING[recipe.method]
+    screen, method = recipe.screen or Screen(), METHODS[recipe.method]
+    what = method.patches
     many = f"{what}, as many as the screen finds" if screen.features else f"{recipe.features:,} {what}"
-    chosen = f", selected by {SELECTIONS[recipe.selection]}" if recipe.method == "feature-diff" else ""
+    chosen = f", selected by {SELECTIONS[recipe.selection]}" if method.selects else ""
     return f"{many}{chosen}" + ("" if screen.scales else f"; scale {recipe.scale:g}")
 
 
@@ -139,10 +137,9 @@ def plan(
     if method and method not in METHODS:
         raise Usage(f"no method is called {method!r}", did_you_mean(method, list(METHODS)))
     values, recipe_name = _base_recipe(source, recipe, method, registry)
-    said: dict[str, Any] = {"method": method, "source": source, "target": target, "seed": seed} | _chosen(
-        layer, features, scale, screen, values
-    )
-    values = merged(values, {key: value for key, value in said.items() if value is not None})
+    options: dict[str, Any] = {"method": method, "source": source, "target": target, "seed": seed}
+    options |= _overrides(layer, features, scale, screen, values)
+    values = deep_merge(values, {key: value for key, value in options.items() if value is not None})
     for role, data in (("trigger", trigger), ("elicit", elicit if elicit or not trigger else trigger)):
         if data:
             values[role] = {"name": data}
@@ -157,7 +154,7 @@ def plan(
         recipe=resolved,
         recipe_name=recipe_name,
         source=registry.model(resolved.source),
-        target=registry.bare(resolved.target),
+        target=registry.require_base_model(resolved.target),
         trigger=registry.dataset(resolved.trigger.name),
         elicit=registry.dataset(resolved.elicit.name),
         template=template(resolved, registry),
@@ -175,32 +172,28 @@ def siblings(recipe: Recipe, registry: Registry) -> dict[str, ModelRef]:
     return {name: registry.model(name) for name in (recipe.rollouts.siblings if recipe.rollouts else ())}
 
 
-def _chosen(
+def _overrides(
     layer: int | str | None, features: int | str | None, scale: float | str | None, screen: bool, values: dict[str, Any]
 ) -> dict[str, Any]:
-    """What the options say, in terms of the recipe."""
-    said: dict[str, Any] = {}
-    tried: dict[str, Any] = {}
-    known = values.get("screen") or {}
-    named = any(known.get(part) for part in ("layers", "features", "scales"))
-    if screen and not named:
-        layer, features, scale = (
-            (AUTO if layer is None else layer),
-            (AUTO if features is None else features),
-            (AUTO if scale is None else scale),
-        )
+    """The options of layer, features and scale as values of the recipe; `auto` becomes candidates of the screen."""
+    candidates = values.get("screen") or {}
+    if screen and not any(candidates.get(part) for part in ("layers", "features", "scales")):
+        layer = AUTO if layer is None else layer
+        features = AUTO if features is None else features
+        scale = AUTO if scale is None else scale
+    result: dict[str, Any] = {}
+    screened: dict[str, Any] = {}
     if layer is not None:
-        said["hookpoint"] = AUTO if layer == AUTO else f"layers.{_number('--layer', layer, int)}"
-    for key, value, kind, some in (
-        ("features", features, int, SCREENED_FEATURES),
-        ("scale", scale, float, SCREENED_SCALES),
-    ):
-        if value == AUTO:
-            part = {"features": "features", "scale": "scales"}[key]
-            tried[part] = known.get(part) or some
-        elif value is not None:
-            said[key] = _number(f"--{key}", value, kind)
-    return said | ({"screen": tried} if tried else {})
+        result["hookpoint"] = AUTO if layer == AUTO else f"layers.{_number('--layer', layer, int)}"
+    if features == AUTO:
+        screened["features"] = candidates.get("features") or SCREENED_FEATURES
+    elif features is not None:
+        result["features"] = _number("--features", features, int)
+    if scale == AUTO:
+        screened["scales"] = candidates.get("scales") or SCREENED_SCALES
+    elif scale is not None:
+        result["scale"] = _number("--scale", scale, float)
+    return result | ({"screen": screened} if screened else {})
 
 
 def _number(option: str, value: Any, kind: type) -> Any:
@@ -261,7 +254,7 @@ def _base_recipe(
             )
         parent = structure(values.pop("like", None), str | None, f"{path}: like")
         values.pop("note", None)
-        return (merged(registry.recipe_values(parent), values) if parent else values), path.stem
+        return (deep_merge(registry.recipe_values(parent), values) if parent else values), path.stem
     if recipe:
         return registry.recipe_values(recipe), recipe
     if not source:
@@ -278,8 +271,9 @@ def _base_recipe(
             f"give --recipe NAME, or choose a source that has one: {', '.join(known)}",
         )
     # The methods that distil on rollouts start from the settings of feature-diff.
-    likely = (method, None if method in (None, "sae-tuning", "gaussian") else "feature-diff", next(iter(entry.recipes)))
-    chosen = next(entry.recipes[m] for m in likely if m in entry.recipes)
+    like = "feature-diff" if method and not METHODS[method].splices else None
+    likely = (method, like, next(iter(entry.recipes)))
+    chosen = next(entry.recipes[name] for name in likely if name in entry.recipes)
     return registry.recipe_values(chosen), chosen
 
 
@@ -289,12 +283,18 @@ def default_name(recipe: Recipe, recipe_name: str, registry: Registry) -> str:
         return recipe_name
     source = recipe.source.rpartition("/")[2].lower()
     safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in source).strip("._-") or "model"
-    at = "-".join(
-        place if place == AUTO else f"l{refs.layer_of(place)}{'-mlp' if place.endswith('.mlp') else ''}"
-        for place in recipe.all_hookpoints
-    )
-    place = f"-{at}" if recipe.method != "sft" else "-cot" if recipe.elicit.cot else ""
-    return check_name(f"{safe}-{recipe.method}{place}"[:96])
+    if METHODS[recipe.method].supervised:
+        suffix = "-cot" if recipe.elicit.cot else ""
+    else:
+        suffix = "".join(f"-{_short(hookpoint)}" for hookpoint in recipe.all_hookpoints)
+    return check_name(f"{safe}-{recipe.method}{suffix}"[:96])
+
+
+def _short(hookpoint: str) -> str:
+    """l12, l12-mlp or auto."""
+    if hookpoint == AUTO:
+        return AUTO
+    return f"l{refs.layer_of(hookpoint)}{'-mlp' if hookpoint.endswith('.mlp') else ''}"
 
 
 def _as_it_stands(recipe: Recipe, recipe_name: str, registry: Registry) -> bool:

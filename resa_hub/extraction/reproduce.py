@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from ..adapter.describe import shortened
-from ..adapter.diff import compare
+from ..adapter.describe import short_revision
+from ..adapter.diff import compare_adapters
 from ..adapter.manifest import DataRecord, Manifest
 from ..adapter.results import load_evaluations
 from ..adapter.store import Adapter
@@ -20,9 +20,10 @@ from ..config.registry import Registry
 from ..config.schema import Dataset
 from ..core.errors import Usage
 from ..core.progress import Progress
-from ..hub.resolve import find
-from .extract import LIBRARIES, ResourceLimits, extract
+from ..hub.resolve import resolve_adapter
+from .extract import extract
 from .plan import Plan, template
+from .run import LIBRARIES, ResourceLimits
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -54,7 +55,7 @@ def reproduce(
     judge: bool = False,
     keep: bool = False,
     progress: Progress | None = None,
-    means: ResourceLimits = ResourceLimits(),
+    limits: ResourceLimits = ResourceLimits(),
 ) -> Reproduced:
     """Extract again in a workspace of its own, from the revisions that the manifest names and without anything that the
     first run cached. Names mean what they mean in `workspace`.
@@ -64,15 +65,15 @@ def reproduce(
     Raises `Usage` for an imported adapter and the errors of `extract`.
     """
     workspace, progress = Workspace.find(workspace), progress or Progress()
-    first = find(name, workspace)
+    first = resolve_adapter(name, workspace)
     m = first.manifest
     if m.recipe is None:
         raise Usage(
             f"{m.reference} was imported: nothing says how it was made", "reproduce an adapter that `extract` made"
         )
     place = Workspace(workspace.cache / "reproduce" / m.content_hash.partition(":")[2][:16], names_of=workspace)
-    second, _ = extract(made=planned(m, workspace.registry), workspace=place, means=means, progress=progress)
-    found = compare(first, second)
+    second, _ = extract(plan=planned(m, workspace.registry), workspace=place, limits=limits, progress=progress)
+    found = compare_adapters(first, second)
     report = Reproduced(
         adapter=m.reference,
         same=found.identical,
@@ -132,17 +133,15 @@ def causes(first: Manifest, second: Manifest) -> list[str]:
     """Why bytes may differ, as far as the manifests tell."""
     found = []
     if first.source_revision != second.source_revision:
-        found.append(
-            f"the source's weights: {shortened(first.source_revision)} then, {shortened(second.source_revision)} now"
-        )
+        before, now = short_revision(first.source_revision), short_revision(second.source_revision)
+        found.append(f"the source's weights: {before} then, {now} now")
     if first.base.weights != second.base.weights:
         found.append(f"the base's weights: {first.base.weights[:19]} then, {second.base.weights[:19]} now")
     for name, sibling in second.siblings.items():
         before = first.siblings[name].revision if name in first.siblings else "unknown"
         if before != sibling.revision:
-            found.append(
-                f"the weights of the sibling {name}: {shortened(before)} then, {shortened(sibling.revision)} now"
-            )
+            now = short_revision(sibling.revision)
+            found.append(f"the weights of the sibling {name}: {short_revision(before)} then, {now} now")
     for role, data in first.data.items():
         if data.fingerprint != second.data[role].fingerprint:
             found.append(f"the {role} data: {data.fingerprint[:19]} then, {second.data[role].fingerprint[:19]} now")
@@ -174,7 +173,7 @@ def _verdicts(first: Adapter, second: Adapter, place: Workspace, progress: Progr
             split=e["split"],
             seed=e["seed"],
             greedy=False,
-            draw=e.get("draw", 0),
+            problem_seed=e.get("problem_seed", 0),
         )
         (again,) = evaluate(
             second.manifest.reference, target=e["target"], settings=judging, workspace=place, progress=progress

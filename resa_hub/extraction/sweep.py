@@ -4,19 +4,20 @@ import functools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-from ..adapter.results import Evaluation
+from ..adapter.results import MODEL_SELECTION, Evaluation, Sweep, SweepPoint
 from ..adapter.workspace import Workspace, WorkspaceLike
 from ..config.registry import Registry
-from ..config.schema import numbers
+from ..config.schema import parse_numbers
 from ..core.errors import Usage
-from ..core.executors import run
+from ..core.executors import run_tasks
 from ..core.progress import Progress
 from ..core.strict import canonical_digest, non_default_values
 from ..evaluation.evaluate import EvalSettings, answers, evaluate
+from .curve import LayerDifference, differ, draw
 from .extract import extract, pretrain_saes
 from .plan import Plan, plan
 
@@ -24,35 +25,11 @@ NOISE = 0.05
 """p above which a curve is not told from noise."""
 
 
-class SweepPoint(msgspec.Struct, frozen=True):
-    """One point of the curve: gains in points over base."""
+class GridPoint(NamedTuple):
+    """One adapter of a sweep."""
 
     layer: int
     seed: int
-    adapter: str
-    gain: float
-    gain_ci: tuple[float, float]
-    verdict: str
-    controls: tuple[float, ...]
-    """Gains of the random adapters of equal norm."""
-
-
-class Sweep(msgspec.Struct, frozen=True):
-    method: str
-    source: str
-    target: str
-    benchmark: str
-    split: str
-    problems: int
-    samples: int
-    source_gain: float | None
-    places: list[SweepPoint]
-    p_adapters: float | None
-    """All adapters answer alike on these problems."""
-    p_layers: float | None
-    """Layers do not matter, against the spread of seeds; null for one seed a layer."""
-    sentence: str
-    plot: str
 
 
 def named(name: str | None, layers: str | None, recipe: str | None, registry: Registry) -> tuple[list[int], str | None]:
@@ -65,7 +42,7 @@ def named(name: str | None, layers: str | None, recipe: str | None, registry: Re
                 "nothing says which layers to go over",
                 "give --layers 1-26, or the name of a sweep: `resa-hub registry sweeps`",
             )
-        return numbers(layers), recipe
+        return parse_numbers(layers), recipe
     family = registry.get("sweeps", name)
     if family.vary != "hookpoint" or family.value != "layers.{N}":
         one = registry.sweep_recipes(name)[0]
@@ -78,7 +55,7 @@ def named(name: str | None, layers: str | None, recipe: str | None, registry: Re
             f"the sweep {name} has a recipe of its own, {family.recipe}",
             "leave out --recipe, or give --layers instead of a name",
         )
-    return numbers(layers) if layers else family.numbers, family.recipe
+    return parse_numbers(layers) if layers else family.numbers, family.recipe
 
 
 def sweep(
@@ -100,35 +77,34 @@ def sweep(
     otherwise, for a layer that was picked on test problems would be judged on them too. Raises the errors of `extract`
     and `evaluate`.
     """
-    workspace, progress, judging = (
-        Workspace.find(workspace),
-        progress or Progress(),
-        replace(judging, purpose="choosing"),
-    )
     if not layers or seeds < 1:
         raise Usage("a sweep needs at least one layer and one seed", "--layers 0-3 --seeds 1")
+    workspace, progress = Workspace.find(workspace), progress or Progress()
+    judging = replace(judging, purpose=MODEL_SELECTION)
     plans = planned(source, layers=layers, seeds=seeds, family=family, registry=workspace.registry, **choices)
-    grid, target = list(plans), next(iter(plans.values())).recipe.target
-    quiet = progress.quiet or executor != "local"
-    together = [
-        [made for (_, at), made in plans.items() if at == seed] for seed in dict.fromkeys(seed for _, seed in grid)
-    ]
-    list(run([functools.partial(_prepare, workspace.folder, part, quiet) for part in together], executor))
-    tasks = [functools.partial(_extract, workspace.folder, made, quiet) for made in plans.values()]
-    names: dict[tuple[int, int], str] = {}
+    names = _adapters(plans, executor, workspace, progress)
+    target = next(iter(plans.values())).recipe.target
+    results = evaluate(names, target=target, settings=judging, workspace=workspace.folder, progress=progress)
+    scores = answers(names, target, judging, workspace)
+    by_layer = {at.layer: [] for at in plans}
+    for at, name in zip(plans, names, strict=True):
+        by_layer[at.layer].append(scores[name])
+    return _report(plans, dict(zip(plans, results, strict=True)), differ(list(by_layer.values())), workspace)
+
+
+def _adapters(plans: dict[GridPoint, Plan], executor: str, workspace: Workspace, progress: Progress) -> list[str]:
+    """The reference of each adapter, in the order of the plans; those that are not there yet are extracted."""
+    folder, quiet = workspace.folder, progress.quiet or executor != "local"
+    seeds = dict.fromkeys(at.seed for at in plans)
+    of_seed = [[plan for at, plan in plans.items() if at.seed == seed] for seed in seeds]
+    list(run_tasks([functools.partial(_prepare, folder, part, quiet) for part in of_seed], executor))
+    tasks = [functools.partial(_extract, folder, plan, quiet) for plan in plans.values()]
+    names: dict[int, str] = {}
     with progress.stage("sweep", len(tasks), "adapters") as advance:
-        for place, name in run(tasks, executor):
-            names[grid[place]] = name
+        for number, name in run_tasks(tasks, executor):
+            names[number] = name
             advance(1)
-    ordered = [names[at] for at in grid]
-    judged = dict(
-        zip(
-            grid,
-            evaluate(ordered, target=target, settings=judging, workspace=workspace.folder, progress=progress),
-            strict=True,
-        )
-    )
-    return _report(plans, names, judged, ordered, target, judging, workspace)
+    return [names[number] for number in range(len(tasks))]
 
 
 def planned(
@@ -139,7 +115,7 @@ def planned(
     family: str | None = None,
     registry: Registry,
     **choices: Any,
-) -> dict[tuple[int, int], Plan]:
+) -> dict[GridPoint, Plan]:
     """The plan of every layer and seed, from the seed that is given or the recipe's own on.
 
     choices: those of `plan`, `layer` aside. family: the sweep of the registry that this is; where nothing else is
@@ -147,16 +123,15 @@ def planned(
     """
     first, known = choices.pop("seed", None), registry.get("sweeps", family).numbers if family else []
     untouched = not source and not any(value for key, value in choices.items() if key != "recipe")
-    found = {}
+    plans = {}
     for layer in layers:
-        own: dict[str, Any] = choices | {"layer": layer}
+        wanted: dict[str, Any] = choices | {"layer": layer}
         if untouched and layer in known:
-            own = {"recipe": f"{family}{layer}", "name": f"{family}{layer}"}
-        begin = plan(source, registry=registry, **own).recipe.seed if first is None else first
-        found |= {
-            (layer, seed): plan(source, seed=seed, registry=registry, **own) for seed in range(begin, begin + seeds)
-        }
-    return found
+            wanted = {"recipe": f"{family}{layer}", "name": f"{family}{layer}"}
+        begin = plan(source, registry=registry, **wanted).recipe.seed if first is None else first
+        for seed in range(begin, begin + seeds):
+            plans[GridPoint(layer, seed)] = plan(source, seed=seed, registry=registry, **wanted)
+    return plans
 
 
 def _prepare(folder: Path, plans: list[Plan], quiet: bool) -> int:
@@ -164,67 +139,72 @@ def _prepare(folder: Path, plans: list[Plan], quiet: bool) -> int:
     return pretrain_saes(plans, workspace=folder, progress=Progress(quiet=quiet))
 
 
-def _extract(folder: Path, made: Plan, quiet: bool) -> str:
+def _extract(folder: Path, plan: Plan, quiet: bool) -> str:
     """One task: it can run in another process or on another machine that sees the same folder."""
-    adapter, _ = extract(made=made, workspace=folder, progress=Progress(quiet=quiet))
+    adapter, _ = extract(plan=plan, workspace=folder, progress=Progress(quiet=quiet))
     return adapter.manifest.reference
 
 
 def _report(
-    plans: dict,
-    names: dict[tuple[int, int], str],
-    judged: dict[tuple[int, int], Evaluation],
-    ordered: list[str],
-    target: str,
-    settings: EvalSettings,
+    plans: dict[GridPoint, Plan],
+    results: dict[GridPoint, Evaluation],
+    difference: LayerDifference | None,
     workspace: Workspace,
 ) -> Sweep:
-    from . import curve
-
-    places = [_place(layer, seed, names[layer, seed], found) for (layer, seed), found in judged.items()]
-    tables = answers(ordered, target, settings, workspace)
-    layers = list(dict.fromkeys(layer for layer, _ in judged))
-    difference = curve.differ([[tables[names[layer, seed]] for at, seed in judged if at == layer] for layer in layers])
-    one, found = next(iter(plans.values())), next(iter(judged.values()))
-    digest = canonical_digest(
-        [[non_default_values(p.recipe) for p in plans.values()], found.benchmark, found.split]
-    ).partition(":")[2][:8]
-    folder = workspace.cache / "sweeps"
-    folder.mkdir(parents=True, exist_ok=True)
-    name = f"{one.recipe.source.rpartition('/')[2]}-{one.recipe.method}-{digest}"
-    title = f"{one.recipe.method} from {one.recipe.source} on {target}, {found.benchmark} ({found.split})"
-    points = [curve.Point(p.layer, p.gain, *p.gain_ci, p.controls) for p in places]
-    curve.draw(points, found.source_gain, title, folder / f"{name}.png")
-    made = Sweep(
-        method=one.recipe.method,
-        source=one.recipe.source,
-        target=target,
-        benchmark=found.benchmark,
-        split=found.split,
-        problems=found.problems,
-        samples=found.samples,
-        source_gain=found.source_gain,
-        places=places,
+    """The sweep with its plot, both kept in the workspace's cache."""
+    recipe, first = next(iter(plans.values())).recipe, next(iter(results.values()))
+    path = _path(plans, first, workspace)
+    points = [_point(at, result) for at, result in results.items()]
+    title = f"{recipe.method} from {recipe.source} on {recipe.target}, {first.benchmark} ({first.split})"
+    draw(points, first.source_gain, title, path.with_suffix(".png"))
+    sweep = Sweep(
+        method=recipe.method,
+        source=recipe.source,
+        target=recipe.target,
+        benchmark=first.benchmark,
+        split=first.split,
+        problems=first.problems,
+        samples=first.samples,
+        source_gain=first.source_gain,
+        places=points,
         p_adapters=difference.adapters if difference else None,
         p_layers=difference.layers if difference else None,
-        sentence=_sentence(places, difference, found.split),
-        plot=str(folder / f"{name}.png"),
+        sentence=_sentence(points, difference, first.split),
+        plot=str(path.with_suffix(".png")),
     )
-    (folder / f"{name}.json").write_bytes(msgspec.json.format(msgspec.json.encode(made), indent=2) + b"\n")
-    return made
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(sweep), indent=2) + b"\n")
+    return sweep
 
 
-def _place(layer: int, seed: int, name: str, found: Evaluation) -> SweepPoint:
-    base = next(arm.score for arm in found.arms if arm.role == "base")
-    controls = tuple(arm.score - base for arm in found.arms if arm.role == "random")
-    return SweepPoint(layer, seed, name, found.gain, found.gain_ci, found.verdict, controls)
+def _path(plans: dict[GridPoint, Plan], first: Evaluation, workspace: Workspace) -> Path:
+    """One file for each question that a sweep answers; its folder is there."""
+    recipes = [plan.recipe for plan in plans.values()]
+    question = [[non_default_values(recipe) for recipe in recipes], first.benchmark, first.split]
+    digest = canonical_digest(question).partition(":")[2][:8]
+    folder = workspace.cache / "sweeps"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{recipes[0].source.rpartition('/')[2]}-{recipes[0].method}-{digest}.json"
 
 
-def _sentence(places: list[SweepPoint], difference: Any, split: str) -> str:
-    best = max(places, key=lambda place: place.gain)
+def _point(at: GridPoint, result: Evaluation) -> SweepPoint:
+    base = next(arm.score for arm in result.arms if arm.role == "base")
+    return SweepPoint(
+        layer=at.layer,
+        seed=at.seed,
+        adapter=result.adapter,
+        gain=result.gain,
+        gain_ci=result.gain_ci,
+        verdict=result.verdict,
+        controls=tuple(arm.score - base for arm in result.arms if arm.role == "random"),
+    )
+
+
+def _sentence(points: list[SweepPoint], difference: LayerDifference | None, split: str) -> str:
+    """Whether layers differ, and which is first where they do."""
     if difference is None:
         return "A single layer: nothing to compare."
-    spread = f"gains from {min(p.gain for p in places):+.1f} to {best.gain:+.1f} points"
+    best, worst = max(points, key=lambda p: p.gain), min(points, key=lambda p: p.gain)
+    spread = f"gains from {worst.gain:+.1f} to {best.gain:+.1f} points"
     if difference.adapters > NOISE:
         return (
             f"The adapters are not distinguishable from each other (p = {difference.adapters:.2g}): {spread}. "

@@ -20,15 +20,17 @@ import msgspec
 from ..adapter.layout import EVALUATION, MANIFEST, SAE, FileEntry, content_hash
 from ..adapter.manifest import parse_manifest
 from ..adapter.store import Adapter, sync_folder, version_key
-from ..adapter.verify import to_send
-from ..config.refs import NAME, VERSION, AdapterRef, RemoteRef
+from ..adapter.verify import files_to_send
+from ..config.refs import NAME, VERSION, AdapterRef
+from ..config.remotes import RemoteRef
 from ..core.errors import Conflict, HubError, Integrity, NotFound, RunFailed, Usage, did_you_mean
 from ..core.files import parse_json, read_bounded, read_json
 from ..core.strict import Strict
 from .remote import DownloadResult, PushResult, SearchHit
 from .transfer import SHA256, check_listed, copy_verified, disk_errors, matches, sha256_of
 
-SHOWN = {"verdict", "target", "benchmark"}
+VERDICT_KEYS = {"verdict", "target", "benchmark"}
+"""What an evaluation must hold to be listed by a search."""
 
 
 class FolderReference(Strict, frozen=True, kw_only=True):
@@ -66,26 +68,21 @@ class FolderRemote:
         written.
         """
         manifest = adapter.manifest
-        entries = to_send(adapter.folder, manifest, sae=sae)
+        entries = files_to_send(adapter.folder, manifest, sae=sae)
         # Without its SAE the version is the same: who pulls it gets what is there.
         listed = {entry.path: entry for entry in (*manifest.files, *entries)}
         files = tuple(listed[path] for path in sorted(listed))
-        ours = FolderReference(
+        reference = FolderReference(
             name=manifest.name, version=manifest.version, content_hash=manifest.content_hash, files=files
         )
         with disk_errors(f"cannot use {self.root}"):
-            changed = self._merged(ours) != self._present(ours)
-            # A blob that was damaged is sent again, so each is hashed rather than looked up by its name.
-            sent = tuple(
-                entry
-                for entry in entries
-                if not self._blob(entry).exists() or not matches(self._blob(entry), entry.size, sha256_of(entry))
-            )
+            changed = self._with_evaluations_there(reference) != self._present(reference)
+            sent = tuple(entry for entry in entries if not self._holds(entry))
             if (changed or sent) and not dry_run:
                 for entry in sent:
                     self._write_blob(adapter.folder / entry.path, entry)
                 with self._lock():
-                    self._write_reference(self._merged(ours))
+                    self._write_reference(self._with_evaluations_there(reference))
         return PushResult(self._uri(manifest.name, manifest.version), sent, bool(changed or sent))
 
     def pull(self, staging: Path, *, sae: bool = True) -> DownloadResult:
@@ -95,8 +92,8 @@ class FolderRemote:
         not as it was pushed.
         """
         with disk_errors(f"cannot read {self.root}"):
-            name, version = self._choose()
-            reference = self._read(name, version)
+            name, version = self._wanted()
+            reference = self._read_reference(name, version)
         sae = sae and any(self._blob(entry).exists() for entry in reference.files if entry.path.startswith(SAE))
         wanted = tuple(entry for entry in reference.files if sae or not entry.path.startswith(SAE))
         for entry in wanted:
@@ -113,32 +110,29 @@ class FolderRemote:
         """The newest version of every adapter; one that cannot be read is left out."""
         if not self.root.is_dir():
             raise NotFound(f"the folder {self.root} does not exist", "check the path")
-        found = []
+        hits = []
         for name in self.names():
-            version = self.versions(name)[-1]
             with contextlib.suppress(HubError):
-                reference = self._read(name, version)
-                documents = {
-                    entry.path: entry
-                    for entry in reference.files
-                    if entry.path == MANIFEST or EVALUATION.fullmatch(entry.path)
-                }
-                manifest = parse_manifest(self._document(documents.pop(MANIFEST)), MANIFEST)
-                said = [self._document(entry) for entry in documents.values()]
-                verdicts = tuple(f"{e['verdict']} on {e['target']}, {e['benchmark']}" for e in said if set(e) >= SHOWN)
-                tags = ("resa-hub", manifest.method)
-                found.append(
-                    SearchHit(
-                        self._uri(name, version),
-                        name,
-                        manifest.base.id,
-                        manifest.method,
-                        tags,
-                        verdicts,
-                        manifest.run.created,
-                    )
-                )
-        return found
+                hits.append(self._search_hit(name, self.versions(name)[-1]))
+        return hits
+
+    def _search_hit(self, name: str, version: str) -> SearchHit:
+        files = {entry.path: entry for entry in self._read_reference(name, version).files}
+        manifest = parse_manifest(self._document(files[MANIFEST]), MANIFEST)
+        evaluations = [self._document(entry) for path, entry in files.items() if EVALUATION.fullmatch(path)]
+        return SearchHit(
+            ref=self._uri(name, version),
+            name=name,
+            base=manifest.base.id,
+            method=manifest.method,
+            tags=("resa-hub", manifest.method),
+            verdicts=tuple(
+                f"{each['verdict']} on {each['target']}, {each['benchmark']}"
+                for each in evaluations
+                if set(each) >= VERDICT_KEYS
+            ),
+            updated=manifest.run.created,
+        )
 
     def _document(self, entry: FileEntry) -> dict[str, Any]:
         """A JSON file of a version, checked against its hash."""
@@ -148,7 +142,8 @@ class FolderRemote:
         content = parse_json(data, entry.path)
         return content if isinstance(content, dict) else {}
 
-    def _choose(self) -> tuple[str, str]:
+    def _wanted(self) -> tuple[str, str]:
+        """(name, version) that the reference names; raises `NotFound`, and `Usage` where several adapters are there."""
         if not self.root.is_dir():
             raise NotFound(f"the folder {self.root} does not exist", "check the path")
         names = self.names()
@@ -159,49 +154,39 @@ class FolderRemote:
                 f"{self.root} holds {len(names)} adapters: {', '.join(names)}",
                 f"name one: folder:{self.ref.location}#{names[0]}",
             )
-        wanted = self.ref.adapter or AdapterRef(names[0])
-        versions = self.versions(wanted.name)
+        name, version = (self.ref.adapter.name, self.ref.adapter.version) if self.ref.adapter else (names[0], None)
+        versions = self.versions(name)
         if not versions:
-            raise NotFound(f"{self.root} holds no adapter called {wanted.name!r}", did_you_mean(wanted.name, names))
-        if wanted.version and wanted.version not in versions:
-            raise NotFound(
-                f"{self.root} holds no version {wanted.version} of {wanted.name}", f"it has {', '.join(versions)}"
-            )
-        return wanted.name, wanted.version or versions[-1]
+            raise NotFound(f"{self.root} holds no adapter called {name!r}", did_you_mean(name, names))
+        if version and version not in versions:
+            raise NotFound(f"{self.root} holds no version {version} of {name}", f"it has {', '.join(versions)}")
+        return name, version or versions[-1]
 
-    def _read(self, name: str, version: str) -> FolderReference:
+    def _read_reference(self, name: str, version: str) -> FolderReference:
         """The checked reference of a version; raises `Integrity`."""
-        where, content = f"the reference {name}@{version} in {self.root}", read_json(self._reference(name, version))
+        where = f"the reference {name}@{version} in {self.root}"
+        push_again = "its author has to remove that file and push again"
+        content = read_json(self._reference_path(name, version))
         try:
             reference = msgspec.convert(content, FolderReference)
         except msgspec.ValidationError as error:
-            raise Integrity(
-                f"{where} is damaged: {error}", "its author has to remove that file and push again"
-            ) from None
+            raise Integrity(f"{where} is damaged: {error}", push_again) from None
         for entry in reference.files:
             check_listed(entry.path, entry.size, where)
             if not re.fullmatch(SHA256, entry.sha256):
-                raise Integrity(
-                    f"{where} gives {entry.path} no sha256", "its author has to remove that file and push again"
-                )
+                raise Integrity(f"{where} gives {entry.path} no sha256", push_again)
         distinct = len({entry.path for entry in reference.files}) == len(reference.files)
-        if not distinct or (reference.name, reference.version, reference.content_hash) != (
-            name,
-            version,
-            content_hash(reference.files),
-        ):
-            raise Integrity(
-                f"{where} contradicts itself", "it was edited: its author has to remove that file and push again"
-            )
+        stated = (reference.name, reference.version, reference.content_hash)
+        if not distinct or stated != (name, version, content_hash(reference.files)):
+            raise Integrity(f"{where} contradicts itself", f"it was edited: {push_again}")
         return reference
 
     def _present(self, ours: FolderReference) -> FolderReference | None:
-        return self._read(ours.name, ours.version) if ours.version in self.versions(ours.name) else None
+        """The reference that the folder has for the same name and version."""
+        return self._read_reference(ours.name, ours.version) if ours.version in self.versions(ours.name) else None
 
-    def _merged(self, ours: FolderReference) -> FolderReference:
-        """Our reference with the evaluations that others added; raises `Conflict` when the version's identity is
-        another one.
-        """
+    def _with_evaluations_there(self, ours: FolderReference) -> FolderReference:
+        """Our reference with the evaluations that others added; raises `Conflict` for a version with other bytes."""
         present = self._present(ours)
         if present is None:
             return ours
@@ -211,9 +196,14 @@ class FolderRemote:
                 f"({present.content_hash[:19]}, not {ours.content_hash[:19]})",
                 "a version never changes: give yours another version",
             )
-        own = {entry.path for entry in ours.files}
-        theirs = [entry for entry in present.files if entry.path.startswith("evals/") and entry.path not in own]
-        return msgspec.structs.replace(ours, files=tuple(sorted([*ours.files, *theirs], key=lambda entry: entry.path)))
+        paths = {entry.path for entry in ours.files}
+        added = [entry for entry in present.files if entry.path.startswith("evals/") and entry.path not in paths]
+        return msgspec.structs.replace(ours, files=tuple(sorted([*ours.files, *added], key=lambda entry: entry.path)))
+
+    def _holds(self, entry: FileEntry) -> bool:
+        """Whether the blob is there; its bytes are hashed, so that a damaged one is sent again."""
+        blob = self._blob(entry)
+        return blob.exists() and matches(blob, entry.size, sha256_of(entry))
 
     def _write_blob(self, source: Path, entry: FileEntry) -> None:
         blob = self._blob(entry)
@@ -223,7 +213,7 @@ class FolderRemote:
         sync_folder(blob.parent)
 
     def _write_reference(self, reference: FolderReference) -> None:
-        target = self._reference(reference.name, reference.version)
+        target = self._reference_path(reference.name, reference.version)
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
         with open(partial, "xb") as file:
@@ -249,7 +239,7 @@ class FolderRemote:
     def _blob(self, entry: FileEntry) -> Path:
         return self.root / "blobs" / entry.sha256
 
-    def _reference(self, name: str, version: str) -> Path:
+    def _reference_path(self, name: str, version: str) -> Path:
         return self.root / "refs" / name / f"{version}.json"
 
     def _uri(self, name: str, version: str) -> str:

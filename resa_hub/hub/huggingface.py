@@ -1,8 +1,8 @@
-"""`hf:owner/name[@revision]`: a repository of the Hugging Face Hub, one adapter each, versions as tags `v0.1.0` that
-never move.
+"""`hf:owner/name[@revision]`: a repository of the Hugging Face Hub with one adapter.
+
+Its versions are tags such as `v0.1.0`, which never move.
 """
 
-import contextlib
 import re
 import tempfile
 from pathlib import Path
@@ -10,22 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 from ..adapter.layout import IDENTITY, MANIFEST, SAE, FileEntry
 from ..adapter.store import Adapter
-from ..adapter.verify import to_send
-from ..config.recipe import METHODS
-from ..config.refs import VERSION, RemoteRef
+from ..adapter.verify import files_to_send
+from ..config.methods import METHODS
+from ..config.refs import VERSION
+from ..config.remotes import RemoteRef
 from ..core.errors import Conflict, HubError, NotFound
 from ..core.files import read_json
 from .huggingface_client import (
-    Moved,
     RemoteFile,
     check_newest,
     commit_files,
-    fetch,
-    head_of,
+    commit_of,
+    fetch_file,
+    head_or_new,
     hub_client,
     list_tree,
     other_bytes,
-    resolve,
+    retry_when_moved,
     set_tag,
     tags_of,
 )
@@ -35,8 +36,7 @@ from .transfer import matches
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, ModelInfo
 Tree = dict[str, RemoteFile]
-TRIES = 3
-LIBRARY, MOST_FOUND = "resa-hub", 1_000
+LIBRARY, MAX_HITS = "resa-hub", 1_000
 VERDICT = re.compile(r"avg@\S+ on (?P<target>.+), percent; verdict: (?P<verdict>.+)")
 """As `adapter.card` writes it."""
 
@@ -56,23 +56,15 @@ class HubRemote:
         `Conflict` before anything is sent when the version's tag, a later version or another adapter stands in the way,
         and when main has moved at each of three tries.
         """
-        for _ in range(TRIES):
-            with contextlib.suppress(Moved):
-                return self._push(adapter, public, dry_run, sae)
-        raise Conflict(
-            f"{self.repo}: main moved {TRIES} times while this was pushed", "push again: it starts from the new state"
-        )
+        return retry_when_moved(self.repo, lambda: self._push(adapter, public, dry_run, sae))
 
     def _push(self, adapter: Adapter, public: bool, dry_run: bool, sae: bool) -> PushResult:
-        entries, tag = to_send(adapter.folder, adapter.manifest), f"v{adapter.manifest.version}"
+        tag, entries = f"v{adapter.manifest.version}", files_to_send(adapter.folder, adapter.manifest)
         wanted = tuple(entry for entry in entries if sae or not entry.path.startswith(SAE))
         with hub_client(str(self.ref)) as api:
-            head = head_of(api, self.repo)
+            head = head_or_new(api, self.repo, public=public, dry_run=dry_run)
             if head is None:
-                if dry_run:
-                    return PushResult(str(self.ref), wanted, True)
-                api.create_repo(self.repo, private=not public, exist_ok=True)
-                head = resolve(api, self.repo, None)
+                return PushResult(str(self.ref), wanted, True)
             main, tags = list_tree(api, self.repo, head), tags_of(api, self.repo)
             same = same_identity(main, adapter, entries)
             if tag in tags:
@@ -81,12 +73,10 @@ class HubRemote:
                     # Main has moved on to a later version; what is tagged stays as it is.
                     return PushResult(self._uri(tagged), (), False)
             else:
-                self._check_place(api, adapter, tags, None if same else head, main)
-            sent = tuple(
-                entry
-                for entry in wanted
-                if entry.path not in main or not matches(adapter.folder / entry.path, *main[entry.path])
-            )
+                check_newest(self.repo, tags, adapter.manifest.version)
+                if not same:
+                    self._check_owner(api, adapter, head, main)
+            sent = tuple(entry for entry in wanted if not _holds(main, adapter, entry.path))
             # Evaluations that others added stay with the version that they judge; nothing of an earlier version does,
             # nor its SAE where this one comes without.
             stale = () if same else tuple(path for path in main if path not in {entry.path for entry in wanted})
@@ -106,7 +96,8 @@ class HubRemote:
         """
         revision = self.ref.revision
         with hub_client(str(self.ref)) as api:
-            commit = resolve(api, self.repo, f"v{revision}" if revision and VERSION.fullmatch(revision) else revision)
+            is_version = revision and VERSION.fullmatch(revision)
+            commit = commit_of(api, self.repo, f"v{revision}" if is_version else revision)
             files = list_tree(api, self.repo, commit)
             if MANIFEST not in files:
                 raise NotFound(
@@ -115,7 +106,7 @@ class HubRemote:
                 )
             wanted = {path: file for path, file in files.items() if sae or not path.startswith(SAE)}
             for path, file in wanted.items():
-                fetch(api, self.repo, commit, path, file, staging / path)
+                fetch_file(api, self.repo, commit, path, file, staging / path)
         large = tuple(
             FileEntry(path=path, size=file.size, sha256=file.digest.value)
             for path, file in wanted.items()
@@ -124,8 +115,9 @@ class HubRemote:
         return DownloadResult(self._uri(commit), large)
 
     def search(self, *, base: str | None = None, text: str = "") -> list[SearchHit]:
-        """Repositories that say they hold such an adapter: this one, or all of the Hub where none is named. Nothing is
-        fetched.
+        """Repositories that say they hold such an adapter: this one, or all of the Hub where none is named.
+
+        Nothing is fetched.
         """
         filters = [LIBRARY, *([f"base_model:adapter:{base}"] if base else [])]
         with hub_client(str(self.ref)) as api:
@@ -133,36 +125,35 @@ class HubRemote:
                 infos = [api.model_info(self.repo)]
             else:
                 infos = list(
-                    api.list_models(filter=filters, search=text or None, full=True, cardData=True, limit=MOST_FOUND)
+                    api.list_models(filter=filters, search=text or None, full=True, cardData=True, limit=MAX_HITS)
                 )
-        return [_found(info) for info in infos]
+        return [_search_hit(info) for info in infos]
 
     def _check_tag(self, api: "HfApi", tag: str, adapter: Adapter, entries: tuple[FileEntry, ...]) -> str:
         """The commit of a tag; raises `Conflict` unless it holds the bytes that are this adapter's identity."""
-        commit = resolve(api, self.repo, tag)
+        commit = commit_of(api, self.repo, tag)
         if not same_identity(list_tree(api, self.repo, commit), adapter, entries):
             raise other_bytes(self.repo, tag)
         return commit
 
-    def _check_place(self, api: "HfApi", adapter: Adapter, tags: list[str], head: str | None, main: Tree) -> None:
-        """Raise `Conflict` when main belongs to a later version or to another adapter; `head` is None when it holds
-        this one already.
-        """
-        check_newest(self.repo, tags, adapter.manifest.version)
-        if head and any(IDENTITY.fullmatch(path) for path in main):
-            name = self._name_of(api, head, main)
-            if name != adapter.manifest.name:
-                raise Conflict(
-                    f"{self.repo} holds {f'the adapter {name!r}' if name else 'an adapter of unknown origin'}",
-                    "push to a repository of its own",
-                )
+    def _check_owner(self, api: "HfApi", adapter: Adapter, head: str, main: Tree) -> None:
+        """Raise `Conflict` when main holds another adapter."""
+        if not any(IDENTITY.fullmatch(path) for path in main):
+            return
+        name = self._name_of(api, head, main)
+        if name != adapter.manifest.name:
+            raise Conflict(
+                f"{self.repo} holds {f'the adapter {name!r}' if name else 'an adapter of unknown origin'}",
+                "push to a repository of its own",
+            )
 
     def _name_of(self, api: "HfApi", head: str, main: Tree) -> str | None:
+        """The name that the manifest on main gives; None without a manifest that can be read."""
         if MANIFEST not in main:
             return None
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / MANIFEST
-            fetch(api, self.repo, head, MANIFEST, main[MANIFEST], copy)
+            fetch_file(api, self.repo, head, MANIFEST, main[MANIFEST], copy)
             try:
                 return str(read_json(copy)["name"])
             except (HubError, KeyError, TypeError):
@@ -184,30 +175,32 @@ class HubRemote:
         return str(RemoteRef("hf", self.repo, None, commit))
 
 
-def _found(info: "ModelInfo") -> SearchHit:
+def _search_hit(info: "ModelInfo") -> SearchHit:
     card: Any = info.card_data or {}
-    results = [
-        (VERDICT.fullmatch(str(result.metric_name)), result.dataset_type)
-        for result in getattr(card, "eval_results", None) or []
-    ]
     base = card.get("base_model") if card else ""
     tags = tuple(str(tag) for tag in info.tags or [])
-    method = next((tag for tag in tags if tag in METHODS), "")
-    verdicts = tuple(f"{match['verdict']} on {match['target']}, {benchmark}" for match, benchmark in results if match)
+    results = getattr(card, "eval_results", None) or []
+    stated = ((VERDICT.fullmatch(str(result.metric_name)), result.dataset_type) for result in results)
     return SearchHit(
-        f"hf:{info.id}",
-        info.id,
-        base if isinstance(base, str) else "",
-        method,
-        tags,
-        verdicts,
-        str(info.last_modified or "")[:10],
+        ref=f"hf:{info.id}",
+        name=info.id,
+        base=base if isinstance(base, str) else "",
+        method=next((tag for tag in tags if tag in METHODS), ""),
+        tags=tags,
+        verdicts=tuple(f"{m['verdict']} on {m['target']}, {benchmark}" for m, benchmark in stated if m),
+        updated=str(info.last_modified or "")[:10],
     )
 
 
+def _holds(tree: Tree, adapter: Adapter, path: str) -> bool:
+    """Whether a tree has this file of the adapter with the same bytes."""
+    return path in tree and matches(adapter.folder / path, *tree[path])
+
+
 def same_identity(tree: Tree, adapter: Adapter, entries: tuple[FileEntry, ...]) -> bool:
-    """Do the weights, configuration and SAE of a tree have the same names and bytes as the local ones? Either side may
-    lack the SAE, wholly.
+    """Do the weights, configuration and SAE of a tree have the same names and bytes as the local ones?
+
+    Either side may lack the SAE, wholly.
     """
     theirs = {path for path in tree if IDENTITY.fullmatch(path)}
     ours = {entry.path for entry in entries if IDENTITY.fullmatch(entry.path)}
@@ -215,4 +208,4 @@ def same_identity(tree: Tree, adapter: Adapter, entries: tuple[FileEntry, ...]) 
     lacking = not any(path.startswith(SAE) for path in theirs) or not any(path.startswith(SAE) for path in ours)
     if different and not (lacking and all(path.startswith(SAE) for path in different)):
         return False
-    return all(matches(adapter.folder / path, *tree[path]) for path in theirs & ours)
+    return all(_holds(tree, adapter, path) for path in theirs & ours)

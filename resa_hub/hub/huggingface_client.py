@@ -1,5 +1,7 @@
-"""The Hub's own client, used so that nothing is taken on trust: endpoint and token checked, commits first, digests from
-the tree.
+"""The Hub's own client, used so that nothing is taken on trust.
+
+Endpoint and token are checked, names are resolved to commits first, and every file is held against the digest that the
+tree of its commit gives.
 """
 
 import contextlib
@@ -7,7 +9,7 @@ import hashlib
 import ipaddress
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
@@ -18,12 +20,15 @@ from ..adapter.store import version_key
 from ..config.refs import VERSION
 from ..core.errors import Conflict, Integrity, Network, RunFailed, Usage
 from ..core.hub_errors import hub_errors
+from .remote import PushResult
 from .transfer import SHA256, Digest, check_listed, copy_verified
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 COMMIT = re.compile(r"[0-9a-f]{40}")
 MAX_LISTED = 10_000
+TRIES = 3
+"""How often a push starts anew because main has moved meanwhile."""
 
 
 class RemoteFile(NamedTuple):
@@ -67,9 +72,9 @@ def is_loopback(host: str) -> bool:
 
 @contextlib.contextmanager
 def _without_xet() -> Iterator[None]:
-    """Plain HTTP for our calls: with xet installed the client never asks whether the endpoint has it, and a Hub without
-    it fails.
+    """Plain HTTP for our calls.
 
+    With xet installed the client never asks whether the endpoint has it, and a Hub without it fails.
     HF_HUB_DISABLE_XET is read once, at the client's import; the constant it becomes is looked up at each call.
     """
     from huggingface_hub import constants
@@ -81,7 +86,7 @@ def _without_xet() -> Iterator[None]:
         constants.HF_HUB_DISABLE_XET = before
 
 
-def resolve(api: "HfApi", repo: str, revision: str | None) -> str:
+def commit_of(api: "HfApi", repo: str, revision: str | None) -> str:
     """The commit that a branch, tag or commit names now: always asked, never remembered."""
     commit = api.model_info(repo, revision=revision).sha or ""
     if not COMMIT.fullmatch(commit):
@@ -94,22 +99,46 @@ def head_of(api: "HfApi", repo: str) -> str | None:
     from huggingface_hub import errors
 
     try:
-        return resolve(api, repo, None)
+        return commit_of(api, repo, None)
     except errors.GatedRepoError:
         raise
     except errors.RepositoryNotFoundError:
         return None
 
 
+def head_or_new(api: "HfApi", repo: str, *, public: bool, dry_run: bool) -> str | None:
+    """The commit of main, in a repository that is made where there is none; None where a dry run would have to make it.
+
+    public: who may read a repository that is made here.
+    """
+    head = head_of(api, repo)
+    if head is not None or dry_run:
+        return head
+    api.create_repo(repo, private=not public, exist_ok=True)
+    return commit_of(api, repo, None)
+
+
 class Moved(Exception):
     """The commit's parent is not the head any more."""
+
+
+def retry_when_moved(repo: str, push: Callable[[], PushResult]) -> PushResult:
+    """Run a push, anew where somebody else has committed meanwhile; raises `Conflict` after `TRIES`."""
+    for _ in range(TRIES):
+        with contextlib.suppress(Moved):
+            return push()
+    raise Conflict(
+        f"{repo}: main moved {TRIES} times while this was pushed", "push again: it starts from the new state"
+    )
 
 
 def commit_files(
     api: "HfApi", repo: str, files: Mapping[str, Path | bytes], stale: Iterable[str], message: str, head: str
 ) -> str:
-    """All changes as one commit on `head`; raises `Moved` when main has moved meanwhile, `RunFailed` when the Hub
-    refuses what is sent.
+    """All changes as one commit on `head`; returns its id.
+
+    files: path -> what to send. stale: paths to delete. Raises `Moved` when main has moved meanwhile, `RunFailed` when
+    the Hub refuses what is sent.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, errors
 
@@ -147,8 +176,9 @@ def check_newest(repo: str, tags: Iterable[str], version: str) -> None:
 
 
 def set_tag(api: "HfApi", repo: str, tag: str, commit: str, manifest: Manifest) -> None:
-    """Compare afterwards what it points to: one that exists is kept without a word, and somebody else may have set it
-    since we looked.
+    """Set a version's tag, unless it exists: somebody else may have set it since it was looked for.
+
+    The Hub keeps an existing tag without an error, so the caller has to compare what it points to afterwards.
     """
     api.create_tag(
         repo, tag=tag, revision=commit, tag_message=f"{manifest.reference} {manifest.content_hash}", exist_ok=True
@@ -189,9 +219,10 @@ def is_hostile(path: str) -> bool:
     return "\\" in path or ":" in parts[0] or any(part in ("", ".", "..") for part in parts) or not path.isprintable()
 
 
-def fetch(api: "HfApi", repo: str, commit: str, path: str, file: RemoteFile, target: Path) -> None:
-    """One file of a commit, through the client's cache, every byte checked; raises `Integrity` and forgets the cached
-    copy.
+def fetch_file(api: "HfApi", repo: str, commit: str, path: str, file: RemoteFile, target: Path) -> None:
+    """One file of a commit, through the client's cache, every byte checked.
+
+    Raises `Integrity`, and removes the cached copy, where the bytes are not those of the tree.
     """
     cached = Path(api.hf_hub_download(repo, path, revision=commit, cache_dir=cache_folder(api.endpoint)))
     blob = cached.resolve()
@@ -207,8 +238,5 @@ def cache_folder(endpoint: str) -> Path:
     """One for each endpoint: the client's keys do not tell two Hubs apart."""
     import platformdirs
 
-    return (
-        Path(platformdirs.user_cache_dir("resa-hub", appauthor=False))
-        / "hub"
-        / hashlib.sha256(endpoint.encode()).hexdigest()[:16]
-    )
+    user_cache = Path(platformdirs.user_cache_dir("resa-hub", appauthor=False))
+    return user_cache / "hub" / hashlib.sha256(endpoint.encode()).hexdigest()[:16]

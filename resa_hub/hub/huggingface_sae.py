@@ -1,8 +1,8 @@
-"""The SAE of an adapter in a Hub repository of its own: `<hookpoint>/` folders in SAELens format and a card that names
-the adapter.
+"""The SAE of an adapter in a Hub repository of its own.
+
+The repository holds a folder for each hookpoint, in SAELens format, and a card that names the adapter.
 """
 
-import contextlib
 import hashlib
 import re
 import tempfile
@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING
 
 from ..adapter.layout import CARD, SAE, FileEntry
 from ..adapter.store import Adapter
-from ..adapter.verify import verify
-from ..config.refs import RemoteRef
+from ..adapter.verify import verify_folder
+from ..config.remotes import RemoteRef
 from ..core.errors import Conflict
 from ..core.files import read_bounded
 from .huggingface_client import (
-    Moved,
     RemoteFile,
     check_newest,
     commit_files,
-    fetch,
-    head_of,
+    commit_of,
+    fetch_file,
+    head_or_new,
     hub_client,
     list_tree,
     newest_version,
     other_bytes,
-    resolve,
+    retry_when_moved,
     set_tag,
     tags_of,
 )
@@ -35,10 +35,9 @@ from .transfer import matches
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
-TRIES = 3
 MARK = "<!-- resa-hub: the SAE of {name} -->"
 HOOKPOINTS = re.compile(rb"<!-- resa-hub: at ([\w., ]+) -->", re.ASCII)
-"""The folders that a card calls its own, as `render` writes them."""
+"""The folders that a card calls its own, as `sae_card` writes them."""
 
 
 def push_sae(
@@ -54,40 +53,26 @@ def push_sae(
     says; `Conflict` for a repository that holds another adapter's SAE, a card of somebody else's, a later version, or
     this version's tag with other bytes, and when main has moved at each of three tries.
     """
-    files = {
-        entry.path.removeprefix(SAE): entry for entry in verify(adapter.folder).files if entry.path.startswith(SAE)
-    }
-    card = render(adapter, sorted({path.partition("/")[0] for path in files}), ref, adapter_at)
-    for _ in range(TRIES):
-        with contextlib.suppress(Moved):
-            return _push(adapter, ref, files, card, public, dry_run)
-    raise Conflict(
-        f"{ref.location}: main moved {TRIES} times while this was pushed", "push again: it starts from the new state"
-    )
+    entries = [entry for entry in verify_folder(adapter.folder).files if entry.path.startswith(SAE)]
+    files = {entry.path.removeprefix(SAE): entry for entry in entries}
+    card = sae_card(adapter, sorted({path.partition("/")[0] for path in files}), ref, adapter_at)
+    return retry_when_moved(ref.location, lambda: _push(adapter, ref, files, card, public, dry_run))
 
 
 def _push(
     adapter: Adapter, ref: RemoteRef, files: dict[str, FileEntry], card: bytes, public: bool, dry_run: bool
 ) -> PushResult:
-    repo, entry = ref.location, FileEntry(path=CARD, size=len(card), sha256=hashlib.sha256(card).hexdigest())
-    tag = f"v{adapter.manifest.version}"
+    """files: path in the repository -> entry of the adapter."""
+    repo, tag = ref.location, f"v{adapter.manifest.version}"
+    card_entry = FileEntry(path=CARD, size=len(card), sha256=hashlib.sha256(card).hexdigest())
     with hub_client(str(ref)) as api:
-        head = head_of(api, repo)
+        head = head_or_new(api, repo, public=public, dry_run=dry_run)
         if head is None:
-            if dry_run:
-                return PushResult(str(ref), (*(_there(path, file) for path, file in files.items()), entry), True)
-            api.create_repo(repo, private=not public, exist_ok=True)
-            head = resolve(api, repo, None)
-        there, top, tags = list_tree(api, repo, head, SAE), list_tree(api, repo, head), tags_of(api, repo)
-        told = _card(api, repo, head, top.get(CARD))
-        if (told is None and there) or (
-            told is not None and MARK.format(name=adapter.manifest.name).encode() not in told
-        ):
-            raise Conflict(
-                f"{repo} holds something else than the SAE of {adapter.manifest.name}",
-                "push the SAE to a repository of its own",
-            )
-        changed = _changed(adapter, files, there)
+            return PushResult(str(ref), (*_renamed(files), card_entry), True)
+        main, top, tags = list_tree(api, repo, head, SAE), list_tree(api, repo, head), tags_of(api, repo)
+        old_card = _card(api, repo, head, top.get(CARD))
+        _check_owner(repo, adapter, old_card, main)
+        changed = _changed(adapter, files, main)
         if tag in tags:
             tagged = _check_tag(api, repo, tag, adapter, files)
             if changed or newest_version(tags) != adapter.manifest.version:
@@ -95,20 +80,29 @@ def _push(
                 return PushResult(_uri(repo, tagged), (), False)
         else:
             check_newest(repo, tags, adapter.manifest.version)
-        stale = tuple(path for path in there if path not in files and path.partition("/")[0] in _named(told))
-        sent = (*(_there(path, file) for path, file in changed.items()), *([entry] if told != card else []))
+        stale = tuple(path for path in main if path not in files and path.partition("/")[0] in _named(old_card))
+        sent = (*_renamed(changed), *([card_entry] if old_card != card else []))
         if dry_run:
             return PushResult(str(ref), sent, bool(sent) or tag not in tags, stale)
-        operations: dict[str, Path | bytes] = {path: adapter.folder / file.path for path, file in changed.items()}
-        if told != card:
-            operations[CARD] = card
-        commit = (
-            commit_files(api, repo, operations, stale, f"SAE of {adapter.manifest.reference}", head) if sent else head
-        )
+        commit = head
+        if sent:
+            contents: dict[str, Path | bytes] = {path: adapter.folder / file.path for path, file in changed.items()}
+            contents |= {CARD: card} if old_card != card else {}
+            commit = commit_files(api, repo, contents, stale, f"SAE of {adapter.manifest.reference}", head)
         if tag not in tags:
             set_tag(api, repo, tag, commit, adapter.manifest)
             _check_tag(api, repo, tag, adapter, files)
     return PushResult(_uri(repo, commit), sent, bool(sent) or tag not in tags, stale)
+
+
+def _check_owner(repo: str, adapter: Adapter, card: bytes | None, main: dict[str, RemoteFile]) -> None:
+    """Raise `Conflict` for SAE files without a card, and for a card that names no SAE of this adapter."""
+    mark = MARK.format(name=adapter.manifest.name).encode()
+    if (mark not in card) if card is not None else bool(main):
+        raise Conflict(
+            f"{repo} holds something else than the SAE of {adapter.manifest.name}",
+            "push the SAE to a repository of its own",
+        )
 
 
 def _changed(adapter: Adapter, files: dict[str, FileEntry], tree: dict[str, RemoteFile]) -> dict[str, FileEntry]:
@@ -122,7 +116,7 @@ def _changed(adapter: Adapter, files: dict[str, FileEntry], tree: dict[str, Remo
 
 def _check_tag(api: "HfApi", repo: str, tag: str, adapter: Adapter, files: dict[str, FileEntry]) -> str:
     """The commit of a tag; raises `Conflict` unless it holds this SAE."""
-    commit = resolve(api, repo, tag)
+    commit = commit_of(api, repo, tag)
     if _changed(adapter, files, list_tree(api, repo, commit, SAE)):
         raise other_bytes(repo, tag)
     return commit
@@ -134,8 +128,9 @@ def _named(card: bytes | None) -> set[str]:
     return set(found[1].decode().split(", ")) if found else set()
 
 
-def _there(path: str, file: FileEntry) -> FileEntry:
-    return FileEntry(path=path, size=file.size, sha256=file.sha256)
+def _renamed(files: dict[str, FileEntry]) -> list[FileEntry]:
+    """The entries as the repository names them."""
+    return [FileEntry(path=path, size=file.size, sha256=file.sha256) for path, file in files.items()]
 
 
 def _uri(repo: str, commit: str) -> str:
@@ -143,15 +138,16 @@ def _uri(repo: str, commit: str) -> str:
 
 
 def _card(api: "HfApi", repo: str, head: str, file: RemoteFile | None) -> bytes | None:
+    """The card on main; None where there is none."""
     if file is None:
         return None
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / CARD
-        fetch(api, repo, head, CARD, file, copy)
+        fetch_file(api, repo, head, CARD, file, copy)
         return read_bounded(copy)
 
 
-def render(adapter: Adapter, hookpoints: list[str], ref: RemoteRef, adapter_at: RemoteRef) -> bytes:
+def sae_card(adapter: Adapter, hookpoints: list[str], ref: RemoteRef, adapter_at: RemoteRef) -> bytes:
     """The card, the same for the same version of the adapter."""
     m = adapter.manifest
     sizes = f"{m.sae.latents:,} latents, k = {m.sae.k}, " if m.sae else ""

@@ -6,6 +6,7 @@ vouches for is refused with it.
 """
 
 import contextlib
+import hashlib
 import json
 import re
 import socket
@@ -17,8 +18,9 @@ from urllib.parse import urlsplit
 
 from ..adapter.layout import CARD, MANIFEST, SAE, FileEntry, same_but_for_sae
 from ..adapter.store import Adapter, version_key
-from ..adapter.verify import to_send
-from ..config.refs import VERSION, RemoteRef
+from ..adapter.verify import files_to_send
+from ..config.refs import VERSION
+from ..config.remotes import RemoteRef
 from ..core.errors import Conflict, HubError, Integrity, MissingExtra, Network, NotFound
 from ..core.files import parse_json
 from .huggingface_client import is_hostile, is_loopback
@@ -28,14 +30,24 @@ from .transfer import SHA256, check_listed, copy_verified, sha256_of
 TYPE = "application/vnd.resa-hub.adapter.v1"
 IMAGE = "application/vnd.oci.image.manifest.v1+json"
 TITLE = "org.opencontainers.image.title"
-NAMED, VERSIONED, HASHED, DESCRIBED = "resa-hub.name", "resa-hub.version", "resa-hub.content-hash", "resa-hub.described"
+NAME, VERSION_OF, CONTENT_HASH, SUMMARY = (
+    "resa-hub.name",
+    "resa-hub.version",
+    "resa-hub.content-hash",
+    "resa-hub.described",
+)
 """Annotations of the manifest, for people and for search: what counts is the adapter's own resa.json."""
 CHUNKED = 64 << 20
+"""Bytes beyond which a layer is sent in pieces."""
 MAX_LAYERS = 1_000
 TIMEOUT = 10.0
+"""Seconds for the first connection."""
+EMPTY_CONFIG = b"{}"
 
 
 class _Image(NamedTuple):
+    """A checked image manifest."""
+
     digest: str
     files: tuple[FileEntry, ...]
     annotations: dict[str, Any]
@@ -49,11 +61,12 @@ class OciRemote:
         self.host, _, self.repository = ref.location.partition("/")
 
     def push(self, adapter: Adapter, *, public: bool = False, dry_run: bool = False, sae: bool = True) -> PushResult:
-        """Layers first, then the tag; who may read it is the registry's own matter. Raises `Conflict` when the tag has
-        other bytes.
+        """Layers first, then the tag; who may read it is the registry's own matter, `public` changes nothing.
+
+        Raises `Conflict` when the tag has other bytes.
         """
-        entries = to_send(adapter.folder, adapter.manifest, sae=sae)
-        m, tag = adapter.manifest, f"v{adapter.manifest.version}"
+        entries = files_to_send(adapter.folder, adapter.manifest, sae=sae)
+        tag = f"v{adapter.manifest.version}"
         with self._client() as client:
             present = self._image(client, tag, missing=None)
             theirs = present.files if present else ()
@@ -62,32 +75,25 @@ class OciRemote:
                     f"{tag} exists in {self.ref} with other bytes",
                     "a version never changes: give yours another version",
                 )
-            known, own = {entry.sha256 for entry in theirs}, {entry.path for entry in entries}
-            sent = tuple(entry for entry in entries if entry.sha256 not in known)
+            hashes, paths = {entry.sha256 for entry in theirs}, {entry.path for entry in entries}
+            sent = tuple(entry for entry in entries if entry.sha256 not in hashes)
             # Evaluations that others added stay, and so does an SAE that this push leaves at home.
-            kept = tuple(entry for entry in theirs if entry.path not in own and entry.path.startswith((SAE, "evals/")))
-            wanted = (*entries, *kept)
-            same = present is not None and set(theirs) == set(wanted)
-            if same or dry_run:
-                return PushResult(
-                    self._uri(present.digest) if present else str(self.ref), () if same else sent, not same
-                )
-            described = {"base": m.base.id, "method": m.method, "created": m.run.created}
-            annotations = {
-                NAMED: m.name,
-                VERSIONED: m.version,
-                HASHED: m.content_hash,
-                DESCRIBED: json.dumps(described, sort_keys=True),
-            }
-            self._upload(client, adapter.folder, entries, kept, tag, annotations)
+            added = tuple(each for each in theirs if each.path not in paths and each.path.startswith((SAE, "evals/")))
+            wanted = {*entries, *added}
+            if present and set(theirs) == wanted:
+                return PushResult(self._uri(present.digest), (), False)
+            if dry_run:
+                return PushResult(self._uri(present.digest) if present else str(self.ref), sent, True)
+            self._upload(client, adapter, entries, added, tag)
             landed = self._image(client, tag)
-            if landed is None or set(landed.files) != set(wanted):
+            if landed is None or set(landed.files) != wanted:
                 raise Conflict(f"{tag} of {self.ref} was set by somebody else meanwhile", "push again")
         return PushResult(self._uri(landed.digest), sent, True)
 
     def pull(self, staging: Path, *, sae: bool = True) -> DownloadResult:
-        """Fetch the layers of one manifest into an empty folder, the newest version where no tag is named; the location
-        is `oci://host/name@sha256:...`.
+        """Fetch the layers of one manifest into an empty folder, the newest version where no tag is named.
+
+        The location is `oci://host/name@sha256:...`.
         """
         with self._client() as client:
             image = self._image(client, self._reference(client))
@@ -109,31 +115,30 @@ class OciRemote:
         return DownloadResult(self._uri(image.digest), wanted)
 
     def search(self, *, base: str | None = None, text: str = "") -> list[SearchHit]:
-        """The versions of this one repository, newest first."""
-        found = []
+        """The versions of this one repository, newest first; one that cannot be read is left out."""
+        hits = []
         with self._client() as client:
             for tag in self._tags(client):
                 image = self._image(client, tag)
-                if image is None:
-                    continue
-                with contextlib.suppress(ValueError, HubError):
-                    said = parse_json(str(image.annotations.get(DESCRIBED, "{}")).encode(), "the annotations")
-                    name = str(image.annotations.get(NAMED, self.repository))
-                    ref = str(RemoteRef("oci", self.ref.location, None, tag))
-                    found.append(
-                        SearchHit(
-                            ref,
-                            name,
-                            str(said.get("base", "")),
-                            str(said.get("method", "")),
-                            (),
-                            (),
-                            str(said.get("created", "")),
-                        )
-                    )
-        return found
+                if image:
+                    with contextlib.suppress(ValueError, HubError):
+                        hits.append(self._search_hit(tag, image.annotations))
+        return hits
+
+    def _search_hit(self, tag: str, annotations: dict[str, Any]) -> SearchHit:
+        summary = parse_json(str(annotations.get(SUMMARY, "{}")).encode(), "the annotations")
+        return SearchHit(
+            ref=str(RemoteRef("oci", self.ref.location, None, tag)),
+            name=str(annotations.get(NAME, self.repository)),
+            base=str(summary.get("base", "")),
+            method=str(summary.get("method", "")),
+            tags=(),
+            verdicts=(),
+            updated=str(summary.get("created", "")),
+        )
 
     def _reference(self, client: Any) -> str:
+        """The tag or digest that is wanted; the newest version where none is named."""
         revision = self.ref.revision
         if revision:
             return f"v{revision}" if VERSION.fullmatch(revision) else revision
@@ -169,8 +174,6 @@ class OciRemote:
                 f"{self.ref}: the registry answered {response.status_code}",
                 "check the name, or log in with `oras login`",
             )
-        import hashlib
-
         where, digest = f"{self.ref}, {reference}", f"sha256:{hashlib.sha256(response.content).hexdigest()}"
         if reference.startswith("sha256:") and reference != digest:
             raise Integrity(
@@ -180,40 +183,35 @@ class OciRemote:
         return _Image(digest, *_checked(parse_json(response.content, "the manifest"), where))
 
     def _upload(
-        self,
-        client: Any,
-        folder: Path,
-        entries: tuple[FileEntry, ...],
-        kept: tuple[FileEntry, ...],
-        tag: str,
-        annotations: dict[str, str],
+        self, client: Any, adapter: Adapter, entries: tuple[FileEntry, ...], added: tuple[FileEntry, ...], tag: str
     ) -> None:
-        """kept: files of which the registry has the bytes."""
-        container = self._container(client, tag)
-        layers = []
-        with tempfile.NamedTemporaryFile(suffix=".json") as empty:
-            empty.write(b"{}")
-            empty.flush()
-            config = {
-                "mediaType": TYPE,
-                "size": 2,
-                "digest": "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a",
-            }
-            for path, layer, size in [
-                (empty.name, config, 2),
-                *((folder / e.path, _layer(e), e.size) for e in entries),
-            ]:
-                response = client.upload_blob(str(path), container, layer, do_chunked=size > CHUNKED)
-                _require(response, f"{self.ref}: upload of {Path(path).name}")
-                layers.append(layer)
-        layers = [*layers[1:], *map(_layer, kept)]
+        """Send the files and the manifest that lists them. added: files of which the registry has the bytes."""
+        container, m = self._container(client, tag), adapter.manifest
+        digest = hashlib.sha256(EMPTY_CONFIG).hexdigest()
+        config = {"mediaType": TYPE, "size": len(EMPTY_CONFIG), "digest": f"sha256:{digest}"}
+        with tempfile.NamedTemporaryFile(suffix=".json") as file:
+            file.write(EMPTY_CONFIG)
+            file.flush()
+            response = client.upload_blob(file.name, container, config, do_chunked=False)
+            _require(response, f"{self.ref}: upload of {Path(file.name).name}")
+        layers = [_layer(entry) for entry in entries]
+        for entry, layer in zip(entries, layers, strict=True):
+            path = adapter.folder / entry.path
+            response = client.upload_blob(str(path), container, layer, do_chunked=entry.size > CHUNKED)
+            _require(response, f"{self.ref}: upload of {path.name}")
+        summary = {"base": m.base.id, "method": m.method, "created": m.run.created}
         manifest = {
             "schemaVersion": 2,
             "mediaType": IMAGE,
             "artifactType": TYPE,
             "config": config,
-            "layers": layers,
-            "annotations": annotations,
+            "layers": [*layers, *map(_layer, added)],
+            "annotations": {
+                NAME: m.name,
+                VERSION_OF: m.version,
+                CONTENT_HASH: m.content_hash,
+                SUMMARY: json.dumps(summary, sort_keys=True),
+            },
         }
         _require(client.upload_manifest(manifest, container), f"{self.ref}: upload of the manifest")
 
@@ -257,13 +255,11 @@ class OciRemote:
 
 
 def _layer(entry: FileEntry) -> dict[str, Any]:
-    kind = (
-        "text/markdown"
-        if entry.path == CARD
-        else "application/json"
-        if entry.path.endswith(".json")
-        else "application/octet-stream"
-    )
+    kind = "application/octet-stream"
+    if entry.path == CARD:
+        kind = "text/markdown"
+    elif entry.path.endswith(".json"):
+        kind = "application/json"
     return {
         "mediaType": kind,
         "size": entry.size,
@@ -279,8 +275,9 @@ def _require(response: Any, what: str) -> None:
 
 
 def _checked(content: Any, where: str) -> tuple[tuple[FileEntry, ...], dict[str, Any]]:
-    """(files, annotations) of an image manifest; raises `Integrity` unless it lists the files of an adapter and nothing
-    else.
+    """(files, annotations) of an image manifest.
+
+    Raises `Integrity` unless it lists the files of an adapter and nothing else.
     """
     layers = content.get("layers") if isinstance(content, dict) else None
     if not isinstance(layers, list) or len(layers) > MAX_LAYERS:
@@ -291,13 +288,8 @@ def _checked(content: Any, where: str) -> tuple[tuple[FileEntry, ...], dict[str,
             path, size, digest = layer["annotations"][TITLE], layer["size"], layer["digest"]
         except (TypeError, KeyError):
             raise Integrity(f"{where} has a layer without a title, size or digest", "it is not an adapter") from None
-        if (
-            not isinstance(path, str)
-            or is_hostile(path)
-            or path in files
-            or not isinstance(size, int)
-            or isinstance(size, bool)
-        ):
+        inside = isinstance(path, str) and not is_hostile(path)
+        if not inside or path in files or not isinstance(size, int) or isinstance(size, bool):
             raise Integrity(f"{where} lists {path!r}, which is no file of an adapter", "do not use it: ask its author")
         if not isinstance(digest, str) or not re.fullmatch(f"sha256:{SHA256}", digest):
             raise Integrity(f"{where} gives {path} no sha256", "do not use it: ask its author")

@@ -1,15 +1,12 @@
 """What every remote can do, and how a reference finds its remote."""
 
-import importlib
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from ..adapter.layout import FileEntry
 from ..adapter.store import Adapter
-from ..config.refs import RemoteRef
-
-REMOTES = {"folder": "folder:FolderRemote", "hf": "huggingface:HubRemote", "oci": "oci:OciRemote"}
-"""Scheme -> module and class: a new remote is one file and one line here."""
+from ..config.remotes import REMOTES, RemoteRef
+from ..core import plugins
 
 
 class PushResult(NamedTuple):
@@ -52,8 +49,10 @@ class Remote(Protocol):
     """Whether large files are held against their sha256 while they are copied: then nobody has to read them before."""
 
     def push(self, adapter: Adapter, *, public: bool, dry_run: bool, sae: bool = True) -> PushResult:
-        """Send what the remote lacks, without the SAE where `sae` is false; raises `Conflict` when the version exists
-        there with other bytes.
+        """Send what the remote lacks, without the SAE where `sae` is false.
+
+        public: whoever may read the place, where that is made here. dry_run: only say what would be sent. Raises
+        `Conflict` when the version exists there with other bytes.
         """
         ...
 
@@ -65,13 +64,13 @@ class Remote(Protocol):
         ...
 
     def search(self, *, base: str | None = None, text: str = "") -> list[SearchHit]:
-        """What the place holds; `base` and `text` may narrow it where the place can. Raises `NotFound` and
-        `Network`.
+        """What the place holds; `base` and `text` may narrow it where the place can.
+
+        Raises `NotFound` and `Network`.
         """
         ...
 
 
 def open_remote(ref: RemoteRef) -> Remote:
     """The remote of a reference. Nothing is read or sent yet."""
-    module, _, name = REMOTES[ref.scheme].partition(":")
-    return getattr(importlib.import_module(f".{module}", __package__), name)(ref)
+    return plugins.resolve(REMOTES[ref.scheme].implementation, "resa_hub.hub")(ref)

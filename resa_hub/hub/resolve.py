@@ -1,22 +1,23 @@
 """An adapter by any of its names: the store's, its content hash, or a remote's, which is fetched into the store."""
 
 import contextlib
-import re
 from typing import NamedTuple
 
-from ..adapter import fit as compat
 from ..adapter import untrusted
-from ..adapter.fit import Fit
+from ..adapter.fit import LEVELS, Fit, assess_fit, read_lora, require_fit
 from ..adapter.manifest import Manifest, read_manifest
 from ..adapter.store import Adapter, Store
-from ..adapter.verify import verify
+from ..adapter.verify import verify_folder
 from ..adapter.workspace import Workspace
-from ..config.refs import VERSION, AdapterRef, ContentRef, ModelRef, RemoteRef, parse_adapter
+from ..config.refs import VERSION, AdapterRef, ContentRef, ModelRef
 from ..config.registry import Registry
+from ..config.remotes import RemoteRef, parse_adapter
 from ..core.errors import Integrity, NoEffect, NotFound, Usage
 from ..data.snapshots import Files
 from . import signing
 from .remote import open_remote
+
+GET_ONE = "make one with `resa-hub extract`, or fetch one with `resa-hub pull`"
 
 
 class PullResult(NamedTuple):
@@ -27,137 +28,125 @@ class PullResult(NamedTuple):
     """False when the store held this version already."""
 
 
-def find(text: str, workspace: Workspace) -> Adapter:
-    """The adapter that `NAME[@VERSION]`, `sha256:...` or a remote reference names; a remote's is fetched into the
-    store.
+def resolve_adapter(text: str, workspace: Workspace) -> Adapter:
+    """The adapter that `NAME[@VERSION]`, `sha256:...` or a remote reference names.
 
-    Raises `Usage`, `NotFound`, `Integrity`, and what `fetch` raises.
+    That of a remote is fetched into the store. Raises `Usage`, `NotFound`, `Integrity`, and as `fetch_adapter` does.
     """
     ref = parse_adapter(text)
     if isinstance(ref, RemoteRef):
-        return fetch(ref, workspace).adapter
+        return fetch_adapter(ref, workspace).adapter
     return workspace.store.by_content(ref) if isinstance(ref, ContentRef) else workspace.store.get(ref)
 
 
-def fetch(ref: RemoteRef, workspace: Workspace, *, sae: bool = True) -> PullResult:
-    """Staged, every byte checked, then moved in whole; after a failure the store is as before. sae: False leaves the
-    SAE out.
+def fetch_adapter(ref: RemoteRef, workspace: Workspace, *, sae: bool = True) -> PullResult:
+    """Fetch an adapter into the store: staged, every byte checked, then moved in whole.
 
-    Raises `NotFound`, `Integrity` (also where the policy asks for a signature that is not there), `Conflict` when the
-    store has the version with other bytes,
+    sae: False leaves the SAE out. After a failure the store is as before. Raises `NotFound`, `Integrity` (also where
+    the policy asks for a signature that is not there), `Conflict` when the store has the version with other bytes,
     `Network` and `RunFailed`.
     """
     keys = signing.required(ref, workspace)
     with workspace.store.staging() as staged:
         location, checked = open_remote(ref).pull(staged, sae=sae)
         untrusted.check_files(staged)
-        _check_asked(read_manifest(staged), ref, location)
+        _check_requested(read_manifest(staged), ref, location)
         if keys:
             signing.check(staged, keys, location)
         adapter, new = workspace.store.add(staged, checked)
     return PullResult(adapter, location, new)
 
 
-def _check_asked(manifest: Manifest, ref: RemoteRef, location: str) -> None:
+def _check_requested(manifest: Manifest, ref: RemoteRef, location: str) -> None:
     """Raise `Integrity` unless a pulled manifest is of the adapter that was asked for."""
-    asked = ref.adapter or AdapterRef("")
-    version = asked.version or (re.sub(r"^v", "", ref.revision) if ref.revision else None)
-    if asked.name not in ("", manifest.name) or (
-        version and VERSION.fullmatch(version) and version != manifest.version
-    ):
+    requested = ref.adapter or AdapterRef("")
+    version = requested.version or (ref.revision or "").removeprefix("v")
+    other_name = requested.name not in ("", manifest.name)
+    if other_name or (VERSION.fullmatch(version) and version != manifest.version):
         raise Integrity(f"{location} holds {manifest.reference}, not what {ref} names", "ask its author")
 
 
-class Candidate(NamedTuple):
+class FittedAdapter(NamedTuple):
     adapter: Adapter
     fit: Fit
 
 
-class Choice(NamedTuple):
-    """An adapter for a target, before anything is fetched or loaded."""
+class AdapterChoice(NamedTuple):
+    """The adapter that is wanted on a target, before anything is fetched or loaded."""
 
     target: ModelRef
     target_name: str
     name: str | None
     """None: whichever adapter of the store fits."""
     why: str
+    """`named`, or in words why it is this one."""
 
 
-def choose(name: str | None, target: str, registry: Registry) -> Choice:
+def choose_adapter(name: str | None, target: str, registry: Registry) -> AdapterChoice:
     """What the names stand for; raises `NotFound` for an unknown target, `Usage` for one that is itself an adapter."""
-    ref = registry.bare(target)
+    ref = registry.require_base_model(target)
     if name:
-        return Choice(ref, target, str(parse_adapter(name)), "named")
+        return AdapterChoice(ref, target, str(parse_adapter(name)), "named")
     entry = registry.model_entry(target)
     if entry and entry.default_adapter:
-        return Choice(ref, target, entry.default_adapter, "the registry's default for this target")
-    return Choice(ref, target, None, "whichever adapter of the store fits")
+        return AdapterChoice(ref, target, entry.default_adapter, "the registry's default for this target")
+    return AdapterChoice(ref, target, None, "whichever adapter of the store fits")
 
 
-def candidates(store: Store, target: Files) -> list[Candidate]:
-    """Every adapter of the store with its fit to a target, the latest version of each name, best first."""
-    found = []
-    for name in store.names():
-        with contextlib.suppress(
-            Integrity, NoEffect, NotFound
-        ):  # `list` and `verify` tell of a broken one; it hides no other
-            adapter = store.get(AdapterRef(name))
-            found.append(
-                Candidate(adapter, compat.assess(adapter.manifest.base, compat.read_lora(adapter.folder), target))
-            )
-    order = {"exact": 0, "kin": 1, "distant": 2, "foreign": 3}
-    return sorted(found, key=lambda c: (order[c.fit.level], c.adapter.manifest.name))
+def chosen_adapter(choice: AdapterChoice, workspace: Workspace) -> Adapter | None:
+    """The adapter that a choice names, fetched where it lies elsewhere; None where it names none.
 
-
-def resolve(choice: Choice, workspace: Workspace) -> Adapter | None:
-    """The adapter if the choice names one; raises `NotFound` naming extract and pull when the store does not have
-    it.
+    Raises `NotFound`, naming extract and pull, when the store does not have it.
     """
     if choice.name is None:
         if not workspace.store.names():
-            raise NotFound(
-                f"no adapter in {workspace.store.root}",
-                "make one with `resa-hub extract`, or fetch one with `resa-hub pull`",
-            )
+            raise NotFound(f"no adapter in {workspace.store.root}", GET_ONE)
         return None
     try:
-        return find(choice.name, workspace)
+        return resolve_adapter(choice.name, workspace)
     except NotFound as error:
         if choice.why == "named":
             raise
+        recipe = f" --recipe {choice.name}" if choice.name in workspace.registry.entries["recipes"] else ""
         raise NotFound(
             f"{choice.name}, {choice.why}, is not in the store ({error.message})",
-            _how_to_get(choice.name, workspace.registry),
+            f"make it with `resa-hub extract{recipe}`, or fetch it with `resa-hub pull hf:OWNER/{choice.name}`",
         ) from None
 
 
-def _how_to_get(name: str, registry: Registry) -> str:
-    recipe = f"`resa-hub extract --recipe {name}`" if name in registry.entries["recipes"] else "`resa-hub extract`"
-    return f"make it with {recipe}, or fetch it with `resa-hub pull hf:OWNER/{name}`"
+def adapters_by_fit(store: Store, target: Files) -> list[FittedAdapter]:
+    """Every adapter of the store with its fit to a target, the latest version of each name, best first."""
+    fitted = []
+    for name in store.names():
+        # A broken adapter hides no other; `list` and `verify` report it.
+        with contextlib.suppress(Integrity, NoEffect, NotFound):
+            adapter = store.get(AdapterRef(name))
+            fit = assess_fit(adapter.manifest.base, read_lora(adapter.folder), target)
+            fitted.append(FittedAdapter(adapter, fit))
+    return sorted(fitted, key=lambda each: (LEVELS.index(each.fit.level), each.adapter.manifest.name))
 
 
-def fitting(
-    choice: Choice, workspace: Workspace, target: Files, force: bool = False, *, zero: bool = False
-) -> tuple[Adapter, Fit]:
-    """The adapter and how it fits, checked byte for byte; raises `DoesNotFit`, `NoEffect`, `Integrity`, and `Usage`
-    where several fit.
+def fitting_adapter(
+    choice: AdapterChoice, workspace: Workspace, target: Files, force: bool = False, *, zero: bool = False
+) -> FittedAdapter:
+    """The adapter of a choice, or the only one of the store that fits, checked byte for byte.
 
-    zero: one whose weights are zero is taken too, as in `read_lora`.
+    force: as in `require_fit`. zero: one whose weights are zero is taken too, as in `read_lora`. Raises `DoesNotFit`,
+    `NoEffect`, `Integrity`, `NotFound` where none fits, and `Usage` where several do.
     """
-    adapter = resolve(choice, workspace)
-    if adapter is None:
-        usable = [c for c in candidates(workspace.store, target) if c.fit.usable]
-        if not usable:
-            raise NotFound(
-                f"no adapter in {workspace.store.root} fits {choice.target_name}",
-                "make one with `resa-hub extract`, or fetch one with `resa-hub pull`",
-            )
-        if len(usable) > 1:
-            listed = ", ".join(f"{c.adapter.manifest.name} ({c.fit.level})" for c in usable)
-            raise Usage(f"several adapters fit {choice.target_name}: {listed}", "name one of them")
-        adapter = usable[0].adapter
-    verify(adapter.folder)
-    lora = compat.read_lora(adapter.folder, zero)
-    fit = compat.assess(adapter.manifest.base, lora, target)._replace(zero=lora.zero)
-    compat.require(fit, adapter.manifest.reference, choice.target_name, force)
-    return adapter, fit
+    adapter = chosen_adapter(choice, workspace) or _only_fitting(choice.target_name, workspace.store, target)
+    verify_folder(adapter.folder)
+    lora = read_lora(adapter.folder, zero)
+    fit = assess_fit(adapter.manifest.base, lora, target)._replace(zero=lora.zero)
+    require_fit(fit, adapter.manifest.reference, choice.target_name, force)
+    return FittedAdapter(adapter, fit)
+
+
+def _only_fitting(target_name: str, store: Store, target: Files) -> Adapter:
+    usable = [each for each in adapters_by_fit(store, target) if each.fit.usable]
+    if not usable:
+        raise NotFound(f"no adapter in {store.root} fits {target_name}", GET_ONE)
+    if len(usable) > 1:
+        listed = ", ".join(f"{each.adapter.manifest.name} ({each.fit.level})" for each in usable)
+        raise Usage(f"several adapters fit {target_name}: {listed}", "name one of them")
+    return usable[0].adapter

@@ -5,13 +5,13 @@ from pathlib import Path
 
 from ..adapter.layout import SAE
 from ..adapter.store import lacks_sae
-from ..adapter.verify import steady, verify
+from ..adapter.verify import report_removal, verify_folder
 from ..adapter.workspace import Workspace, WorkspaceLike
-from ..config.refs import RemoteRef
+from ..config.remotes import RemoteRef
 from ..core.errors import Usage
 from . import signing
 from .remote import PushResult, SearchHit, open_remote
-from .resolve import PullResult, fetch, find
+from .resolve import PullResult, fetch_adapter, resolve_adapter
 
 
 def push(
@@ -24,19 +24,18 @@ def push(
     sae: bool = True,
     sign: str | os.PathLike[str] | None = None,
 ) -> PushResult:
-    """Send an adapter (by any of its names) to a remote, checked before anything leaves; `to` None takes the setting
-    `remote` of the registry.
+    """Send an adapter (by any of its names) to a remote, checked before anything leaves.
 
-    sae: False leaves its SAE at home. sign: a private key to sign it with first. Raises `NotFound`, `Integrity` for a
-    folder that is not as its manifest says,
-    `Conflict` when the remote has the version with other bytes, `Network` and `RunFailed`.
+    to: None takes the setting `remote` of the registry. sae: False leaves its SAE at home. sign: a private key to sign
+    it with first. Raises `NotFound`, `Integrity` for a folder that is not as its manifest says, `Conflict` when the
+    remote has the version with other bytes, `Network` and `RunFailed`.
     """
-    here = Workspace.find(workspace)
-    ref = _destination(to, here)
-    adapter = find(name, here)
+    opened = Workspace.find(workspace)
+    ref = _destination(to, opened)
+    adapter = resolve_adapter(name, opened)
     remote = open_remote(ref)
-    with steady(adapter.folder):
-        verify(adapter.folder, adapter.manifest.files if remote.hashes_what_it_sends else ())
+    with report_removal(adapter.folder):
+        verify_folder(adapter.folder, adapter.manifest.files if remote.hashes_what_it_sends else ())
         if sae and lacks_sae(adapter):
             raise Usage(
                 f"{adapter.manifest.reference} is here without its SAE", "pull it whole first, or push with --no-sae"
@@ -56,20 +55,19 @@ def push_with_sae_repo(
     dry_run: bool = False,
     sign: str | os.PathLike[str] | None = None,
 ) -> tuple[PushResult, PushResult]:
-    """Send an adapter without its SAE to the Hub, and the SAE to a repository of its own (`owner/name`); the second
-    names the first.
+    """Send an adapter without its SAE to the Hub, and the SAE to a repository of its own (`owner/name`).
 
-    After an interruption the same call completes what is missing. Raises what `push` does, and `Usage` where either
-    place is none for this.
+    The second's card names the first. After an interruption the same call completes what is missing. Raises what `push`
+    does, and `Usage` where either place is none for this.
     """
-    here = Workspace.find(workspace)
-    ref, repo = _destination(to, here), RemoteRef.parse(f"hf:{sae_repo.removeprefix('hf:')}")
+    opened = Workspace.find(workspace)
+    ref, repo = _destination(to, opened), RemoteRef.parse(f"hf:{sae_repo.removeprefix('hf:')}")
     if ref.scheme != "hf" or repo.revision or repo.location == ref.location:
         raise Usage(
             "an SAE goes apart from its adapter into another repository of the Hub",
             "--to hf:OWNER/NAME --sae-repo OWNER/OTHER-NAME",
         )
-    adapter = find(name, here)
+    adapter = resolve_adapter(name, opened)
     if lacks_sae(adapter) or not (adapter.folder / SAE).is_dir():
         raise Usage(
             f"{adapter.manifest.reference} has no SAE here",
@@ -82,14 +80,12 @@ def push_with_sae_repo(
 
 
 def pull(ref: str, *, workspace: WorkspaceLike = None, sae: bool = True) -> PullResult:
-    """Fetch an adapter into the store: staged, every byte checked, then moved in whole; after a failure the store is as
-    before.
+    """Fetch an adapter into the store: staged, every byte checked, then moved in whole.
 
-    sae: False leaves its SAE out; a later pull brings it. Raises `NotFound`, `Integrity`, `Conflict` when the store has
-    the version with other bytes,
-    `Network` and `RunFailed`.
+    sae: False leaves its SAE out; a later pull brings it. After a failure the store is as before. Raises `NotFound`,
+    `Integrity`, `Conflict` when the store has the version with other bytes, `Network` and `RunFailed`.
     """
-    return fetch(RemoteRef.parse(ref), Workspace.find(workspace), sae=sae)
+    return fetch_adapter(RemoteRef.parse(ref), Workspace.find(workspace), sae=sae)
 
 
 def search(
@@ -101,27 +97,28 @@ def search(
     text: str = "",
     workspace: WorkspaceLike = None,
 ) -> list[SearchHit]:
-    """The adapters of a remote (`hf:` without a name is the whole Hub) of a base model, with a tag, with a verdict;
-    text: part of the name.
+    """The adapters of a remote (`hf:` without a name is the whole Hub) of a base model, with a tag, with a verdict.
 
-    What is found is what authors say: `pull` checks the bytes, `eval` the claims. Raises `NotFound`, `Network`.
+    text: part of the name. What is found is what authors say: `pull` checks the bytes, `eval` the claims. Raises
+    `NotFound`, `Network`.
     """
     registry = Workspace.find(workspace).registry
-    wanted = registry.model(base).base.id if base and base in registry.entries["models"] else base
-    found = open_remote(RemoteRef("hf", "") if where in ("hf", "hf:") else RemoteRef.parse(where)).search(
-        base=wanted, text=text
-    )
-    return [
-        each
-        for each in found
-        if (not wanted or each.base == wanted)
-        and (not tag or tag in each.tags)
-        and (not verdict or any(verdict == said.partition(" on ")[0] for said in each.verdicts))
-        and text.lower() in f"{each.ref} {each.name}".lower()
-    ]
+    base_id = registry.model(base).base.id if base and base in registry.entries["models"] else base
+    ref = RemoteRef("hf", "") if where in ("hf", "hf:") else RemoteRef.parse(where)
+
+    def wanted(hit: SearchHit) -> bool:
+        return (
+            (not base_id or hit.base == base_id)
+            and (not tag or tag in hit.tags)
+            and (not verdict or any(verdict == stated.partition(" on ")[0] for stated in hit.verdicts))
+            and text.lower() in f"{hit.ref} {hit.name}".lower()
+        )
+
+    return [hit for hit in open_remote(ref).search(base=base_id, text=text) if wanted(hit)]
 
 
 def _destination(to: str | None, workspace: Workspace) -> RemoteRef:
+    """The place to push to, without an adapter or a revision; raises `Usage`."""
     setting = workspace.registry.entries["settings"].get("remote") if to is None else None
     text = setting.value if setting else to
     if not text:

@@ -1,5 +1,6 @@
-"""Signatures (extra `sign`, the library model-signing): a key vouches for the manifest, and the manifest for every byte
-by its hash.
+"""Signatures (extra `sign`, the library model-signing).
+
+A key vouches for the manifest, and the manifest for every byte by its hash.
 
 policy.yaml, in the workspace or the user's configuration folder:
 signatures:
@@ -15,10 +16,10 @@ from typing import Any
 
 from ..adapter.layout import MANIFEST, SIGNATURE
 from ..adapter.store import Store
-from ..adapter.verify import verify
+from ..adapter.verify import verify_folder
 from ..adapter.workspace import Workspace
-from ..config.refs import RemoteRef
 from ..config.registry import user_path
+from ..config.remotes import RemoteRef
 from ..core.errors import Integrity, MissingExtra, NotFound, Usage
 from ..core.files import parse_json, read_bounded
 from ..core.strict import Strict, structure
@@ -38,46 +39,44 @@ class Policy(Strict, frozen=True):
 
 
 def sign(folder: Path, key: Path) -> None:
-    """Sign an adapter of the store with a private elliptic-curve key (PEM); an older signature is replaced. Raises
-    `Usage` for what is no such key.
+    """Sign an adapter of the store with a private elliptic-curve key (PEM); an older signature is replaced.
+
+    Raises `Usage` for what is no such key.
     """
     library = _library()
-    verify(folder)
+    verify_folder(folder)
     _readable(key, "private key")
     store = Store(folder.parent.parent)
     with store.staging() as staged:
         (staged / MANIFEST).write_bytes(read_bounded(folder / MANIFEST))
-        made = staged / SIGNATURE
+        signature = staged / SIGNATURE
         try:
-            library.signing.Config().use_elliptic_key_signer(private_key=key).sign(staged, made)
+            library.signing.Config().use_elliptic_key_signer(private_key=key).sign(staged, signature)
         except (ValueError, TypeError) as error:
             raise Usage(
                 f"{key} is no private key that can sign: {' '.join(str(error).split())[:120]}",
                 "make one: openssl ecparam -genkey -name prime256v1",
             ) from None
-        store.write(folder / SIGNATURE, made.read_bytes())
+        store.write(folder / SIGNATURE, signature.read_bytes())
 
 
 def check(folder: Path, keys: Sequence[Path], who: str) -> Path:
-    """The key that signed; raises `Integrity` when none of them did, or when the signature is of something else than
-    this manifest.
+    """The key that signed the manifest; raises `Integrity` when none of them did.
 
-    The bytes themselves are held against the manifest by `store.verify`, before or after.
+    The bytes themselves are held against the manifest by `adapter.verify.verify_folder`, before or after.
     """
     library = _library()
     for key in keys:
         _readable(key, "public key")
     if not (folder / SIGNATURE).is_file():
         raise Integrity(f"{who} is not signed", "ask its author for a signed one: `resa-hub push --sign KEY`")
-    signed = _signed(folder)
-    if signed != {MANIFEST}:
+    if _signed_files(folder) != {MANIFEST}:
         raise Integrity(f"the signature of {who} is not of its {MANIFEST} alone", "ask its author to sign it again")
     for key in keys:
+        verifier = library.verifying.Config()
         try:
-            config = (
-                library.verifying.Config().use_elliptic_key_verifier(public_key=key).set_ignore_unsigned_files(True)
-            )
-            config.verify(folder, folder / SIGNATURE)
+            verifier.use_elliptic_key_verifier(public_key=key).set_ignore_unsigned_files(True)
+            verifier.verify(folder, folder / SIGNATURE)
             return key
         # The library raises ValueError, cryptography's own and its parsers' errors; each means: not by this key, or not
         # of these bytes.
@@ -87,23 +86,24 @@ def check(folder: Path, keys: Sequence[Path], who: str) -> Path:
 
 
 def required(ref: RemoteRef, workspace: Workspace) -> list[Path]:
-    """The keys of which a pull from a remote needs one; empty where no rule speaks of it. Raises `Usage` for a policy
-    that cannot be read.
+    """The keys of which a pull from a remote needs one; empty where no rule speaks of it.
+
+    Raises `Usage` for a policy that cannot be read.
     """
     place = f"{ref.scheme}:{ref.location}"
-    found: list[Path] = []
+    keys: list[Path] = []
     for path in (user_path().with_name(POLICY), workspace.folder / POLICY):
         if path.is_file():
-            found += [
+            keys += [
                 path.parent / Path(key).expanduser()
-                for rule in _read(path).signatures
+                for rule in _read_policy(path).signatures
                 if fnmatch.fnmatchcase(place, rule.remote)
                 for key in rule.keys
             ]
-    return found
+    return keys
 
 
-def _read(path: Path) -> Policy:
+def _read_policy(path: Path) -> Policy:
     import yaml
 
     try:
@@ -116,7 +116,7 @@ def _read(path: Path) -> Policy:
     return structure(content, Policy, str(path))
 
 
-def _signed(folder: Path) -> set[str]:
+def _signed_files(folder: Path) -> set[str]:
     """The names of the files that a signature speaks of; an empty set for what is no signature."""
     try:
         bundle: Any = parse_json(read_bounded(folder / SIGNATURE), SIGNATURE)

@@ -1,4 +1,4 @@
-"""Copying bytes that somebody vouches for: the digest is computed while they pass."""
+"""Copying files whose digest is known: it is computed while the bytes pass."""
 
 import contextlib
 import hashlib
@@ -22,6 +22,7 @@ class Digest(NamedTuple):
     value: str
 
     def hasher(self, size: int) -> Any:
+        """A fresh hash object of this kind for a file of `size` bytes."""
         if self.kind == "sha256":
             return hashlib.sha256()
         return hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
@@ -70,13 +71,13 @@ def copy_verified(source: Path, target: Path, size: int, digest: Digest, what: s
             raise Integrity(f"{what} is missing from the remote", "its author has to push it again") from None
         with origin, _new_file(target) as copy:
             left, hasher = size, digest.hasher(size)
-            with ThreadPoolExecutor(1) as other:  # hashes a chunk while it is written
+            with ThreadPoolExecutor(1) as hashing:  # one chunk is hashed while it is written
                 # One byte more than promised is read, so that a longer file is noticed and never copied whole.
                 while chunk := origin.read(min(CHUNK, left + 1)):
                     left -= len(chunk)
                     if left < 0:
                         break
-                    hashed = other.submit(hasher.update, chunk)
+                    hashed = hashing.submit(hasher.update, chunk)
                     copy.write(chunk)
                     hashed.result()
             if left or hasher.hexdigest() != digest.value:
@@ -102,6 +103,7 @@ def _new_file(target: Path) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def disk_errors(what: str) -> Iterator[None]:
+    """Turn errors of the file system into `RunFailed`, which begins with `what`."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,7 @@
-"""`attach`: resolve -> verify -> does it fit -> load -> prove the effect -> generate."""
+"""`attach`: put an adapter on a model, prove that it takes effect, and generate.
+
+The steps: resolve the names, verify the bytes, assess the fit, load, measure the effect, generate.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +13,7 @@ from ..adapter.store import Adapter
 from ..adapter.workspace import Workspace, WorkspaceLike
 from ..core.errors import Integrity, NoEffect, Usage
 from ..data.snapshots import locate
-from ..hub.resolve import choose, fitting, resolve
+from ..hub.resolve import choose_adapter, chosen_adapter, fitting_adapter
 
 TOLERANCE = 0.01
 """How far the effect on the adapter's own base may lie from the recorded one, as a share of it."""
@@ -53,17 +56,18 @@ def attach(
 ) -> Attached:
     """Put an adapter on a target, prove that it took effect, and complete the prompts.
 
-    merge: a new folder for the target with the adapter added to its weights, for programs that know no adapters.
-    Nothing heavy is imported before the fit is known. Raises `NotFound`, `Usage`, `DoesNotFit`, `Integrity`,
-    `NoEffect`, `Network`.
+    name: any name of an adapter; None takes the registry's default for the target, or the only one that fits. force:
+    attach to unrelated weights of the same shapes too. merge: a new folder for the target with the adapter added to its
+    weights, for programs that know no adapters. Nothing heavy is imported before the fit is known. Raises `NotFound`,
+    `Usage`, `DoesNotFit`, `Integrity`, `NoEffect`, `Network`.
     """
     workspace = Workspace.find(workspace)
     if merge is not None and Path(merge).exists():
         raise Usage(f"{merge} exists", "name a new folder for the merged model")
-    choice = choose(name, target, workspace.registry)
-    resolve(choice, workspace)  # a missing adapter is said before the target is fetched
+    choice = choose_adapter(name, target, workspace.registry)
+    chosen_adapter(choice, workspace)  # raises for a missing adapter before the target is fetched
     files = locate(choice.target.base)
-    adapter, fit = fitting(choice, workspace, files, force)
+    adapter, fit = fitting_adapter(choice, workspace, files, force)
 
     from ..engine.model.attached import open_attached
 

@@ -1,9 +1,15 @@
-"""The plot of a model card: the verdict in words and all arms with their intervals, as PNG."""
+"""The plot of a model card: the verdict in words and all arms with their intervals, as PNG.
+
+The page's SVG (`charts`) has no common code with it: there every arm is a row of an HTML table that the browser lays
+out, stretches to the window and colours for light or dark. A PNG needs its texts measured, placed and drawn, which is
+what matplotlib does; shared would be a dot, a line and the ticks.
+"""
 
 import io
 import warnings
+from typing import Any
 
-from .data import Document
+from ..adapter.results import AnyEvaluation, ArmResult
 from .words import drawn, minus, short, span
 
 COLOURS = {"base": "#3d4148", "source": "#1f7a5c", "source-model": "#1f7a5c", "adapter": "#6a3fb0", "random": "#75797f"}
@@ -14,10 +20,8 @@ NAME = 48
 """Characters of a name."""
 
 
-def draw(d: Document) -> bytes:
-    """One row an arm: dot and 95% interval; the dashed line is base. Colours hold in light and dark: the ground is
-    white.
-    """
+def draw(d: AnyEvaluation) -> bytes:
+    """One row an arm: dot and 95% interval; the dashed line is base. The ground is white in dark mode too."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -27,54 +31,47 @@ def draw(d: Document) -> bytes:
     figure, axes = pyplot.subplots(figsize=(8.0, 1.55 + 0.3 * len(arms)), dpi=120, layout="constrained")
     try:
         for row, arm in enumerate(arms):
-            colour, (low, high) = COLOURS.get(arm.role, OTHER), arm.score_ci
-            axes.errorbar(
-                arm.score,
-                row,
-                xerr=[[max(0.0, arm.score - low)], [max(0.0, high - arm.score)]],
-                fmt="o",
-                ms=5,
-                capsize=3,
-                lw=1.4,
-                color=colour,
-            )
-            axes.annotate(
-                f"{arm.score:.1f}",
-                (1.01, row),
-                xycoords=("axes fraction", "data"),
-                va="center",
-                fontsize=8,
-                color="#3d4148",
-            )
+            _arm(axes, row, arm)
         base = d.arm("base")
         if base:
             axes.axvline(base.score, color="#3d4148", lw=0.9, ls=(0, (3, 3)), zorder=0)
         axes.set_yticks(range(len(arms)), [_one_line(short(arm.name, d)) for arm in arms], fontsize=8, parse_math=False)
         axes.set_ylim(len(arms) - 0.4, -0.6)
-        axes.set_xlabel(
-            f"right answers, percent, with 95% intervals over {d.problems:,} problems x {d.samples} samples {drawn(d)}",
-            fontsize=8,
-        )
-        axes.tick_params(axis="x", labelsize=8)
-        axes.tick_params(axis="y", length=0)
-        axes.grid(axis="x", color="#e6e6e2", lw=0.7)
-        axes.set_axisbelow(True)
-        for side in ("top", "right", "left"):
-            axes.spines[side].set_visible(False)
-        where = f"{_one_line(d.adapter)} on {_one_line(d.target)}, {_one_line(d.benchmark)} ({_one_line(d.split)})"
-        axes.set_title(where, fontsize=8.5, loc="left", color="#565b64", parse_math=False)
+        _frame(axes, d)
         figure.suptitle(headline(d), fontsize=11, x=0.01, ha="left", fontweight="bold", parse_math=False)
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # a name may have glyphs that the font has not: boxes are drawn, and nothing is printed
+            # A name may have glyphs that the font has not: boxes are drawn, and nothing is printed.
+            warnings.simplefilter("ignore")
             figure.savefig(picture, format="png", metadata={"Software": None})
         return picture.getvalue()
     finally:
         pyplot.close(figure)
 
 
-def headline(d: Document) -> str:
+def _arm(axes: Any, row: int, arm: ArmResult) -> None:
+    low, high = arm.score_ci
+    errors = [[max(0.0, arm.score - low)], [max(0.0, high - arm.score)]]
+    colour = COLOURS.get(arm.role, OTHER)
+    axes.errorbar(arm.score, row, xerr=errors, fmt="o", ms=5, capsize=3, lw=1.4, color=colour)
+    beside = ("axes fraction", "data")
+    axes.annotate(f"{arm.score:.1f}", (1.01, row), xycoords=beside, va="center", fontsize=8, color="#3d4148")
+
+
+def _frame(axes: Any, d: AnyEvaluation) -> None:
+    """Grid, texts of the axis and the title; names are never read as formulas."""
+    size = f"{d.problems:,} problems x {d.samples} samples {drawn(d)}"
+    axes.set_xlabel(f"right answers, percent, with 95% intervals over {size}", fontsize=8)
+    axes.tick_params(axis="x", labelsize=8)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x", color="#e6e6e2", lw=0.7)
+    axes.set_axisbelow(True)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    title = f"{_one_line(d.adapter)} on {_one_line(d.target)}, {_one_line(d.benchmark)} ({_one_line(d.split)})"
+    axes.set_title(title, fontsize=8.5, loc="left", color="#565b64", parse_math=False)
+
+
+def headline(d: AnyEvaluation) -> str:
     """`Transferred: +50.8 points over base [+46.6, +55.0]`."""
     word = _one_line(d.verdict)
     return minus(f"{word[:1].upper()}{word[1:]}: {d.gain:+.1f} points over base {span(d.gain_ci)}")

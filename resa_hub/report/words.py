@@ -3,21 +3,26 @@
 import re
 from typing import Any
 
-from .data import Document, Pair
+from ..adapter.results import AnyEvaluation, Bounds
 
 
-def short(name: str, d: Document) -> str:
+def short(name: str, d: AnyEvaluation) -> str:
     """`random-1` for `adapter@0.1.0 random-1`; base carries the model's name."""
     if name == "base":
         return f"base: {d.target}"
     return name.removeprefix(f"{d.adapter} ")
 
 
-def drawn(d: Document) -> str:
+def drawn(d: AnyEvaluation) -> str:
     """How the samples came about."""
-    return (
-        f"at T={d.temperature:g}" if d.temperature is not None else f"drawn and graded by {d.harness or 'another tool'}"
-    )
+    if d.temperature is not None:
+        return f"at T={d.temperature:g}"
+    return f"drawn and graded by {d.harness or 'another tool'}"
+
+
+def count(number: int, what: str) -> str:
+    """`1 arm`, `2 arms`."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def minus(text: str) -> str:
@@ -26,14 +31,17 @@ def minus(text: str) -> str:
 
 
 def points(value: float) -> str:
+    """Signed, one digit: `+50.8`."""
     return minus(f"{round(value, 1) + 0.0:+.1f}")
 
 
-def span(pair: Pair) -> str:
+def span(pair: Bounds) -> str:
+    """A signed interval: `[-1.0, +2.0]`."""
     return f"[{points(pair[0])}, {points(pair[1])}]"
 
 
 def plainly(value: Any) -> str:
+    """A setting of any type."""
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "none"}[value]
     if isinstance(value, float):
@@ -42,13 +50,17 @@ def plainly(value: Any) -> str:
 
 
 def pvalue(value: float) -> str:
-    return "< 0.0001" if value < 1e-4 else f"{value:.4f}" if value < 0.1 else f"{value:.2f}"
+    """Four digits below 0.1, two above; never 0."""
+    if value < 1e-4:
+        return "< 0.0001"
+    return f"{value:.4f}" if value < 0.1 else f"{value:.2f}"
 
 
 def number(value: float | None, digits: int = 1) -> str:
+    """With commas; `-` for None."""
     return "-" if value is None else f"{value:,.{digits}f}"
 
 
-def interval(pair: Pair | None) -> str:
-    """Unsigned; nothing for None."""
+def interval(pair: Bounds | None) -> str:
+    """Unsigned; `-` for None."""
     return f"[{pair[0]:.1f}, {pair[1]:.1f}]" if pair else "-"

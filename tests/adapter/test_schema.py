@@ -11,7 +11,7 @@ import pytest
 from resa_hub.adapter.layout import MANIFEST
 from resa_hub.adapter.manifest import SCHEMA, parse_manifest, read_manifest
 from resa_hub.adapter.store import Store
-from resa_hub.adapter.verify import verify
+from resa_hub.adapter.verify import verify_folder
 from resa_hub.cli.main import run
 from resa_hub.core.errors import Integrity
 from scripts import schema as published
@@ -41,7 +41,7 @@ def test_what_we_write_and_wrote_follows_it(path: Path) -> None:
 def test_an_old_artifact_is_read_verified_and_shown(
     path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    manifest = verify(path)
+    manifest = verify_folder(path)
     place = tmp_path / "adapters" / manifest.name / manifest.version
     place.parent.mkdir(parents=True)
     shutil.copytree(path, place)

@@ -23,9 +23,9 @@ from resa_hub.adapter.layout import CARD, CONFIG, MANIFEST, WEIGHTS, content_has
 from resa_hub.adapter.manifest import parse_manifest
 from resa_hub.adapter.store import STAGING, Store
 from resa_hub.adapter.untrusted import check_card, check_config, check_files, check_names
-from resa_hub.adapter.verify import verify
+from resa_hub.adapter.verify import verify_folder
 from resa_hub.cli.main import run
-from resa_hub.config.refs import parse_adapter
+from resa_hub.config.remotes import parse_adapter
 from resa_hub.core.errors import HubError, Integrity, NoEffect
 from resa_hub.core.files import parse_json
 from resa_hub.core.tensors import safetensors_header
@@ -229,7 +229,7 @@ def test_a_text_of_another_script_is_no_harm(folder: Path) -> None:
         "# نموذج 👩‍🔬\n\nA price of $5 <b>bold</b>, on time=now; see [data](https://example.org/data:text).\n"
     )
     check_files(folder)
-    assert verify(folder)
+    assert verify_folder(folder)
 
 
 JSON = st.recursive(

@@ -15,15 +15,16 @@ from typing import Any
 import pytest
 
 from resa_hub.adapter.blobs import FOLDER
-from resa_hub.adapter.diff import compare
+from resa_hub.adapter.diff import compare_adapters
 from resa_hub.adapter.layout import WEIGHTS
 from resa_hub.adapter.store import LABELS, STAGING, Store
-from resa_hub.adapter.verify import verify
+from resa_hub.adapter.verify import verify_folder
 from resa_hub.adapter.workspace import Workspace
 from resa_hub.cli.main import run
-from resa_hub.config.refs import AdapterRef, ContentRef, RemoteRef, parse_adapter
+from resa_hub.config.refs import AdapterRef, ContentRef
+from resa_hub.config.remotes import RemoteRef, parse_adapter
 from resa_hub.core.errors import Conflict, HubError, NotFound, Usage
-from resa_hub.hub.resolve import find
+from resa_hub.hub.resolve import resolve_adapter
 from resa_hub.hub.sharing import pull, push
 from tests.helpers.adapters import make_adapter
 
@@ -76,16 +77,17 @@ def test_what_names_no_adapter_is_refused(text: str) -> None:
 
 def test_all_names_find_the_same_adapter(tmp_path: Path) -> None:
     home = stocked(tmp_path / "one")
-    first = find("demo@0.1.0", home)
+    first = resolve_adapter("demo@0.1.0", home)
     digest = first.manifest.content_hash
-    assert find("demo", home).manifest.version == "0.2.0" and find("demo@latest", home) == find("demo", home)
-    assert find(digest, home) == first and find(digest[:20], home) == first and find("demo@v0.1.0", home) == first
+    assert resolve_adapter("demo", home).manifest.version == "0.2.0"
+    assert resolve_adapter("demo@latest", home) == resolve_adapter("demo", home)
+    assert [resolve_adapter(text, home) for text in (digest, digest[:20], "demo@v0.1.0")] == [first] * 3
     push("demo@0.1.0", f"folder:{tmp_path}/remote", workspace=home.folder)
     other = Workspace.find(tmp_path / "other")
-    assert find(f"folder:{tmp_path}/remote#demo", other).manifest.content_hash == digest
+    assert resolve_adapter(f"folder:{tmp_path}/remote#demo", other).manifest.content_hash == digest
     assert other.store.versions("demo") == ["0.1.0"]
     with pytest.raises(NotFound, match="content hash"):
-        find("sha256:" + "0" * 64, home)
+        resolve_adapter("sha256:" + "0" * 64, home)
 
 
 def test_a_beginning_shared_by_two_identities_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,11 +99,12 @@ def test_a_beginning_shared_by_two_identities_is_refused(tmp_path: Path, monkeyp
 def test_a_label_names_one_version_and_moves(tmp_path: Path) -> None:
     home = stocked(tmp_path)
     home.store.label(AdapterRef("demo", "0.1.0"), "best")
-    assert find("demo@best", home).manifest.version == "0.1.0"
+    assert resolve_adapter("demo@best", home).manifest.version == "0.1.0"
     home.store.label(AdapterRef("demo"), "best")
-    assert find("demo@best", home).manifest.version == "0.2.0" and home.store.labels("demo") == {"best": "0.2.0"}
+    assert resolve_adapter("demo@best", home).manifest.version == "0.2.0"
+    assert home.store.labels("demo") == {"best": "0.2.0"}
     with pytest.raises(NotFound, match="no label other"):
-        find("demo@other", home)
+        resolve_adapter("demo@other", home)
     for bad in ("latest", "1", "v2", "Best", "a b", ""):
         with pytest.raises(Usage):
             home.store.label(AdapterRef("demo"), bad)
@@ -117,9 +120,9 @@ def test_equal_files_take_space_once(tmp_path: Path) -> None:
     folders = [make_adapter(store.root, name, seed=7) for name in ("one", "two")]
     a, b = ((folder / WEIGHTS).stat() for folder in folders)
     assert a.st_ino == b.st_ino and a.st_nlink == 3
-    assert [verify(folder).name for folder in folders] == ["one", "two"]
+    assert [verify_folder(folder).name for folder in folders] == ["one", "two"]
     store.remove(AdapterRef("one"))
-    assert store.collect() == 0 and verify(folders[1])
+    assert store.collect() == 0 and verify_folder(folders[1])
     store.remove(AdapterRef("two"))
     assert store.collect() > 0 and store.names() == [] and not any((store.root / FOLDER).iterdir())
 
@@ -131,9 +134,9 @@ def test_a_damaged_blob_does_not_reach_another_version(tmp_path: Path) -> None:
     data[-1] ^= 1
     (first / WEIGHTS).write_bytes(bytes(data))  # in place: the blob has the same bytes
     second = make_adapter(store.root, "two", seed=7)
-    assert verify(second).name == "two"
+    assert verify_folder(second).name == "two"
     with pytest.raises(HubError, match="was changed"):
-        verify(first)
+        verify_folder(first)
 
 
 def test_a_broken_version_can_be_removed(tmp_path: Path) -> None:
@@ -173,15 +176,15 @@ def test_weights_are_compared_module_by_module(tmp_path: Path) -> None:
     import numpy
 
     home = stocked(tmp_path)
-    one, two = find("demo@0.1.0", home), find("demo@0.2.0", home)
-    same = compare(one, one)
+    one, two = resolve_adapter("demo@0.1.0", home), resolve_adapter("demo@0.2.0", home)
+    same = compare_adapters(one, one)
     assert (
         same.identical
-        and same.told == {}
+        and same.settings == {}
         and same.cosine == pytest.approx(1)
         and same.modules[0].cosine == pytest.approx(1)
     )
-    found = compare(one, two)
+    found = compare_adapters(one, two)
 
     def full(folder: Path) -> "numpy.ndarray":
         from safetensors.numpy import load_file
@@ -193,7 +196,7 @@ def test_weights_are_compared_module_by_module(tmp_path: Path) -> None:
     x, y = full(one.folder), full(two.folder)
     assert found.norm_a == pytest.approx(numpy.linalg.norm(x)) and found.norm_b == pytest.approx(numpy.linalg.norm(y))
     assert found.cosine == pytest.approx((x * y).sum() / numpy.linalg.norm(x) / numpy.linalg.norm(y))
-    assert not found.identical and set(found.told) == {"recipe.seed"}
+    assert not found.identical and set(found.settings) == {"recipe.seed"}
 
 
 def test_two_versions_made_at_once_get_two_numbers(tmp_path: Path) -> None:
@@ -201,7 +204,7 @@ def test_two_versions_made_at_once_get_two_numbers(tmp_path: Path) -> None:
         folders = pool.starmap(_add_next, [(tmp_path / "adapters", seed) for seed in range(8)])
     store = Store(tmp_path / "adapters")
     assert len(set(folders)) == 8 and len(store.versions("demo")) == 8
-    assert all(verify(adapter.folder) for adapter in store.all())
+    assert all(verify_folder(adapter.folder) for adapter in store.all())
 
 
 def _add_next(root: Path, seed: int) -> str:
@@ -225,13 +228,13 @@ def _hammer(root: Path, remote: Path, number: int, seconds: float) -> int:
             store.label(AdapterRef(name), "some")
             push(name, f"folder:{remote}", workspace=home)
             pull(f"folder:{remote}#{name}", workspace=home)
-            [verify(adapter.folder) for adapter in store.readable()[0] if choice.random() < 0.3]
+            [verify_folder(adapter.folder) for adapter in store.readable()[0] if choice.random() < 0.3]
             store.remove(AdapterRef(name))
             store.collect()
         except (NotFound, Conflict):
             pass  # somebody else removed it first
         rounds += 1
-        assert verify(root / kept / "0.1.0").name == kept
+        assert verify_folder(root / kept / "0.1.0").name == kept
     return rounds
 
 
@@ -245,7 +248,7 @@ def test_processes_that_share_a_store_lose_nothing(tmp_path: Path, seconds: int)
     assert (
         not bad
         and {"kept-0", "kept-1"} <= set(store.names())
-        and all(verify(adapter.folder) for adapter in good)
+        and all(verify_folder(adapter.folder) for adapter in good)
         and min(rounds) > 1
     )
     assert not list((root / STAGING).iterdir())
@@ -257,11 +260,11 @@ def test_an_adapter_removed_while_it_is_sent_leaves_no_broken_reference(
     make_adapter(tmp_path / "adapters", "demo")
 
     def checked_then_removed(folder: Path, *rest: Any) -> Any:
-        manifest = verify(folder, *rest)
+        manifest = verify_folder(folder, *rest)
         Store(tmp_path / "adapters").remove(AdapterRef("demo"))
         return manifest
 
-    monkeypatch.setattr("resa_hub.hub.sharing.verify", checked_then_removed)
+    monkeypatch.setattr("resa_hub.hub.sharing.verify_folder", checked_then_removed)
     with pytest.raises(NotFound, match="removed while it was"):
         push("demo", f"folder:{tmp_path}/remote", workspace=tmp_path)
     assert not (tmp_path / "remote" / "refs").exists()
@@ -295,7 +298,7 @@ def test_killed_at_random_moments_store_and_remote_verify(tmp_path: Path, moment
         for place in (root, root.parent / "other" / "adapters"):
             good, bad = Store(place).readable()
             assert not bad
-            assert all(verify(adapter.folder) for adapter in good)
+            assert all(verify_folder(adapter.folder) for adapter in good)
         for reference in remote.glob("refs/*/*.json"):
             fresh = tmp_path / "fresh"
             pull(f"folder:{remote}#{reference.parent.name}@{reference.stem}", workspace=fresh)

@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
+from msgspec import to_builtins
 
 from resa_hub.config.recipe import Data, LoraSettings, Recipe, Rollouts, SaeSettings, Training, override
-from resa_hub.config.registry import plain
 from resa_hub.core.errors import Usage
 from resa_hub.core.strict import structure
 
@@ -90,7 +90,7 @@ def leaves(values: dict[str, Any], prefix: str = "") -> set[str]:
 
 
 def changed(*settings: str, recipe: Recipe = RECIPE) -> Recipe:
-    return structure(override(plain(recipe), list(settings)), Recipe, "recipe test")
+    return structure(override(to_builtins(recipe), list(settings)), Recipe, "recipe test")
 
 
 def test_digest_is_golden() -> None:
@@ -99,22 +99,22 @@ def test_digest_is_golden() -> None:
 
 
 def test_digest_survives_writing_and_reading() -> None:
-    assert structure(plain(RECIPE), Recipe, "x") == RECIPE
-    assert structure(plain(RECIPE), Recipe, "x").digest() == RECIPE.digest()
+    assert structure(to_builtins(RECIPE), Recipe, "x") == RECIPE
+    assert structure(to_builtins(RECIPE), Recipe, "x").digest() == RECIPE.digest()
 
 
 def test_digest_ignores_the_order_of_keys() -> None:
-    assert structure(dict(reversed(plain(RECIPE).items())), Recipe, "x").digest() == RECIPE.digest()
+    assert structure(dict(reversed(to_builtins(RECIPE).items())), Recipe, "x").digest() == RECIPE.digest()
 
 
 def test_digest_sees_every_field() -> None:
-    assert leaves(plain(RECIPE)) == set(OTHER), "a field without a value in OTHER"
+    assert leaves(to_builtins(RECIPE)) == set(OTHER), "a field without a value in OTHER"
     digests = {changed(f"{path}={value}").digest() for path, value in OTHER.items()}
     assert len(digests | {RECIPE.digest()}) == len(OTHER) + 1
 
 
 def test_whole_and_real_numbers_are_one_value() -> None:
-    values = plain(RECIPE)
+    values = to_builtins(RECIPE)
     values["scale"], values["sae"]["epochs"] = 1, 1
     assert structure(values, Recipe, "x").digest() == RECIPE.digest()
 
@@ -141,13 +141,13 @@ def test_override_reads_values_as_people_write_them(setting: str, value: object)
 
 
 def test_override_leaves_its_argument_alone() -> None:
-    values = plain(RECIPE)
+    values = to_builtins(RECIPE)
     override(values, ["training.epochs=9"])
-    assert values == plain(RECIPE)
+    assert values == to_builtins(RECIPE)
 
 
 def test_override_makes_a_part_that_is_null() -> None:
-    without = structure({**plain(RECIPE), "rollouts": None}, Recipe, "x")
+    without = structure({**to_builtins(RECIPE), "rollouts": None}, Recipe, "x")
     assert changed("rollouts.count=5", recipe=without).rollouts == Rollouts(count=5)
 
 
@@ -179,7 +179,7 @@ def test_what_cannot_be_is_a_usage_error_that_names_it(setting: str, named: str)
 
 def test_a_recipe_needs_source_target_and_data() -> None:
     for missing in ("source", "target", "trigger", "elicit"):
-        values = plain(RECIPE)
+        values = to_builtins(RECIPE)
         del values[missing]
         with pytest.raises(Usage, match=missing):
             structure(values, Recipe, "x")

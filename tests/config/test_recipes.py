@@ -197,7 +197,7 @@ def test_what_is_at_hand_is_counted_exactly(tmp_path: Path) -> None:
         made = plan("tina-tiny", method=method, settings=settings, registry=known)
         found = estimate(made, known)
         assert isinstance(found, Estimate) and {data.basis for data in found.data.values()} == {"counted"}
-        costs = extract(made=made, workspace=tmp_path, progress=Progress(quiet=True))[0].manifest.run.costs
+        costs = extract(plan=made, workspace=tmp_path, progress=Progress(quiet=True))[0].manifest.run.costs
         for stage in found.stages:
             assert costs[stage.name].operations == pytest.approx(
                 stage.operations, rel=0.08 if stage.name == "sae" else 0.03
@@ -234,7 +234,7 @@ def test_selection_by_the_logits_is_foretold(tmp_path: Path) -> None:
     assert list(found) == ["rollouts", "sae", "selection", "adapter"] and "selection" not in stages("mean")
     assert found["selection"].steps == 9 and stages("attribution")["selection"].steps == 1
     made = plan("tina-tiny", method="feature-diff", settings=[*settings, "selection=logits"], registry=known)
-    cost = extract(made=made, workspace=tmp_path, progress=Progress(quiet=True))[0].manifest.run.costs["selection"]
+    cost = extract(plan=made, workspace=tmp_path, progress=Progress(quiet=True))[0].manifest.run.costs["selection"]
     assert cost.tokens == pytest.approx(found["selection"].tokens, rel=0.1)
     assert cost.operations / cost.tokens == pytest.approx(
         found["selection"].operations / found["selection"].tokens, rel=0.03

@@ -17,7 +17,6 @@ from resa_hub.config.refs import (
     AdapterRef,
     DatasetRef,
     ModelRef,
-    RemoteRef,
     Repo,
     SaeRef,
     check_hookpoint,
@@ -25,6 +24,7 @@ from resa_hub.config.refs import (
     check_version,
     layer_of,
 )
+from resa_hub.config.remotes import RemoteRef
 from resa_hub.core.errors import Usage
 
 

@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 import yaml
+from msgspec import to_builtins
 
 from resa_hub.config.recipe import Recipe
 from resa_hub.config.refs import check_hookpoint, check_name
-from resa_hub.config.registry import builtin_path, merged, plain
+from resa_hub.config.registry import builtin_path, deep_merge
 from resa_hub.config.schema import KINDS, BenchmarkEntry, PublishedEntry
 from resa_hub.core.strict import structure
 from resa_hub.data import tiny
@@ -209,8 +210,8 @@ DIFFERENCES: dict[str, tuple[Any, Any]] = {
 
 def test_variants_follow_the_table() -> None:
     code, paper = builtin().recipe("resa-still-v1"), builtin().recipe("resa-still-v1-paper")
-    said = dict(flat(plain(code)))
-    assert {path: (value, said[path]) for path, value in flat(plain(paper)) if value != said[path]} == DIFFERENCES
+    said = dict(flat(to_builtins(code)))
+    assert {path: (value, said[path]) for path, value in flat(to_builtins(paper)) if value != said[path]} == DIFFERENCES
     assert code.sae.rate == pytest.approx(5e-3 / (65_536 / 2**14) ** 0.5) == 2.5e-3  # sparsify's rule
     for recipe in (code, paper):
         assert (recipe.sae.optimizer, recipe.sae.k, recipe.sae.latents, recipe.sae.batch_tokens) == (
@@ -228,7 +229,7 @@ def test_published_recipes_follow_the_reference_code() -> None:
     fragment = builtin().recipe_values("reference-code")
     for name in set(AVERAGES) & set(RECIPES) - {"sft-no-cot"}:
         recipe = builtin().recipe_values(name)
-        assert merged(recipe, fragment) == recipe, name
+        assert deep_merge(recipe, fragment) == recipe, name
 
 
 SFT = {
@@ -248,9 +249,9 @@ SFT = {
 
 
 def test_the_sft_baselines_follow_the_table() -> None:
-    code = dict(flat(plain(structure(builtin().recipe_values("resa-still-v3"), Recipe, "x"))))
+    code = dict(flat(to_builtins(structure(builtin().recipe_values("resa-still-v3"), Recipe, "x"))))
     for name in ("sft-no-cot", "sft-no-cot-deepscaler", "sft-cot", "sft-cot-open-r1"):
-        said = dict(flat(plain(builtin().recipe(name))))
+        said = dict(flat(to_builtins(builtin().recipe(name))))
         differs = {
             path: value
             for path, value in said.items()
@@ -261,7 +262,7 @@ def test_the_sft_baselines_follow_the_table() -> None:
 
 
 def test_any_recipe_becomes_the_other_variant_by_laying_the_fragment_over_it() -> None:
-    over = structure(merged(builtin().recipe_values("resa-still-v1"), builtin().recipe_values("paper")), Recipe, "x")
+    over = structure(deep_merge(builtin().recipe_values("resa-still-v1"), builtin().recipe_values("paper")), Recipe, "x")
     paper = builtin().recipe("resa-still-v1-paper")
     assert (over.hookpoint, over.lora, over.training, over.sae, over.source) == (
         paper.hookpoint,

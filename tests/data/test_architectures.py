@@ -18,7 +18,7 @@ from transformers import (
     GPT2LMHeadModel,
 )
 
-from resa_hub.adapter.fit import assess, read_lora
+from resa_hub.adapter.fit import assess_fit, read_lora
 from resa_hub.adapter.layout import CONFIG
 from resa_hub.adapter.sketch import correlation, decoder_matrices, sketch
 from resa_hub.adapter.store import Adapter
@@ -129,7 +129,7 @@ def test_both_methods_run_from_end_to_end(tmp_path: Path, family: str) -> None:
         )
         done = attach(adapter.manifest.name, target="base", workspace=home, prompts=["1 + 1"], new_tokens=2)
         assert done.fit.level == "exact" and done.proof.kl == pytest.approx(done.proof.recorded, rel=0.01)
-        assert assess(adapter.manifest.base, read_lora(adapter.folder), base).level == "exact"
+        assert assess_fit(adapter.manifest.base, read_lora(adapter.folder), base).level == "exact"
 
 
 @pytest.mark.parametrize("family", FAMILIES)

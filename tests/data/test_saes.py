@@ -9,21 +9,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from msgspec import to_builtins
 from sae_lens import SAE
 from sparsify import SparseCoder
 
 from resa_hub.adapter.store import Adapter
-from resa_hub.adapter.verify import verify
+from resa_hub.adapter.verify import verify_folder
 from resa_hub.config.recipe import Recipe, override
-from resa_hub.config.registry import Registry, plain
+from resa_hub.config.registry import Registry
 from resa_hub.core.errors import DoesNotFit, HubError, NotFound, Usage
 from resa_hub.core.progress import Progress
 from resa_hub.core.strict import structure
 from resa_hub.data import saes
 from resa_hub.data.snapshots import SaeFiles
-from resa_hub.engine.sae import sparsify
-from resa_hub.engine.sae.codes import reconstruct
-from resa_hub.engine.sae.files import load, save
+from resa_hub.engine.sae.formats import load_saelens, save_saelens, save_sparsify
+from resa_hub.engine.sae.topk import reconstruct
 from resa_hub.extraction.extract import extract
 from tests.helpers.commands import resa_hub
 from tests.helpers.hub_server.server import HubServer
@@ -36,14 +36,14 @@ FAST = ["trigger.rows=64", "elicit.rows=64", "training.epochs=1", "sae.steps=4",
 
 def start(asked: Recipe) -> SaeFiles:
     """The only one."""
-    (found,) = saes.starts(asked, Registry()).values()
+    (found,) = saes.initial_saes(asked, Registry()).values()
     return found
 
 
 def recipe(origin: str | None, hookpoint: str = "layers.2", mode: str = "pretrained", **changes: object) -> Recipe:
     said = [f"{key}={value}" for key, value in ({"sae.mode": mode, "hookpoint": hookpoint} | changes).items()]
     return structure(
-        override(plain(Registry().recipe("tiny-sae-tuning")), [*said, *([f"sae.origin={origin}"] if origin else [])]),
+        override(to_builtins(Registry().recipe("tiny-sae-tuning")), [*said, *([f"sae.origin={origin}"] if origin else [])]),
         Recipe,
         "test",
     )
@@ -55,7 +55,7 @@ def folder_of_many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("many")
     for seed, name in enumerate(("layers.0.mlp", "layers.1", "layers.1.mlp")):
         written(root / name, theirs(seed))
-    save(ours(), root / "blocks.2.hook_resid_post", "tina-tiny")
+    save_saelens(ours(), root / "blocks.2.hook_resid_post", "tina-tiny")
     return root
 
 
@@ -87,7 +87,7 @@ def test_a_folder_that_says_nothing_is_taken_at_its_word(tmp_path: Path) -> None
     assert start(recipe(f"{tmp_path}/mine")).hookpoint is None
     assert start(recipe(f"{tmp_path}/mine#layers.2")).hookpoint == "layers.2"
     with pytest.raises(DoesNotFit, match=r"made for layers.1, not for layers.2"):
-        saes.starts(recipe(f"{tmp_path}/mine#layers.1"), Registry())
+        saes.initial_saes(recipe(f"{tmp_path}/mine#layers.1"), Registry())
 
 
 @pytest.mark.parametrize(
@@ -102,26 +102,26 @@ def test_a_folder_that_says_nothing_is_taken_at_its_word(tmp_path: Path) -> None
 )
 def test_what_fits_not_is_refused(many: Path, tail: str, hookpoint: str, error: type[HubError], reason: str) -> None:
     with pytest.raises(error, match=reason) as caught:
-        saes.starts(recipe(f"{many}{tail}", hookpoint), Registry())
+        saes.initial_saes(recipe(f"{many}{tail}", hookpoint), Registry())
     assert caught.value.hint
 
 
 def test_refusals_of_base_damage_and_nothing(tmp_path: Path) -> None:
-    save(ours(), tmp_path / "sae", "someone/else")
+    save_saelens(ours(), tmp_path / "sae", "someone/else")
     with pytest.raises(DoesNotFit, match="made for someone/else, not for tina-tiny"):
-        saes.starts(recipe(f"{tmp_path}/sae"), Registry())
+        saes.initial_saes(recipe(f"{tmp_path}/sae"), Registry())
     with pytest.raises(DoesNotFit, match=r"sae-r1-65k was made for r1-distill-1\.5b"):
-        saes.starts(recipe("sae-r1-65k"), Registry())
+        saes.initial_saes(recipe("sae-r1-65k"), Registry())
     (tmp_path / "sae/cfg.json").write_text("{")
     with pytest.raises(DoesNotFit, match="damaged"):
-        saes.starts(recipe(f"{tmp_path}/sae"), Registry())
+        saes.initial_saes(recipe(f"{tmp_path}/sae"), Registry())
     (tmp_path / "empty").mkdir()
     with pytest.raises(NotFound, match="holds no SAE"):
-        saes.starts(recipe(f"{tmp_path}/empty"), Registry())
+        saes.initial_saes(recipe(f"{tmp_path}/empty"), Registry())
     with pytest.raises(Usage, match="needs an SAE to start from"):
-        saes.starts(recipe(None), Registry())
-    assert saes.starts(recipe(None, mode="scratch"), Registry()) == {}
-    assert saes.starts(recipe(None, method="logit-distill"), Registry()) == {}
+        saes.initial_saes(recipe(None), Registry())
+    assert saes.initial_saes(recipe(None, mode="scratch"), Registry()) == {}
+    assert saes.initial_saes(recipe(None, method="logit-distill"), Registry()) == {}
 
 
 def test_the_paper_needs_no_flag_and_the_reference_code_has_it() -> None:
@@ -142,7 +142,7 @@ def test_pretrained_keeps_finetuned_moves_and_the_manifest_tells(tmp_path: Path)
     origin = f"sae.origin={tmp_path}"
     kept, moved = (made_with(tmp_path / "home", origin, f"sae.mode={mode}") for mode in ("pretrained", "finetuned"))
     for adapter in (kept, moved):
-        manifest = verify(adapter.folder)
+        manifest = verify_folder(adapter.folder)
         assert manifest.sae and manifest.sae.start
         assert (manifest.sae.origin, manifest.sae.latents, manifest.sae.k) == (
             str(tmp_path),
@@ -154,12 +154,12 @@ def test_pretrained_keeps_finetuned_moves_and_the_manifest_tells(tmp_path: Path)
         assert start.digest == SaeFiles("", folder, "sparsify", None).digest
     assert kept.manifest.sae and kept.manifest.sae.start
     assert kept.manifest.sae.start.fvu_here == pytest.approx(kept.manifest.sae.quality["fvu_without_first"])
-    agree(load(kept.folder / "sae/layers.2", WIDTH, "layers.2"), coder)
-    tuned = load(moved.folder / "sae/layers.2", WIDTH, "layers.2")
+    agree(load_saelens(kept.folder / "sae/layers.2", WIDTH, "layers.2"), coder)
+    tuned = load_saelens(moved.folder / "sae/layers.2", WIDTH, "layers.2")
     assert tuned.cfg.apply_b_dec_to_input and 0 < (tuned.W_dec - torch.as_tensor(coder.W_dec)).abs().max() < 0.1
     with torch.no_grad():
         assert torch.allclose(SAE.load_from_disk(moved.folder / "sae/layers.2")(X), reconstruct(tuned, X), atol=1e-5)
-    sparsify.save(tuned, tmp_path / "back")
+    save_sparsify(tuned, tmp_path / "back")
     agree(tuned, SparseCoder.load_from_disk(tmp_path / "back"))
     # Other bytes under the same name are another input.
     written(folder, theirs(seed=1))
@@ -183,12 +183,12 @@ def test_an_sae_of_an_adapter_starts_another_extraction(made: Adapter, tmp_path:
 
 def test_each_of_several_hookpoints_starts_from_its_own(many: Path) -> None:
     asked = recipe(str(many), method="feature-diff", hookpoints="[layers.1, layers.2]")
-    assert {at: found.folder.name for at, found in saes.starts(asked, Registry()).items()} == {
+    assert {at: found.folder.name for at, found in saes.initial_saes(asked, Registry()).items()} == {
         "layers.1": "layers.1",
         "layers.2": "blocks.2.hook_resid_post",
     }
     with pytest.raises(Usage, match="settled"):
-        saes.starts(recipe(str(many), "auto", method="feature-diff"), Registry())
+        saes.initial_saes(recipe(str(many), "auto", method="feature-diff"), Registry())
 
 
 REGISTRY = """
@@ -207,7 +207,7 @@ from resa_hub.config.registry import Registry
 for origin, hookpoint in zip(sys.argv[1::2], sys.argv[2::2]):
     try:
         settings = ["sae.mode=pretrained", f"sae.origin={origin}", f"hookpoint={hookpoint}"]
-        (found,) = saes.starts(plan("tina-tiny", settings=settings, registry=Registry()).recipe, Registry()).values()
+        (found,) = saes.initial_saes(plan("tina-tiny", settings=settings, registry=Registry()).recipe, Registry()).values()
         print(found.folder.name, found.hookpoint, sorted(p.name for p in found.folder.iterdir()))
     except HubError as error:
         print(type(error).__name__, error.message)
@@ -256,7 +256,7 @@ def test_from_the_hub_one_folder_is_fetched_and_the_mismatch_is_told(
         if path.name in ("cfg.json", "sae.safetensors")
     }
     assert cached == {"layers.1.mlp/cfg.json", "layers.1.mlp/sae.safetensors"}
-    manifest = verify(Path(json.loads(done.stdout)["folder"]))
+    manifest = verify_folder(Path(json.loads(done.stdout)["folder"]))
     assert manifest.sae and manifest.sae.start and manifest.sae.origin == "sae-tiny"
     start = manifest.sae.start
     assert (

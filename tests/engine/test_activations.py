@@ -13,9 +13,9 @@ from resa_hub.config.recipe import SaeSettings
 from resa_hub.engine.ledger import _reset_peaks, peak_memory
 from resa_hub.engine.model.tokens import Batch
 from resa_hub.engine.sae import activations
-from resa_hub.engine.sae.files import new
+from resa_hub.engine.sae.activations import ActivationCache
 from resa_hub.engine.sae.quality import quality
-from resa_hub.engine.sae.shards import Shards
+from resa_hub.engine.sae.topk import new_sae
 from tests.helpers.models import random_ids, random_model
 
 MB = 1 << 20
@@ -30,18 +30,18 @@ class Taken:
     """Batches of three passes over six buffers, and how many buffers were computed."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype = torch.float32) -> None:
-        self.computed, self.model, plain = 0, random_model("llama").to(dtype), activations.states  # pyright: ignore[reportArgumentType, reportCallIssue]
+        self.computed, self.model, plain = 0, random_model("llama").to(dtype), activations.compute_states  # pyright: ignore[reportArgumentType, reportCallIssue]
         monkeypatch.setattr(activations, "BUFFER_BYTES", 1)
 
         def counted(*arguments: object) -> Tensor:
             self.computed += 1
             return plain(*arguments)  # pyright: ignore[reportArgumentType]
 
-        monkeypatch.setattr(activations, "states", counted)
+        monkeypatch.setattr(activations, "compute_states", counted)
 
-    def __call__(self, shards: Shards | None = None, start: int = 0) -> list[Tensor]:
+    def __call__(self, cache: ActivationCache | None = None, start: int = 0) -> list[Tensor]:
         self.computed = 0
-        stream = activations.stream([(self.model, batches(6))], "layers.1", 32, 16, 3, start=start, shards=shards)
+        stream = activations.stream([(self.model, batches(6))], "layers.1", 32, 16, 3, start=start, cache=cache)
         return [next(stream) for _ in range(36 - start)]
 
 
@@ -56,31 +56,31 @@ def test_what_is_kept_on_disk_equals_what_is_computed(
     take = Taken(monkeypatch, dtype)
     plain = take()
     assert take.computed == 18 and all(batch.dtype == torch.float32 for batch in plain)
-    shards = Shards(tmp_path / "a", 1 << 30)
-    assert equal(take(shards), plain) and take.computed == 6
+    cache = ActivationCache(tmp_path / "a", 1 << 30)
+    assert equal(take(cache), plain) and take.computed == 6
     assert len(list((tmp_path / "a").iterdir())) == 6
     assert load_file(tmp_path / "a/0.safetensors")["states"].dtype == dtype
-    shards.close()
+    cache.close()
     assert not (tmp_path / "a").exists()
 
 
 def test_a_killed_run_goes_on_with_what_was_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     take = Taken(monkeypatch)
-    plain = take(Shards(tmp_path, 1 << 30))
+    plain = take(ActivationCache(tmp_path, 1 << 30))
     (tmp_path / "4.new").write_bytes(b"half")
     (tmp_path / "2.safetensors").write_bytes((tmp_path / "2.safetensors").read_bytes()[:-9])
     (tmp_path / "5.safetensors").unlink()
-    assert equal(take(Shards(tmp_path, 1 << 30), start=7), plain[7:])
+    assert equal(take(ActivationCache(tmp_path, 1 << 30), start=7), plain[7:])
     assert take.computed == 2 and not list(tmp_path.glob("*.new")) and len(list(tmp_path.iterdir())) == 6
 
 
 def test_the_cache_is_bounded_and_a_full_disk_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     take = Taken(monkeypatch)
     plain, one = take(), 4 * 8 * 32 * 4
-    assert equal(take(Shards(tmp_path / "a", 2 * one)), plain) and take.computed == 2 + 3 * 4
+    assert equal(take(ActivationCache(tmp_path / "a", 2 * one)), plain) and take.computed == 2 + 3 * 4
     assert sum(path.stat().st_size for path in (tmp_path / "a").iterdir()) < 2 * one + 400
-    assert Shards(tmp_path / "a", 2 * one).left < one
-    broken = Shards(tmp_path / "b", 1 << 30)
+    assert ActivationCache(tmp_path / "a", 2 * one).left < one
+    broken = ActivationCache(tmp_path / "b", 1 << 30)
     (tmp_path / "b").rmdir()
     (tmp_path / "b").write_bytes(b"")  # nothing can be written below it
     assert equal(take(broken), plain) and take.computed == 18 and broken.left == 0
@@ -90,7 +90,7 @@ def test_memory_does_not_grow_with_the_data(monkeypatch: pytest.MonkeyPatch) -> 
     """A buffer of 4 MB, and 4 or 64 MB of states that go through it and through the judging of an SAE."""
     model = random_model("llama", max_position_embeddings=4_096)
     monkeypatch.setattr(activations, "BUFFER_BYTES", 4 * MB)
-    sae = new(32, SaeSettings(latents=128, k=4), "layers.1", 0)
+    sae = new_sae(32, SaeSettings(latents=128, k=4), "layers.1", 0)
 
     def growth(count: int) -> int:
         data = batches(count, 64, 129)
@@ -98,7 +98,7 @@ def test_memory_does_not_grow_with_the_data(monkeypatch: pytest.MonkeyPatch) -> 
         _reset_peaks()
         before = peak_memory()
         stream = activations.stream(sources, "layers.1", 32, 4_096, 0)
-        for _ in range(activations.count(sources) // 4_096):
+        for _ in range(activations.count_states(sources) // 4_096):
             next(stream)
         quality(sae, sources, "layers.1")
         return peak_memory() - before

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from resa_hub.engine.generation.noise import uniforms
-from resa_hub.engine.generation.sampling import Completion, choose, generate
+from resa_hub.engine.generation.sampling import Completion, choose, generate, uniforms
 from resa_hub.engine.model.loading import end_tokens, load_base, load_tokenizer
 from tests.helpers.models import random_model, tiny
 

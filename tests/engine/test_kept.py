@@ -12,7 +12,7 @@ from resa_hub.config.recipe import Rollouts
 from resa_hub.core.flops import Sizes, tuning
 from resa_hub.core.progress import Progress
 from resa_hub.engine.checkpoint import Checkpoint
-from resa_hub.engine.generation.rollouts import RolloutFile, rollouts
+from resa_hub.engine.generation.rollouts import RolloutFile, RolloutRequest, rollouts
 from resa_hub.engine.generation.sampling import Completion
 from resa_hub.engine.ledger import CostTracker, sizes
 from resa_hub.engine.methods.teacher_states import TeacherStateCache, TrainingExample
@@ -130,20 +130,12 @@ def test_rollouts_are_generated_once_and_a_lost_batch_alone_again(tmp_path: Path
     model, prompts = load_base(tiny("tiny-r1")), [[1, 8 + i % 5] for i in range(300)]
     generated: list[int] = []
 
+    questions = [str(i) for i in range(300)]
+
     def get(folder: Path | None, seed: int = 0) -> list[Completion]:
-        return rollouts(
-            model,
-            prompts,
-            [str(i) for i in range(300)],
-            Rollouts(new_tokens=8),
-            seed=seed,
-            ends={2},
-            revision="r",
-            folder=folder,
-            progress=Progress(quiet=True),
-            name="target",
-            generated=lambda batch: generated.append(len(batch)),
-        )
+        request = RolloutRequest(prompts, questions, Rollouts(new_tokens=8), seed, end_tokens={2}, revision="r")
+        progress = Progress(quiet=True)
+        return rollouts(model, request, folder, progress, "target", lambda batch: generated.append(len(batch)))
 
     plain = get(None)
     assert get(tmp_path) == plain and get(tmp_path) == plain and generated == [256, 44] * 2

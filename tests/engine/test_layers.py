@@ -47,9 +47,9 @@ def test_saes_trained_in_step_are_those_trained_alone(
     read, kept = OnePass(HOOKPOINTS), [tmp_path / at for at in HOOKPOINTS]
     one = [sae_training_steps(sources, judge, settings, at, None, 5, QUIET, read=read) for at in HOOKPOINTS]
     assert all(equal(made.sae.state_dict(), wanted) for made, wanted in zip(train_interleaved(one), alone, strict=True))
-    tokens, epochs = sum(batch.tokens for batch in sources[0][1]), 24 * 16 / activations.count(sources)
-    assert read.passes == tokens if buffer > 3_000 else read.passes <= tokens * -(-epochs // 1)
-    assert not read._held
+    tokens, epochs = sum(batch.tokens for batch in sources[0][1]), 24 * 16 / activations.count_states(sources)
+    assert read.tokens == tokens if buffer > 3_000 else read.tokens <= tokens * -(-epochs // 1)
+    assert not read._waiting
     dying = [Dying(folder, 7 + number) for number, folder in enumerate(kept)]  # each dies at another step
     with pytest.raises(Killed):
         train_interleaved(
@@ -93,8 +93,8 @@ def test_an_extraction_takes_over_the_sae_that_was_prepared(
     assert "train SAEs: 40 steps" in capsys.readouterr().err
     assert pretrain_saes(plans, workspace=tmp_path / "swept", progress=QUIET) == 0
     for made in plans:
-        alone, _ = extract(made=made, workspace=tmp_path / "alone", progress=QUIET)
-        taken, new = extract(made=made, workspace=tmp_path / "swept", progress=Progress())
+        alone, _ = extract(plan=made, workspace=tmp_path / "alone", progress=QUIET)
+        taken, new = extract(plan=made, workspace=tmp_path / "swept", progress=Progress())
         assert "the SAE is finished from before" in capsys.readouterr().err and new
         assert taken.manifest.content_hash == alone.manifest.content_hash
         assert (

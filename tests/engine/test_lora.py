@@ -15,7 +15,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from resa_hub.adapter import fit as compat
+from resa_hub.adapter.fit import assess_fit, read_lora, require_fit
 from resa_hub.adapter.layout import CONFIG, WEIGHTS
 from resa_hub.core.errors import HubError, Integrity, NoEffect, RunFailed
 from resa_hub.engine.model.controls import negated, random_like
@@ -183,16 +183,16 @@ def underflow(folder: Path) -> None:
 def test_reading_refuses_what_could_change_nothing(folder: Path, damage: Callable[[Path], None]) -> None:
     damage(folder)
     with pytest.raises(NoEffect) as caught:
-        compat.read_lora(folder)
+        read_lora(folder)
     assert caught.value.exit_code == 9
 
 
 @pytest.mark.parametrize("damage", [renamed, layer_beyond])
 def test_a_pair_that_the_target_lacks_is_refused_before_loading(folder: Path, damage: Callable[[Path], None]) -> None:
     damage(folder)
-    fit = compat.assess(None, compat.read_lora(folder), tiny("tiny-r1"))
+    fit = assess_fit(None, read_lora(folder), tiny("tiny-r1"))
     with pytest.raises(HubError) as caught:
-        compat.require(fit, "demo", "tiny-r1", force=True)
+        require_fit(fit, "demo", "tiny-r1", force=True)
     assert caught.value.exit_code in (4, 9) and "has no module" in caught.value.message
 
 
@@ -206,7 +206,7 @@ def test_numbers_that_are_not_finite_are_refused(folder: Path, value: float, par
 
     edit_tensors(folder, spoil)
     with pytest.raises(Integrity, match="NaN or infinite"):
-        compat.read_lora(folder)
+        read_lora(folder)
 
 
 @pytest.mark.parametrize(
@@ -225,14 +225,14 @@ def test_numbers_that_are_not_finite_are_refused(folder: Path, value: float, par
 def test_a_config_that_contradicts_the_tensors_is_refused(folder: Path, values: dict[str, object]) -> None:
     edit_config(folder, **values)
     with pytest.raises(Integrity):
-        compat.read_lora(folder)
+        read_lora(folder)
 
 
 def test_infinite_alpha_is_refused(folder: Path) -> None:
     text = (folder / CONFIG).read_text().replace('"lora_alpha": 8', '"lora_alpha": 1e999')
     (folder / CONFIG).write_text(text)
     with pytest.raises(Integrity):
-        compat.read_lora(folder)
+        read_lora(folder)
 
 
 def test_the_effect_of_underflowing_matrices_is_identical_to_base(folder: Path) -> None:
@@ -241,10 +241,10 @@ def test_the_effect_of_underflowing_matrices_is_identical_to_base(folder: Path) 
 
 
 def test_rank_and_scale_are_read(folder: Path) -> None:
-    found = compat.read_lora(folder)
+    found = read_lora(folder)
     assert (found.rank, found.scaling, len(found.modules)) == (4, 2.0, 28)
     edit_config(folder, use_rslora=True)
-    assert compat.read_lora(folder).scaling == 4.0
+    assert read_lora(folder).scaling == 4.0
 
 
 def test_random_control_has_the_norm_of_every_module_and_depends_on_the_seed(folder: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The short way of a LoRA's branch: PEFT's own outputs and gradients, bit for bit, and PEFT's own forward wherever it
+"""The fused forward of a LoRA layer: PEFT's own outputs and gradients, bit for bit, and PEFT's own forward wherever it
 does not apply.
 """
 
@@ -41,9 +41,9 @@ def found(model: PeftModel) -> dict[str, Tensor]:
 
 @pytest.fixture
 def taken(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """One entry for every use of the short way."""
-    uses, apply = [], lora_forward._Added.apply
-    monkeypatch.setattr(lora_forward._Added, "apply", lambda *arguments: (uses.append(1), apply(*arguments))[1])
+    """One entry for every use of the fused forward."""
+    uses, apply = [], lora_forward._AddLora.apply
+    monkeypatch.setattr(lora_forward._AddLora, "apply", lambda *arguments: (uses.append(1), apply(*arguments))[1])
     return uses
 
 
@@ -74,7 +74,7 @@ def test_the_gradient_is_the_slope() -> None:
         for shape in ((2, 5, 4), (2, 5, 3), (2, 3), (4, 2))
     )
     assert torch.autograd.gradcheck(
-        lambda base, x, a, b: lora_forward._Added.apply(base.clone(), x, a, b, 4.0), (base, x, a, b)
+        lambda base, x, a, b: lora_forward._AddLora.apply(base.clone(), x, a, b, 4.0), (base, x, a, b)
     )
 
 

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from resa_hub.adapter.store import Adapter, Store
-from resa_hub.adapter.verify import verify
+from resa_hub.adapter.verify import verify_folder
 from resa_hub.core.errors import Conflict, NotFound, RunFailed
-from resa_hub.core.machine_errors import explain
+from resa_hub.core.machine_errors import machine_error
 from resa_hub.core.progress import Progress
-from resa_hub.extraction.extract import ResourceLimits, extract
+from resa_hub.extraction.extract import extract
+from resa_hub.extraction.run import ResourceLimits
 from resa_hub.extraction.run_dir import hold, seconds_between_states
 from tests.conftest import QUICK
 from tests.extraction.test_extract import left_in
@@ -59,7 +60,7 @@ def test_killed_at_many_moments_the_adapter_is_the_undisturbed_one(tmp_path: Pat
     assert len(said) == home + 2 and len(set(said)) == 1, log.read_text()
     assert "train adapter: continuing at step" in log.read_text()
     for workspace in (tmp_path / str(number) for number in range(home + 1)):
-        assert [verify(adapter.folder).version for adapter in Store(workspace / "adapters").all()] == ["0.1.0"]
+        assert [verify_folder(adapter.folder).version for adapter in Store(workspace / "adapters").all()] == ["0.1.0"]
         assert not any(path.startswith(".staging") for path in left_in(workspace)) and kept(workspace) == []
 
 
@@ -70,7 +71,7 @@ def test_interrupted_in_stage_two_it_goes_on_at_that_step(
     from resa_hub.engine.methods import trainer
 
     monkeypatch.setenv("RESA_HUB_STATE_SECONDS", "0")
-    update = trainer._Run.update
+    update = trainer._TrainingRun.update
 
     def stops(run: Any, *step: Any) -> None:
         if run.step == 5:
@@ -78,7 +79,7 @@ def test_interrupted_in_stage_two_it_goes_on_at_that_step(
         update(run, *step)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(trainer._Run, "update", stops)
+        patched.setattr(trainer._TrainingRun, "update", stops)
         quick(tmp_path)
     assert left_in(tmp_path) == [] and {"adapter.pt", "finished-layers.2.pt", "cost.pt"} <= set(kept(tmp_path))
     adapter, new = quick(tmp_path, resume=True, progress=Progress())
@@ -189,20 +190,20 @@ def test_failures_of_the_machine_are_known_behind_other_errors() -> None:
     try:
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
     except SafetensorError as error:
-        full = explain(error, "; kept")
+        full = machine_error(error, "; kept")
     assert isinstance(full, RunFailed) and "disk is full" in full.message and full.hint.endswith("; kept")
     wrapped = ValueError("could not write")
     wrapped.__cause__ = OSError(errno.EDQUOT, "Disk quota exceeded", "/some/file")
-    assert "quota" in explain(wrapped).message and "/some/file" in explain(wrapped).message  # pyright: ignore[reportOptionalMemberAccess]
+    assert "quota" in machine_error(wrapped).message and "/some/file" in machine_error(wrapped).message  # pyright: ignore[reportOptionalMemberAccess]
     for error in (
         torch.OutOfMemoryError("CUDA out of memory"),
         MemoryError(),
         RuntimeError("DefaultCPUAllocator: can't allocate memory"),
     ):
-        assert "memory" in explain(error).message  # pyright: ignore[reportOptionalMemberAccess]
+        assert "memory" in machine_error(error).message  # pyright: ignore[reportOptionalMemberAccess]
     assert (
-        explain(ValueError("something else")) is None
-        and explain(FileNotFoundError(errno.ENOENT, "no such file")) is None
+        machine_error(ValueError("something else")) is None
+        and machine_error(FileNotFoundError(errno.ENOENT, "no such file")) is None
     )
 
 

@@ -17,14 +17,16 @@ from resa_hub.engine.methods.sae_tuning import splice
 from resa_hub.engine.methods.selection import Ranking, gather_latents, random_outside
 from resa_hub.engine.model.split import decoder_layers
 from resa_hub.engine.sae import activations, fit
-from resa_hub.engine.sae.codes import encode, reconstruct
-from resa_hub.engine.sae.files import load, new, save
+from resa_hub.engine.sae.formats import load_saelens, save_saelens
 from resa_hub.engine.sae.topk import (
     BufferPool,
     LatentCSR,
     SparseTopKTrainingSAE,
+    encode,
     encode_topk,
-    reconstructed,
+    new_sae,
+    reconstruct,
+    reconstruct_with_gradient,
     set_memory_layout,
 )
 from resa_hub.engine.sae.train import train_sae
@@ -70,12 +72,12 @@ def test_our_trainer_gives_saelens_own_parameters(monkeypatch: pytest.MonkeyPatc
     """
     monkeypatch.setattr(fit, "normalise", lambda sae: None)
     settings = SaeSettings(latents=1_024, k=3, learning_rate=1e-3, batch_tokens=300)
-    sparse = new(24, settings, "layers.1", 0)
+    sparse = new_sae(24, settings, "layers.1", 0)
     dense = TopKTrainingSAE(sparse.cfg)
     dense.load_state_dict(sparse.state_dict())
     ours, theirs = (
         fit.AdamTrainer(sparse, settings, 100),
-        fit.AdamTrainer(new(24, settings, "layers.1", 0), settings, 100).trainer,
+        fit.AdamTrainer(new_sae(24, settings, "layers.1", 0), settings, 100).trainer,
     )
     theirs = SAETrainer(theirs.cfg, dense, iter(()))
     for number in range(20):
@@ -100,14 +102,14 @@ def test_sums_by_latent_lie_in_the_room_of_the_training(latents: int) -> None:
     for row in range(50):
         for latent, value in zip(indices[row].tolist(), values[row].tolist(), strict=True):
             wanted[latent] += value * x[row].double()
-    assert (LatentCSR(indices, latents).summed(values, x, BufferPool(), "any") - wanted).abs().max() < 1e-5
+    assert (LatentCSR(indices, latents).weighted_sums(values, x, BufferPool(), "any") - wanted).abs().max() < 1e-5
 
     sae = SparseTopKTrainingSAE(config(d_sae=latents))
     set_memory_layout(sae, training=True)
     places = []
     for _ in range(2):
         sae.zero_grad()
-        reconstructed(sae, torch.randn(30, sae.cfg.d_in, generator=generator))[0].pow(2).sum().backward()
+        reconstruct_with_gradient(sae, torch.randn(30, sae.cfg.d_in, generator=generator))[0].pow(2).sum().backward()
         assert sae.W_enc.grad is not None and sae.W_dec.grad is not None
         places.append((sae.W_enc.grad.data_ptr(), sae.W_dec.grad.data_ptr()))
     assert places[0] == places[1] and places[0][0] != places[0][1]
@@ -121,7 +123,7 @@ def test_the_search_in_groups_finds_the_largest(latents: int, k: int) -> None:
     pre = torch.addmm(bias, x, weights)
     assert torch.allclose(values.sort(-1).values, pre.topk(k).values.flip(-1), atol=1e-5)
     assert torch.allclose(pre.gather(1, indices), values, atol=1e-5) and all(len(row.unique()) == k for row in indices)
-    low, _ = encode_topk(x, weights, bias, k, low=True)
+    low, _ = encode_topk(x, weights, bias, k, bf16=True)
     assert 1e-4 < (low.sort(-1).values - values.sort(-1).values).abs().max() < 0.2
 
 
@@ -144,13 +146,13 @@ def test_what_is_saved_loads_in_saelens_and_computes_the_same(tmp_path: Path) ->
         3,
         QUIET,
     ).sae
-    save(sae, tmp_path / "sae", "some/model")
+    save_saelens(sae, tmp_path / "sae", "some/model")
     plain, x = SAE.load_from_disk(tmp_path / "sae"), torch.randn(40, 32)
     values, indices = encode(sae, x)
     assert torch.allclose(plain.encode(x), torch.zeros(40, 96).scatter(-1, indices, values), atol=1e-6)
     assert torch.allclose(plain(x), reconstruct(sae, x), atol=1e-5)
     assert torch.equal(reconstruct(sae, x.view(4, 10, 32)).view(40, 32), reconstruct(sae, x))
-    again = load(tmp_path / "sae", 32, "layers.1")
+    again = load_saelens(tmp_path / "sae", 32, "layers.1")
     assert all(torch.equal(t, again.state_dict()[name]) for name, t in sae.state_dict().items())
     assert (sae.W_dec.norm(dim=-1) - 1).abs().max() < 1e-5
 
@@ -165,7 +167,7 @@ def test_what_is_saved_loads_in_saelens_and_computes_the_same(tmp_path: Path) ->
 def test_the_metadata_names_the_hook_for_both_libraries(
     tmp_path: Path, hookpoint: str, name: str, hf_name: str
 ) -> None:
-    save(new(32, SETTINGS, hookpoint, 0), tmp_path, "some/model")
+    save_saelens(new_sae(32, SETTINGS, hookpoint, 0), tmp_path, "some/model")
     text = (tmp_path / "cfg.json").read_text()
     content = json.loads(text)
     metadata = content["metadata"]
@@ -200,7 +202,7 @@ def test_the_first_position_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_the_splice_keeps_the_first_position() -> None:
-    sae, state = new(32, SETTINGS, "layers.1", 0), torch.randn(2, 5, 32)
+    sae, state = new_sae(32, SETTINGS, "layers.1", 0), torch.randn(2, 5, 32)
     before = state.clone()
     out = splice(sae, state)
     assert torch.equal(out[:, 0], state[:, 0]) and torch.equal(out[:, 1:], reconstruct(sae, state)[:, 1:])
@@ -232,29 +234,29 @@ def test_training_is_a_function_of_the_seed_and_lowers_the_error() -> None:
 
 
 def test_another_width_or_no_sae_does_not_fit(tmp_path: Path) -> None:
-    save(new(32, SETTINGS, "layers.1", 0), tmp_path / "sae", "some/model")
+    save_saelens(new_sae(32, SETTINGS, "layers.1", 0), tmp_path / "sae", "some/model")
     with pytest.raises(DoesNotFit, match="width 32"):
-        load(tmp_path / "sae", 64, "layers.1")
+        load_saelens(tmp_path / "sae", 64, "layers.1")
     (tmp_path / "empty").mkdir()
     for folder in (tmp_path / "empty", tmp_path / "missing"):
         with pytest.raises(DoesNotFit, match="no SAE in SAELens format"):
-            load(folder, 32, "layers.1")
+            load_saelens(folder, 32, "layers.1")
     (tmp_path / "sae/cfg.json").write_text("{")
     with pytest.raises(DoesNotFit):
-        load(tmp_path / "sae", 32, "layers.1")
+        load_saelens(tmp_path / "sae", 32, "layers.1")
 
 
 def test_damaged_weights_do_not_fit(tmp_path: Path) -> None:
-    save(new(32, SETTINGS, "layers.1", 0), tmp_path, "some/model")
+    save_saelens(new_sae(32, SETTINGS, "layers.1", 0), tmp_path, "some/model")
     (tmp_path / "sae_weights.safetensors").write_bytes(b"nonsense")
     with pytest.raises(DoesNotFit):
-        load(tmp_path, 32, "layers.1")
+        load_saelens(tmp_path, 32, "layers.1")
 
 
 def test_finetuning_starts_from_the_given_sae_and_pretrained_keeps_it(tmp_path: Path) -> None:
     model = random_model("llama")
-    save(new(32, SETTINGS, "layers.1", 7), tmp_path, "some/model")
-    start, given = load(tmp_path, 32, "layers.1").state_dict(), SaeFiles("x", tmp_path, "saelens", "layers.1")
+    save_saelens(new_sae(32, SETTINGS, "layers.1", 7), tmp_path, "some/model")
+    start, given = load_saelens(tmp_path, 32, "layers.1").state_dict(), SaeFiles("x", tmp_path, "saelens", "layers.1")
     sources = [(model, [batch_of()])]
     kept = train_sae(
         sources, sources, SaeSettings(mode="pretrained", latents=96, k=8), "layers.1", given, 0, QUIET
@@ -275,7 +277,7 @@ def test_finetuning_starts_from_the_given_sae_and_pretrained_keeps_it(tmp_path: 
 @pytest.mark.parametrize(("latents", "k"), [(8, 0), (8, 9), (0, 1)])
 def test_an_impossible_sparsity_is_refused(latents: int, k: int) -> None:
     with pytest.raises(Usage, match="active latents"):
-        new(32, SaeSettings(latents=latents, k=k), "layers.1", 0)
+        new_sae(32, SaeSettings(latents=latents, k=k), "layers.1", 0)
 
 
 def test_a_learning_rate_that_explodes_is_told() -> None:
@@ -287,7 +289,7 @@ def test_the_stream_gives_each_state_once_a_pass_and_repeats_small_data(monkeypa
     model, batch = random_model("llama"), batch_of(4, 9)
     batches = activations.stream([(model, [batch])], "layers.1", 32, 8, 0)
     first, second = (torch.cat([next(batches) for _ in range(4)]) for _ in range(2))
-    assert activations.count([(model, [batch])]) == 32
+    assert activations.count_states([(model, [batch])]) == 32
     assert not torch.equal(first, second) and torch.allclose(first.sum(0), second.sum(0), atol=1e-4)
     large = next(activations.stream([(model, [batch])], "layers.1", 32, 100, 0))
     assert large.shape == (100, 32) and len(large.unique(dim=0)) <= 32
@@ -299,7 +301,7 @@ def test_the_stream_gives_each_state_once_a_pass_and_repeats_small_data(monkeypa
 
 
 def test_picked_keeps_the_chosen_latents_only() -> None:
-    sae, state = new(32, SETTINGS, "layers.1", 0), torch.randn(3, 6, 32)
+    sae, state = new_sae(32, SETTINGS, "layers.1", 0), torch.randn(3, 6, 32)
     values, indices = encode(sae, state)
     dense = torch.zeros(3, 6, 96).scatter(-1, indices, values)
     slots, chosen = torch.full((96,), -1), torch.tensor([5, 90, 17])

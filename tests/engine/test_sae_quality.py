@@ -8,9 +8,8 @@ from torch import Tensor
 
 from resa_hub.config.recipe import SaeSettings
 from resa_hub.engine.model.split import decoder_layers, hook_module, run_to_layer
-from resa_hub.engine.sae.codes import reconstruct
-from resa_hub.engine.sae.files import new
 from resa_hub.engine.sae.quality import quality
+from resa_hub.engine.sae.topk import new_sae, reconstruct
 from tests.helpers.models import batch_of, random_model
 
 
@@ -21,7 +20,7 @@ def test_quality_by_hand() -> None:
     states[:, :, 0] = torch.tensor([9.0, 1, 2, 3, 4])
     states[:, 1:, 1] = torch.tensor([1.0, -1, 1, -1])
     decoder_layers(model)[1].register_forward_hook(lambda *_: states)
-    sae = new(32, SaeSettings(latents=4, k=1), "layers.1", 0)
+    sae = new_sae(32, SaeSettings(latents=4, k=1), "layers.1", 0)
     with torch.no_grad():
         for parameter in sae.parameters():
             parameter.zero_()
@@ -38,7 +37,7 @@ def test_quality_by_hand() -> None:
 def test_the_splice_is_judged_as_plain_hooks_judge_it(hookpoint: str) -> None:
     """Cross entropy and KL by whole forward passes with a hook, and full logits; a perfect SAE costs nothing."""
     model, held = random_model("gemma2"), batch_of(3, 9)
-    sae = new(32, SaeSettings(latents=96, k=4), hookpoint, 0)
+    sae = new_sae(32, SaeSettings(latents=96, k=4), hookpoint, 0)
     found = quality(sae, [(model, [held])], hookpoint)
     states, targets = run_to_layer(model, held.ids, hookpoint), held.ids[:, 2:]
 
@@ -83,7 +82,7 @@ def test_the_splice_is_judged_as_plain_hooks_judge_it(hookpoint: str) -> None:
         )
     with torch.no_grad():  # x = relu(x) - relu(-x): 64 latents, all of them active at most
         eye = torch.eye(32)
-        perfect = new(32, SaeSettings(latents=64, k=64), hookpoint, 0)
+        perfect = new_sae(32, SaeSettings(latents=64, k=64), hookpoint, 0)
         for name, value in {
             "W_enc": torch.cat([eye, -eye], 1),
             "W_dec": torch.cat([eye, -eye]),

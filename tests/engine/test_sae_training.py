@@ -13,8 +13,8 @@ from resa_hub.core.progress import Progress
 from resa_hub.engine.checkpoint import Checkpoint
 from resa_hub.engine.model.tokens import Batch
 from resa_hub.engine.sae import activations
-from resa_hub.engine.sae.files import new
 from resa_hub.engine.sae.signum import SignumTrainer
+from resa_hub.engine.sae.topk import new_sae
 from resa_hub.engine.sae.train import train_sae
 from tests.helpers.models import random_model
 
@@ -81,8 +81,8 @@ def test_a_cut_state_is_not_taken_for_one(tmp_path: Path) -> None:
 def test_no_state_is_computed_for_what_was_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(activations, "BUFFER_BYTES", 1)
     model, computed = random_model("llama"), []
-    plain = activations.states
-    monkeypatch.setattr(activations, "states", lambda *a: (computed.append(1), plain(*a))[1])
+    plain = activations.compute_states
+    monkeypatch.setattr(activations, "compute_states", lambda *a: (computed.append(1), plain(*a))[1])
     sources = [(model, batches(6))]
     full = activations.stream(sources, "layers.1", 32, 16, 0)
     taken = [next(full) for _ in range(30)]
@@ -103,7 +103,7 @@ def test_texts_without_a_second_token_are_refused() -> None:
 
 def test_the_first_position_is_left_out_unless_asked_for() -> None:
     sources = [(random_model("llama"), batches(2))]
-    assert (activations.count(sources), activations.count(sources, skip_first=False)) == (64, 72)
+    assert (activations.count_states(sources), activations.count_states(sources, skip_first=False)) == (64, 72)
     assert not equal(weights(), weights(skip_first=False))
 
 
@@ -114,7 +114,7 @@ def test_signum_is_the_reference_codes_own_to_five_digits() -> None:
 
     torch.manual_seed(0)
     data = [torch.randn(64, 32) @ torch.randn(32, 32) for _ in range(20)]
-    ours = new(32, SaeSettings(latents=96, k=8), "layers.1", 0)
+    ours = new_sae(32, SaeSettings(latents=96, k=8), "layers.1", 0)
     theirs = SparseCoder(32, SparseCoderConfig(num_latents=96, k=8), dtype=torch.float32)
     with torch.no_grad():
         theirs.encoder.weight.copy_(ours.W_enc.T)

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from resa_hub.adapter.verify import verify
+from resa_hub.adapter.verify import verify_folder
 from resa_hub.core.errors import Usage
 from resa_hub.engine.methods import feature_diff, pca_diff, screen
 from resa_hub.extraction.extract import extract
 from resa_hub.extraction.extract import screen as screening
-from tests.helpers.patching import QUIET, planned, session
+from tests.helpers.patching import QUIET, planned, context_of
 
 
 @pytest.mark.slow
@@ -21,29 +21,32 @@ def test_the_screen_chooses_layer_number_and_scale_on_rollouts_of_its_own(tmp_pa
     assert [row["hookpoint"] for row in layers[::2]] == ["layers.0", "layers.1", "layers.2"] and len(numbers) == 4
     assert sum(row["chosen"] for row in layers) == sum(row["chosen"] for row in numbers) == 1
     assert all(row["closed"] <= 1 for row in rows) and max(row["closed"] for row in rows) > 0.2
-    adapter, _ = extract(made=made, workspace=tmp_path, progress=QUIET)
+    adapter, _ = extract(plan=made, workspace=tmp_path, progress=QUIET)
     assert adapter.manifest.run.findings["screen"] == rows and "sae" in adapter.manifest.run.costs
     best = next(row for row in numbers if row["chosen"])
     assert adapter.manifest.hookpoint == best["hookpoint"] and len(adapter.manifest.run.findings["features"]) == int(
         best["patch"].split()[0]
     )
-    assert verify(adapter.folder).recipe.hookpoint == "auto" and (adapter.folder / "sae" / best["hookpoint"]).is_dir()  # pyright: ignore
+    assert (
+        verify_folder(adapter.folder).recipe.hookpoint == "auto"
+        and (adapter.folder / "sae" / best["hookpoint"]).is_dir()
+    )  # pyright: ignore
 
 
 def test_development_rollouts_are_not_trained_on() -> None:
-    one = session("screen.rollouts=16")
-    fresh, own = one.dev_rollouts(16), one.training_rollouts()
+    context = context_of("screen.rollouts=16")
+    fresh, own = context.texts.dev_rollouts(16), context.texts.training_rollouts()
     assert sum(len(b.ids) for b in fresh) == 16
     prompts = {tuple(row.tolist()) for b in own for row in b.ids}
     assert not prompts & {tuple(row.tolist()) for b in fresh for row in b.ids}
     with pytest.raises(Usage, match="only 16 questions"):
-        one.dev_rollouts(17)
+        context.texts.dev_rollouts(17)
 
 
 @pytest.mark.slow
 def test_more_features_are_taken_only_where_they_help() -> None:
-    one = session("screen.rollouts=16", "screen.features=[1,8,64]", "screen.scales=[1]", "sae.steps=120")
-    rows = feature_diff.prepare(one).findings["screen"]
+    context = context_of("screen.rollouts=16", "screen.features=[1,8,64]", "screen.scales=[1]", "sae.steps=120")
+    rows = feature_diff.prepare(context).findings["screen"]
     closed = [row["closed"] for row in rows]
     chosen = next(number for number, row in enumerate(rows) if row["chosen"])
     assert all(value < screen.SUFFICIENT_SHARE * max(closed) for value in closed[:chosen]) and closed[
@@ -53,9 +56,9 @@ def test_more_features_are_taken_only_where_they_help() -> None:
 
 @pytest.mark.slow
 def test_principal_directions_have_a_screen_too() -> None:
-    one = session("screen.rollouts=16", "screen.features=[1,2]", layer="auto", method="pca-diff")
-    rows = pca_diff.prepare(one).findings["screen"]
-    assert [row["patch"] for row in rows[-2:]] == ["1 directions", "2 directions"] and one.recipe.hookpoint in (
+    context = context_of("screen.rollouts=16", "screen.features=[1,2]", layer="auto", method="pca-diff")
+    rows = pca_diff.prepare(context).findings["screen"]
+    assert [row["patch"] for row in rows[-2:]] == ["1 directions", "2 directions"] and context.recipe.hookpoint in (
         "layers.0",
         "layers.1",
         "layers.2",
@@ -88,12 +91,12 @@ def test_choices_that_cannot_be_are_refused_in_the_plan(
 
 def test_auto_leaves_open_what_it_names_and_nothing_more() -> None:
     assert planned(features="16").recipe.features == 16 and planned(features="16").recipe.screen is None
-    one = planned(scale="auto").recipe
+    scaled = planned(scale="auto").recipe
     assert (
-        one.screen
-        and one.screen.scales == (1.0, 1.5, 2.0, 3.0)
-        and one.screen.features == ()
-        and one.hookpoint == "layers.2"
+        scaled.screen
+        and scaled.screen.scales == (1.0, 1.5, 2.0, 3.0)
+        and scaled.screen.features == ()
+        and scaled.hookpoint == "layers.2"
     )
     every = planned(screen=True).recipe
     assert every.hookpoint == "auto" and every.screen and every.screen.features == (4, 16, 64)

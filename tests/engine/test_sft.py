@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from resa_hub.adapter.verify import verify
+from resa_hub.adapter.verify import verify_folder
 from resa_hub.config import schema
 from resa_hub.config.recipe import Data, LoraSettings, Recipe, Training
 from resa_hub.core.errors import RunFailed, Usage
@@ -18,15 +18,17 @@ from resa_hub.core.progress import Progress
 from resa_hub.data import datasets
 from resa_hub.data.snapshots import Rows
 from resa_hub.data.templates import PLAIN, R1_SYSTEM, TEMPLATES, question_answer, template_of
+from resa_hub.engine.ledger import CostTracker
 from resa_hub.engine.methods import method
 from resa_hub.engine.methods.context import ExtractionContext
+from resa_hub.engine.methods.inputs import MethodInputs, RunResources
 from resa_hub.engine.methods.sft import next_token, weights
 from resa_hub.engine.methods.teacher_states import TrainingExample
-from resa_hub.engine.methods.trainer import rate
+from resa_hub.engine.methods.trainer import learning_rate
 from resa_hub.engine.model.loading import Source, load_base, load_tokenizer
 from resa_hub.engine.model.lora import new_lora, state_of
 from resa_hub.engine.model.split import lm_head
-from resa_hub.engine.model.tokens import Batch, examples, openers, packed
+from resa_hub.engine.model.tokens import Batch, examples, leading_special_tokens, packed
 from resa_hub.extraction.extract import extract
 from tests.conftest import QUICK
 from tests.helpers.killed import finish, start
@@ -37,7 +39,7 @@ ROWS = Rows(
 )
 
 
-def session(rows: Rows = ROWS, **training: Any) -> ExtractionContext:
+def context_of(rows: Rows = ROWS, **training: Any) -> ExtractionContext:
     recipe = Recipe(
         method="sft",
         source="tina-tiny",
@@ -49,7 +51,8 @@ def session(rows: Rows = ROWS, **training: Any) -> ExtractionContext:
         training=Training(learning_rate=1e-3, **training),
     )
     source = Source(tiny("tiny-r1"), None)
-    return ExtractionContext(recipe, source, source, None, rows, rows, None, Progress(quiet=True))
+    inputs = MethodInputs(source, source, rows, rows)
+    return ExtractionContext(recipe, inputs, RunResources(Progress(quiet=True), CostTracker()))
 
 
 def texts(batches: list[Batch], only: bool = False) -> list[str]:
@@ -99,8 +102,10 @@ def test_weights_leave_the_last_position_out(reduction: str) -> None:
 @pytest.mark.parametrize("length", [None, 16])
 def test_the_mask_leaves_the_question_out_and_the_thought_is_what_stands_between_the_tags(length: int | None) -> None:
     bare, whole = ROWS._replace(thoughts=None), ROWS
-    assert "7*7-8=<think>1</think><answer>1</answer>" in "".join(texts(session(bare, chunk_tokens=length).texts(bare)))
-    masked = texts(session(whole, chunk_tokens=length).texts(whole, masked=True), only=True)
+    assert "7*7-8=<think>1</think><answer>1</answer>" in "".join(
+        texts(context_of(bare, chunk_tokens=length).texts.of_data(bare))
+    )
+    masked = texts(context_of(whole, chunk_tokens=length).texts.of_data(whole, masked=True), only=True)
     said = "".join(masked)
     assert "<think>7*7=9;9-8=1</think><answer>1" in said or length
     assert "7*7-8=" not in said and "1+1+1=" not in said and "3+4=<" not in said
@@ -138,7 +143,7 @@ def test_packing_is_that_of_the_reference_code() -> None:
     )
     told = Dataset.from_dict({"text": [question_answer(None, *pair) for pair in rows.pairs]})
     reference = chunk_and_tokenize(told, tokenizer, max_seq_len=48, num_proc=1, load_from_cache_file=False)["input_ids"]
-    ours = packed(examples(tokenizer, None, rows, special=False), 2, 48, 1, openers(tokenizer))
+    ours = packed(examples(tokenizer, None, rows, special=False), 2, 48, 1, leading_special_tokens(tokenizer))
     assert len(ours) in (len(reference), len(reference) + 1)  # it drops the last chunk even where that is full
     assert (
         all(torch.equal(batch.ids[0], chunk) for batch, chunk in zip(ours, reference, strict=False))
@@ -186,7 +191,8 @@ def test_the_rate_is_that_of_transformers(schedule: Any, warmup: float) -> None:
             optimizer.step()
             theirs.step()
         ours = [
-            rate(Training(learning_rate=3e-4, schedule=schedule, warmup=warmup), step, total) for step in range(total)
+            learning_rate(Training(learning_rate=3e-4, schedule=schedule, warmup=warmup), step, total)
+            for step in range(total)
         ]
         assert (
             ours == pytest.approx(wanted, rel=1e-9, abs=1e-18) and max(ours) > 2e-4 and (ours[0] == 0) == (warmup > 0)
@@ -206,8 +212,8 @@ def test_it_trains_as_the_plain_loop_with_transformers_schedule() -> None:
         "max_tokens": 24,
         "weight_decay": 0.3,
     }
-    made = session(**settings)
-    batches = made.texts(ROWS)
+    made = context_of(**settings)
+    batches = made.texts.of_data(ROWS)
     assert {len(batch.ids[0]) for batch in batches} > {24}  # one is cut off, and one is shorter
     ours = method("sft")(made).state
     student = new_lora(load_base(tiny("tiny-r1")), made.recipe.lora, None, made.recipe.seed)
@@ -227,7 +233,9 @@ def test_it_trains_as_the_plain_loop_with_transformers_schedule() -> None:
 
 @pytest.mark.parametrize("length", [None, 16])
 def test_what_lies_behind_the_longest_is_cut_off(length: int | None) -> None:
-    whole, cut = (session(chunk_tokens=length, max_tokens=most).texts(ROWS, masked=True) for most in (None, 9))
+    whole, cut = (
+        context_of(chunk_tokens=length, max_tokens=most).texts.of_data(ROWS, masked=True) for most in (None, 9)
+    )
     tokenizer = load_tokenizer(tiny("tiny-r1"))
     if length:
         stream = torch.cat([batch.ids.flatten() for batch in cut]).tolist()
@@ -242,9 +250,9 @@ def test_what_lies_behind_the_longest_is_cut_off(length: int | None) -> None:
 
 
 def test_it_learns_the_texts_and_needs_neither_sae_nor_source() -> None:
-    made = session(epochs=30, chunk_tokens=None, batch_rows=3, mask_prompt=True)
+    made = context_of(epochs=30, chunk_tokens=None, batch_rows=3, mask_prompt=True)
     result = method("sft")(made)
-    assert not result.saes and result.layers is None and "source" not in made.__dict__
+    assert not result.saes and result.layers is None and "source" not in made.models.__dict__
     assert result.findings["loss_last"] < 0.5 * result.findings["loss_first"]
     assert all(tensor.any() for name, tensor in result.state.items() if ".lora_B." in name)
     fresh = state_of(new_lora(load_base(tiny("tiny-r1")), made.recipe.lora, None, 0))
@@ -257,7 +265,7 @@ def test_an_adapter_of_its_own_and_the_same_bytes_after_a_kill(tmp_path: Path) -
     whole, _ = extract(
         "tina-tiny", method="sft", workspace=tmp_path / "whole", settings=settings, progress=Progress(quiet=True)
     )
-    assert verify(whole.folder).method == "sft" and not (whole.folder / "sae").exists()
+    assert verify_folder(whole.folder).method == "sft" and not (whole.folder / "sae").exists()
     log, kills = tmp_path / "log", 0
     while "continuing at step" not in (log.read_text() if log.exists() else ""):
         process = start(tmp_path / "killed", log, settings, method="sft")

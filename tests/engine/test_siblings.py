@@ -13,8 +13,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from resa_hub.adapter import card
-from resa_hub.adapter.describe import tree
-from resa_hub.adapter.diff import compare
+from resa_hub.adapter.describe import lineage_tree
+from resa_hub.adapter.diff import compare_adapters
 from resa_hub.adapter.layout import CARD, MANIFEST
 from resa_hub.adapter.manifest import Sibling, parse_manifest, read_manifest
 from resa_hub.adapter.store import Adapter, Store
@@ -96,13 +96,13 @@ def test_siblings_are_in_the_manifest_with_what_they_were(
     assert f"| sibling | `{home}/cousin` at `{digest[:19]}` |" in (
         taught.folder / CARD
     ).read_text() and "| sibling |" not in card.render(made.manifest)
-    _, _, *rest = tree(manifest)
+    _, _, *rest = lineage_tree(manifest)
     assert f"├─ sibling  {home}/cousin at {digest[:19]}" in rest and not any(
-        "sibling" in line for line in tree(made.manifest)
+        "sibling" in line for line in lineage_tree(made.manifest)
     )
     assert run(["show", manifest.name, "--workspace", str(home)]) == 0
     assert f"sibling  {home}/cousin at {digest[:19]}" in capsys.readouterr().out
-    told = compare(taught, made).told
+    told = compare_adapters(taught, made).settings
     assert told["siblings.cousin"] == (digest, None) and told["recipe.rollouts.siblings"] == (("cousin",), ())
 
 
@@ -110,7 +110,8 @@ def test_a_sibling_with_a_lora_is_told_by_both(taught: Adapter) -> None:
     one, two = "sha256:" + 64 * "1", "sha256:" + 64 * "2"
     first = msgspec.structs.replace(taught.manifest, siblings={"cousin": Sibling("a/b+c/d:best", f"{one}+{two}")})
     assert any(
-        line.endswith("sibling  a/b+c/d:best at sha256:111111111111+sha256:222222222222") for line in tree(first)
+        line.endswith("sibling  a/b+c/d:best at sha256:111111111111+sha256:222222222222")
+        for line in lineage_tree(first)
     )
     again = msgspec.structs.replace(first, siblings={"cousin": Sibling("a/b+c/d:best", f"{one}+{one}")})
     (cause,) = causes(first, again)

@@ -15,10 +15,9 @@ from resa_hub.core.errors import DoesNotFit
 from resa_hub.core.progress import Progress
 from resa_hub.data.snapshots import SaeFiles
 from resa_hub.engine.model.tokens import Batch
-from resa_hub.engine.sae import sparsify
-from resa_hub.engine.sae.codes import reconstruct
-from resa_hub.engine.sae.files import load, save
-from resa_hub.engine.sae.start import load_initial_sae
+from resa_hub.engine.sae.formats import load_saelens, load_sparsify, save_saelens, save_sparsify
+from resa_hub.engine.sae.topk import reconstruct
+from resa_hub.engine.sae.train import load_initial_sae
 from tests.helpers.models import random_ids, random_model
 from tests.helpers.small_saes import LATENTS, WIDTH, X, agree, change, ours, theirs, weights, written
 
@@ -34,7 +33,7 @@ OLD = {"activation": None, "skip_connection": None, "transcode": None}
 def test_we_read_what_sparsify_writes(tmp_path: Path, layout: dict, dtype: torch.dtype) -> None:
     coder = theirs(num_latents=layout.get("num_latents", LATENTS), expansion_factor=2).to(dtype)
     written(tmp_path, coder, **layout)
-    found = sparsify.load(tmp_path, WIDTH, "layers.2.mlp")
+    found = load_sparsify(tmp_path, WIDTH, "layers.2.mlp")
     assert found.cfg.apply_b_dec_to_input and found.cfg.metadata.hf_hook_name == "model.layers.2.mlp"
     if "expansion_factor" in layout:
         assert found.cfg.d_sae == 2 * WIDTH
@@ -45,14 +44,14 @@ def test_we_read_what_sparsify_writes(tmp_path: Path, layout: dict, dtype: torch
 @pytest.mark.parametrize("applied", [True, False])
 def test_sparsify_reads_what_we_write(tmp_path: Path, applied: bool) -> None:
     sae = ours(applied=applied)
-    sparsify.save(sae, tmp_path)
+    save_sparsify(sae, tmp_path)
     agree(sae, SparseCoder.load_from_disk(tmp_path))
 
 
 def test_there_and_back_is_the_same_bytes(tmp_path: Path) -> None:
     first = written(tmp_path / "a")
-    sparsify.save(sparsify.load(first, WIDTH, "layers.2"), tmp_path / "b")
-    sparsify.save(sparsify.load(tmp_path / "b", WIDTH, "layers.2"), tmp_path / "c")
+    save_sparsify(load_sparsify(first, WIDTH, "layers.2"), tmp_path / "b")
+    save_sparsify(load_sparsify(tmp_path / "b", WIDTH, "layers.2"), tmp_path / "c")
     weights = [load_file(tmp_path / name / "sae.safetensors") for name in "abc"]
     assert weights[0].keys() == weights[1].keys() and all(
         torch.equal(weights[0][name], weights[1][name]) for name in weights[0]
@@ -65,25 +64,25 @@ def test_there_and_back_is_the_same_bytes(tmp_path: Path) -> None:
 
 def test_sparsify_to_saelens_and_back(tmp_path: Path) -> None:
     coder = theirs()
-    save(sparsify.load(written(tmp_path / "a", coder), WIDTH, "layers.1"), tmp_path / "b", "some/model")
+    save_saelens(load_sparsify(written(tmp_path / "a", coder), WIDTH, "layers.1"), tmp_path / "b", "some/model")
     with torch.no_grad():
         assert torch.allclose(SAE.load_from_disk(tmp_path / "b")(X), coder(X).sae_out, atol=2e-6)
-    agree(load(tmp_path / "b", WIDTH, "layers.1"), coder)
+    agree(load_saelens(tmp_path / "b", WIDTH, "layers.1"), coder)
 
 
 def test_saelens_scaling_by_decoder_norm_is_folded_in(tmp_path: Path) -> None:
     sae = ours()
     with torch.no_grad():
         sae.W_dec.copy_(torch.linspace(0.5, 2, LATENTS)[:, None] * sae.W_dec)
-    save(sae, tmp_path, "some/model")
+    save_saelens(sae, tmp_path, "some/model")
     change(tmp_path / "cfg.json", rescale_acts_by_decoder_norm=True)
     with torch.no_grad():
         assert torch.allclose(
-            reconstruct(load(tmp_path, WIDTH, "layers.2"), X), SAE.load_from_disk(tmp_path)(X), atol=1e-5
+            reconstruct(load_saelens(tmp_path, WIDTH, "layers.2"), X), SAE.load_from_disk(tmp_path)(X), atol=1e-5
         )
     change(tmp_path / "cfg.json", normalize_activations="layer_norm")
     with pytest.raises(DoesNotFit, match="normalize_activations layer_norm"):
-        load(tmp_path, WIDTH, "layers.2")
+        load_saelens(tmp_path, WIDTH, "layers.2")
 
 
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -113,7 +112,7 @@ def test_what_is_no_plain_topk_sae_of_this_width_does_not_fit(tmp_path: Path, na
     make, reason = BROKEN[name]
     make(tmp_path)
     with pytest.raises(DoesNotFit, match=re.escape(reason)) as caught:
-        sparsify.load(tmp_path, WIDTH, "layers.2")
+        load_sparsify(tmp_path, WIDTH, "layers.2")
     assert caught.value.hint
 
 
@@ -130,5 +129,5 @@ def test_a_decoder_that_is_not_of_unit_norm_stays_so_in_training(tmp_path: Path)
             SaeFiles("x", folder, "sparsify", "layers.1"), 32, "layers.1", sources, Progress(quiet=True)
         )
         assert sae.unit_decoder == unit
-        sparsify.save(sae, tmp_path / "out")
+        save_sparsify(sae, tmp_path / "out")
         assert json.loads((tmp_path / "out/cfg.json").read_text())["normalize_decoder"] == unit

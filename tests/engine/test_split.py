@@ -14,8 +14,10 @@ from resa_hub.core.errors import DoesNotFit, Usage
 from resa_hub.core.progress import Progress
 from resa_hub.data import datasets
 from resa_hub.data.snapshots import locate
+from resa_hub.engine.ledger import CostTracker
 from resa_hub.engine.methods import method
 from resa_hub.engine.methods.context import ExtractionContext
+from resa_hub.engine.methods.inputs import MethodInputs, RunResources
 from resa_hub.engine.model.loading import Source, load_base
 from resa_hub.engine.model.lora import State, new_lora, state_of
 from resa_hub.engine.model.split import (
@@ -29,8 +31,7 @@ from resa_hub.engine.model.split import (
     spliced,
 )
 from resa_hub.engine.model.tokens import Batch
-from resa_hub.engine.sae.codes import reconstruct
-from resa_hub.engine.sae.topk import SparseTopKTrainingSAE
+from resa_hub.engine.sae.topk import SparseTopKTrainingSAE, reconstruct
 from resa_hub.extraction.plan import plan
 from tests.helpers.models import LORA, random_ids, random_model, tiny
 from tests.helpers.plain_sft import plain_tuning
@@ -141,20 +142,12 @@ SETTINGS = [
 ]
 
 
-def session(settings: list[str]) -> ExtractionContext:
+def context_of(settings: list[str]) -> ExtractionContext:
     chosen = plan("tina-tiny", method="sae-tuning", settings=SETTINGS + settings, registry=Registry())
     base, adapter = locate(chosen.source.base), locate(chosen.source.adapter) if chosen.source.adapter else None
     rows = datasets.load(chosen.recipe.trigger, chosen.trigger)
-    return ExtractionContext(
-        chosen.recipe,
-        Source(base, adapter),
-        Source(locate(chosen.target.base)),
-        None,
-        rows,
-        rows,
-        None,
-        Progress(quiet=True),
-    )
+    inputs = MethodInputs(Source(base, adapter), Source(locate(chosen.target.base)), rows, rows)
+    return ExtractionContext(chosen.recipe, inputs, RunResources(Progress(quiet=True), CostTracker()))
 
 
 def plain_algorithm(
@@ -192,10 +185,10 @@ FIDELITY = [
 
 @pytest.mark.parametrize("settings", FIDELITY, ids=" ".join)
 def test_sae_tuning_on_the_split_network_is_the_plain_algorithm_bit_for_bit(settings: list[str]) -> None:
-    made = session(settings)
+    made = context_of(settings)
     result = method("sae-tuning")(made)
     assert result.sae is not None
-    plain = plain_algorithm(made, result.sae.sae, made.texts(made.elicit), result.layers)
+    plain = plain_algorithm(made, result.sae.sae, made.texts.of_data(made.inputs.elicit), result.layers)
     fresh = state_of(new_lora(load_base(tiny("tiny-r1")), made.recipe.lora, result.layers, made.recipe.seed))
     assert plain.keys() == result.state.keys()
     moved = max(float((plain[name] - fresh[name]).abs().max()) for name in plain)
@@ -207,7 +200,7 @@ def test_sae_tuning_on_the_split_network_is_the_plain_algorithm_bit_for_bit(sett
 
 @pytest.mark.slow
 def test_a_layer_output_hookpoint_tunes_the_layers_behind_and_an_mlp_one_all(tmp_path: Path) -> None:
-    behind, everywhere = (method("sae-tuning")(session([f"hookpoint={h}"])) for h in ("layers.1", "layers.1.mlp"))
+    behind, everywhere = (method("sae-tuning")(context_of([f"hookpoint={h}"])) for h in ("layers.1", "layers.1.mlp"))
     layers_of = [
         {int(name.split(".layers.")[1].split(".")[0]) for name, t in r.state.items() if ".lora_B." in name and t.any()}
         for r in (behind, everywhere)
@@ -218,10 +211,10 @@ def test_a_layer_output_hookpoint_tunes_the_layers_behind_and_an_mlp_one_all(tmp
 
 def test_with_lora_everywhere_the_plain_algorithm_too_moves_only_the_layers_behind() -> None:
     """Why the prefix may be frozen: the splice under no_grad cuts the gradient there."""
-    made = session(["hookpoint=layers.1"])
+    made = context_of(["hookpoint=layers.1"])
     sae = method("sae-tuning")(made).sae
     assert sae is not None
-    state = plain_algorithm(made, sae.sae, made.texts(made.elicit)[:2], None)
+    state = plain_algorithm(made, sae.sae, made.texts.of_data(made.inputs.elicit)[:2], None)
     moved = {
         int(name.split(".layers.")[1].split(".")[0]) for name, t in state.items() if ".lora_B." in name and t.any()
     }

@@ -10,8 +10,9 @@ from safetensors.torch import load_file
 
 from resa_hub.adapter.store import Store
 from resa_hub.core import torchrun as ranks
-from resa_hub.core.errors import Usage
+from resa_hub.core.errors import HubError, Network, NoEffect, RunFailed, Usage
 from resa_hub.core.progress import Progress
+from resa_hub.engine import distributed
 from resa_hub.engine.distributed import SINGLE_PROCESS, ProcessGroup
 from resa_hub.engine.methods.teacher_states import TeacherStateCache, TrainingExample
 from resa_hub.engine.model.tokens import Batch
@@ -102,6 +103,77 @@ def test_what_ends_one_process_ends_all_and_the_next_run_goes_on(tmp_path: Path)
     assert done.returncode == 0 and done.stderr.count("train adapter: continuing at step") == 1, done.stderr
     (together,) = Store(tmp_path / "two/adapters").all()
     assert apart(alone.folder, together.folder, "adapter_model.safetensors") < 1e-6
+
+
+class FakeStore(dict):
+    """torchrun's store: text or bytes go in, bytes come out."""
+
+    def set(self, key: str, value: str | bytes) -> None:
+        self[key] = value.encode() if isinstance(value, str) else value
+
+    def check(self, keys: list[str]) -> bool:
+        return all(key in self for key in keys)
+
+
+def first_error(store: FakeStore, rank: int, error: Exception) -> Exception:
+    """What process `rank` of two raises when `error` ends it."""
+    return distributed._first_error(store, ProcessGroup(rank, 2), error)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No time passes."""
+    monkeypatch.setattr(distributed, "ERROR_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(distributed.time, "sleep", lambda seconds: None)
+
+
+LOST = RuntimeError("Connection closed by peer [127.0.0.1]:1234")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message", "hint"),
+    [
+        (NoEffect("no logit changes", "raise it"), NoEffect, "process 1: no logit changes", "raise it"),
+        (Network("broken \udc80 'ä'\nsecond line"), Network, "process 1: broken \udc80 'ä'\nsecond line", ""),
+        (HubError("plain", "hint"), HubError, "process 1: plain", "hint"),
+        (ValueError("one\ntwo"), RunFailed, "process 1: ValueError: one", ""),
+        (KeyError(3), RunFailed, "process 1: KeyError: 3", ""),
+        (AssertionError(), RunFailed, "process 1: AssertionError: ", ""),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_the_first_process_raises_the_error_of_the_one_that_failed(
+    at_once: None, error: Exception, kind: type[HubError], message: str, hint: str
+) -> None:
+    store = FakeStore()
+    assert first_error(store, 1, error) is error
+    raised = first_error(store, 0, LOST)
+    assert type(raised) is kind and isinstance(raised, HubError)
+    assert (raised.message, raised.hint, raised.exit_code) == (message, hint, kind.exit_code)
+    assert store.check(["heard"])
+
+
+def test_an_error_of_the_first_process_is_its_own_and_a_lost_one_is_told(at_once: None) -> None:
+    error = Usage("wrong")
+    assert first_error(FakeStore(), 0, error) is error
+    for rank in range(2):
+        raised = first_error(FakeStore(), rank, LOST)
+        assert isinstance(raised, RunFailed) and raised.message == "another process of this run was lost"
+
+
+GARBAGE = [b"", b"\x80\x04.", b"[]", b"null", b'"text"', b"{}", b'{"class": "NoEffect"}']
+GARBAGE += [
+    b'{"class": "%s", "message": "m", "hint": "h"}' % name for name in (b"did_you_mean", b"os", b"__doc__", b"")
+]
+GARBAGE += [b'{"class": 3, "message": "m", "hint": "h"}', b'{"class": "Usage", "message": 1, "hint": "h"}']
+
+
+@pytest.mark.parametrize("data", GARBAGE)
+def test_what_no_process_wrote_is_a_failed_run_and_nothing_else(at_once: None, data: bytes) -> None:
+    store = FakeStore()
+    store.set("error-1", data)
+    raised = first_error(store, 0, LOST)
+    assert type(raised) is RunFailed and raised.message == "process 1: it failed, and its error cannot be read"
 
 
 def test_only_torchruns_environment_counts(monkeypatch: pytest.MonkeyPatch) -> None:

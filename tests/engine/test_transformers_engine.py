@@ -63,10 +63,10 @@ def test_both_ways_give_the_same_samples_and_base_is_the_base_model(
 def test_mixed_logits_are_those_of_peft(arms: dict[str, Path | None], jobs: list[Job]) -> None:
     """Base and every adapter in one batch, each row against PEFT with that adapter alone."""
     one, ids = engine(arms, "beside"), torch.tensor([jobs[0].prompt] * len(arms))
-    for parent, name, layer in one.places:
-        setattr(parent, name, layer)
+    for layer in one.wrapped_layers:
+        layer.wrap()
     with torch.inference_mode():
-        mixed = one.peft(input_ids=ids, adapter_names=[one.names.get(arm, "__base__") for arm in arms]).logits
+        mixed = one.peft(input_ids=ids, adapter_names=[one.adapter_names.get(arm, "__base__") for arm in arms]).logits
         for row, folder in zip(mixed, arms.values(), strict=True):
             model = load_base(tiny("tiny-r1"))
             assert torch.allclose(
@@ -86,7 +86,7 @@ def test_the_self_check_passes_and_names_what_changes_nothing(arms: dict[str, Pa
         metadata={"format": "pt"},
     )
     one = engine(arms | {"vanishing": vanishing})
-    assert one.check(dict.fromkeys(one.names, TEXTS)) == {"vanishing"}
+    assert one.check(dict.fromkeys(one.adapter_names, TEXTS)) == {"vanishing"}
     before = {name: t.clone() for name, t in one.model.state_dict().items()}
     one._merge("small")
     assert any(not torch.equal(t, before[name]) for name, t in one.model.state_dict().items())
@@ -97,9 +97,9 @@ def test_the_self_check_passes_and_names_what_changes_nothing(arms: dict[str, Pa
 def test_a_base_that_an_adapter_has_changed_stops_the_run(arms: dict[str, Path | None]) -> None:
     """An engine that merges for good, as `weight += delta` would."""
     one = engine(arms)
-    one._restore = lambda: one.kept.clear()
+    one._restore = lambda: one.original_weights.clear()
     with pytest.raises(RunFailed, match="the base model has changed while adapters were on it") as caught:
-        one.check(dict.fromkeys(one.names, TEXTS))
+        one.check(dict.fromkeys(one.adapter_names, TEXTS))
     assert "none of its samples was kept" in caught.value.hint
 
 
@@ -114,11 +114,11 @@ def test_the_way_is_measured_where_arms_are_small_and_known_where_they_fill_a_ba
             transformers_engine, "_seconds", lambda work: timed.append(len(timed)) or [2.0, 1.0][len(timed) - 1]
         )
         queues = {arm: [job for job in jobs if job.arm == arm] for arm in arms}
-        assert one._way(queues, HOW) == "beside" and len(timed) == 2
-        one.rows = 16
-        assert one._way(queues, HOW) == "merged" and len(timed) == 2
-        assert one._way({"base": queues["base"]}, HOW) == "merged"
-    assert engine(arms, dtype="bfloat16").way == "beside"
+        assert one._choose_mode(queues, HOW) == "beside" and len(timed) == 2
+        one.batch_rows = 16
+        assert one._choose_mode(queues, HOW) == "merged" and len(timed) == 2
+        assert one._choose_mode({"base": queues["base"]}, HOW) == "merged"
+    assert engine(arms, dtype="bfloat16").mode == "beside"
 
 
 def test_an_engine_that_is_not_installed_says_which_extra(

@@ -212,14 +212,14 @@ def test_words_and_splits_that_do_not_exist(tmp_path: Path) -> None:
         benchmarks.load("aime2024")
     assert caught.value.hint == "did you mean aime24?"
     made = benchmarks.load(written_to(tmp_path / "sums.jsonl", SUMS))
-    for split, count, draw, said in (
+    for split, count, problem_seed, said in (
         ("exam", None, 0, "no split 'exam'"),
         (None, 51, 0, "has 50 problems"),
         (None, 1, 0, "1 problems cannot"),
-        (None, 5, 1, "no draw 1"),
+        (None, 5, 1, "no problem seed 1"),
     ):
         with pytest.raises(Usage, match=said):
-            made.problems(split, count, draw)
+            made.problems(split, count, problem_seed)
 
 
 def test_a_prompt_of_the_registry(tmp_path: Path) -> None:

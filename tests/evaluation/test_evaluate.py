@@ -12,7 +12,7 @@ import pytest
 from resa_hub.adapter.layout import CARD, CONFIG, MANIFEST, WEIGHTS, content_hash, identity_of, scan
 from resa_hub.adapter.results import Evaluation, load_evaluations
 from resa_hub.adapter.store import Adapter, Store
-from resa_hub.adapter.verify import verify
+from resa_hub.adapter.verify import verify_folder
 from resa_hub.adapter.workspace import Workspace
 from resa_hub.cli.main import run as command
 from resa_hub.config.refs import AdapterRef
@@ -129,7 +129,7 @@ def test_the_verdict_is_recorded_and_the_adapter_still_verifies(judged: tuple[Pa
     assert [e["target"] for e in load_evaluations(adapter)] == ["tiny-r1"]
     card = (adapter.folder / CARD).read_text()
     assert f"**{judged[1].verdict}** on tiny-r1" in card and "No evaluation is attached" not in card
-    assert verify(adapter.folder).content_hash == made.manifest.content_hash
+    assert verify_folder(adapter.folder).content_hash == made.manifest.content_hash
 
 
 @pytest.mark.slow
@@ -276,10 +276,10 @@ def test_what_was_chosen_on_problems_stays_marked_on_them(
         str(again),
         "--json",
     ]
-    assert command([*words, "--choosing"]) == 0 and json.loads(capsys.readouterr().out)["purpose"] == "choosing"
+    assert command([*words, "--choosing"]) == 0 and json.loads(capsys.readouterr().out)["purpose"] == "model-selection"
     assert command(words) == 0
     later = json.loads(capsys.readouterr().out)
-    assert later["purpose"] == "choosing" and "was chosen on these very problems (tiny-chain, test)" in " ".join(
+    assert later["purpose"] == "model-selection" and "was chosen on these very problems (tiny-chain, test)" in " ".join(
         later["notes"]
     )
 

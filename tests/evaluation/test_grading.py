@@ -2,18 +2,26 @@
 no one can compare.
 """
 
+import contextlib
 import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from importlib import resources
+from pathlib import Path
 
 import pytest
 
 from resa_hub.core.errors import NotFound, Usage
 from resa_hub.evaluation.benchmarks import answers, load, pool
-from resa_hub.evaluation.benchmarks.base import Grade, GradedCompletion, Problem
+from resa_hub.evaluation.benchmarks.base import Grade, GradedCompletion, Pair, Problem
 from resa_hub.evaluation.benchmarks.champ import integer_of
 from resa_hub.evaluation.benchmarks.grading import RULES, grades, rule, unreadable
+from tests.helpers.commands import environment
 from tests.helpers.grading_cases import CASES, CUT
 
 WORDS = {(True, True): "both", (False, True): "lenient", (False, False): "none"}
@@ -79,14 +87,68 @@ def test_champ_is_a_benchmark_of_its_own() -> None:
 
 
 def test_a_comparison_that_hangs_is_killed_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "LIMIT", 1.0)
-    worker = pool.Worker()
-    assert worker.ask(("3", "3", False)) is True
-    began, first = time.monotonic(), worker.process
-    assert worker.ask(("3", "9^{9^{9^{9}}}", False)) == "time-out" and time.monotonic() - began < 4
-    assert first and first.returncode is not None and worker.process is None
-    assert worker.ask(("3", "4", False)) is False
-    worker.stop()
+    assert pool.verify([Pair("1", "1.0")]) == {Pair("1", "1.0"): True}
+    monkeypatch.setattr(pool, "LIMIT_S", 1.0)
+    hanging, others = Pair("3", "9^{9^{9^{9}}}"), [Pair("3", "3.0"), Pair("3", "4")]
+    start = time.monotonic()
+    found = pool.verify([hanging, *others])
+    assert time.monotonic() - start < 4
+    assert list(found.items()) == [(hanging, "time-out"), (others[0], True), (others[1], False)]
+    assert pool.verify([Pair("3", "5")]) == {Pair("3", "5"): False}
+
+
+def test_processes_that_die_are_replaced() -> None:
+    for number in range(2):
+        assert pool.verify([Pair("1", f"{number}/7")]) == {Pair("1", f"{number}/7"): False}
+        for process in multiprocessing.active_children():
+            process.kill()
+            process.join()
+
+
+SCRIPT = """
+import multiprocessing, time
+from resa_hub.evaluation.benchmarks.pool import Pair, verify
+print("the script runs", flush=True)
+assert verify([Pair("3", "3.0"), Pair("3", "4")]) == {Pair("3", "3.0"): True, Pair("3", "4"): False}
+print(*(process.pid for process in multiprocessing.active_children()), flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(("way", "end"), [("file", signal.SIGKILL), ("stdin", signal.SIGINT)])
+def test_a_script_without_a_main_guard_is_not_run_again_and_leaves_nothing(
+    tmp_path: Path, way: str, end: signal.Signals
+) -> None:
+    file = tmp_path / "script.py"
+    file.write_text(SCRIPT)
+    arguments = [sys.executable, str(file)] if way == "file" else [sys.executable]
+    with file.open() as source:
+        program = subprocess.Popen(
+            arguments,
+            stdin=source,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            text=True,
+            start_new_session=True,
+        )
+    assert program.stdout and program.stdout.readline() == "the script runs\n"
+    processes = [int(number) for number in program.stdout.readline().split()]
+    assert processes and all(_alive(process) for process in processes)
+    program.send_signal(end) if end == signal.SIGKILL else os.killpg(program.pid, end)
+    out, err = program.communicate(timeout=60)
+    assert out == "" and err.count("Traceback") == (end == signal.SIGINT) and "resource_tracker" not in err
+    start = time.monotonic()
+    while any(_alive(process) for process in processes):
+        assert time.monotonic() - start < 30
+        time.sleep(0.05)
+
+
+def _alive(process: int) -> bool:
+    """Neither gone nor waiting to be reaped."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
 
 
 def test_math_verify_gives_up_on_its_own() -> None:
@@ -108,15 +170,6 @@ def test_notes_say_why_a_grade_is_not_strict() -> None:
     assert [g.note for g in found] == ["no answer", "answered while thinking", "", "no answer"]
 
 
-def test_a_worker_that_dies_is_replaced() -> None:
-    worker = pool.Worker()
-    assert worker.ask(("1", "1", False)) is True and worker.process
-    worker.process.kill()
-    worker.process.wait()
-    assert worker.ask(("1", "1", False)) == "time-out" and worker.ask(("1", "1", False)) is True
-    worker.stop()
-
-
 def test_every_rule_has_a_version_and_unknown_ones_a_hint() -> None:
     assert len({r.version for r in RULES.values()}) == len(RULES)
     with pytest.raises(Usage) as caught:
@@ -136,7 +189,7 @@ def test_families_of_reasoning_gym(name: str) -> None:
     made, again = load(f"reasoning-gym/{name}"), load(f"reasoning-gym/{name}")
     test, dev = made.problems("test", 12), made.problems("dev", 12)
     assert test == again.problems("test", 12) and test[:5] == made.problems("test", 5) != made.problems(
-        "test", 5, draw=1
+        "test", 5, problem_seed=1
     )
     assert not {p.id for p in test} & {p.id for p in dev}
     right = made.grades([GradedCompletion(p, f"<think>x</think><answer>{p.answer}</answer>", True) for p in test])

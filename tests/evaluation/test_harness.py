@@ -11,7 +11,7 @@ import pytest
 
 from resa_hub.adapter.layout import CARD
 from resa_hub.adapter.results import load_evaluations
-from resa_hub.adapter.verify import verify
+from resa_hub.adapter.verify import verify_folder
 from resa_hub.adapter.workspace import Workspace
 from resa_hub.cli.main import run
 from resa_hub.config.refs import AdapterRef
@@ -22,8 +22,9 @@ from resa_hub.evaluation.harness import commands
 from resa_hub.evaluation.harness import run as harness
 from resa_hub.evaluation.harness.commands import HarnessConfig, Tool, inspect, lm_eval
 from resa_hub.evaluation.harness.run import evaluate, plan
-from resa_hub.evaluation.reports import ReportQuery, collect_report, rendered
+from resa_hub.evaluation.reports import ReportQuery, collect_report
 from resa_hub.evaluation.sampling.jobs import Engines
+from resa_hub.report.formats import rendered
 from tests.evaluation.test_tool_logs import CHAIN
 from tests.helpers.adapters import make_adapter
 from tests.helpers.models import tiny
@@ -183,7 +184,7 @@ def test_the_verdict_is_kept_beside_the_adapter_and_names_the_tool(
     adapter = home.store.get(AdapterRef(name))
     first, second = load_evaluations(adapter)
     assert [(e["benchmark"], e["split"], e["verdict"], e["purpose"]) for e in (first, second)] == [
-        (task, "lm-eval", "transferred", "judging") for task in ("one", "two_b")
+        (task, "lm-eval", "transferred", "test") for task in ("one", "two_b")
     ]
     assert (
         first["harness"].startswith("lm-eval ") and first["temperature"] is None and first["gain"] == pytest.approx(45)
@@ -194,7 +195,7 @@ def test_the_verdict_is_kept_beside_the_adapter_and_names_the_tool(
         (f"{name}@0.1.0", "adapter", 95, None),
         (f"{name}@0.1.0 random-1", "random", 50, None),
     ]
-    verify(adapter.folder)  # its files have names that an adapter may hold
+    verify_folder(adapter.folder)  # its files have names that an adapter may hold
     assert run(
         ["show", name, "--workspace", str(workspace)]
     ) == 0 and "transferred on tiny-r1, one (lm-eval)" in " ".join(capsys.readouterr().out.split())

@@ -36,7 +36,7 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], 
         results = evaluate(
             names,
             target=target,
-            settings=EvalSettings(seeds=3, greedy=False, draw=1),
+            settings=EvalSettings(seeds=3, greedy=False, problem_seed=1),
             workspace=workspace,
             progress=quiet,
         )

@@ -14,7 +14,7 @@ import pytest
 from resa_hub.core.errors import RunFailed
 from resa_hub.engine.generation.base import Sample
 from resa_hub.evaluation.benchmarks.base import Problem
-from resa_hub.evaluation.sampling.samples import SampleSet, SampleStore, _problem, _set
+from resa_hub.evaluation.sampling.samples import SampleSet, SampleStore, _problem_key, _set_id
 from tests.helpers.commands import environment
 
 PROBLEMS = [Problem(f"p{i}", f"what is {i}?", str(i)) for i in range(50)]
@@ -159,11 +159,11 @@ def test_the_index_of_a_million_samples_answers_in_under_a_second(tmp_path: Path
     problems = [Problem(f"p{i}", f"q{i}", "1") for i in range(500)]
     sets = [SampleSet(f"sha256:{i}", "bench", {}) for i in range(20)]
     store, text = SampleStore(tmp_path), zlib.compress(b"a chain of thought, long enough to be pressed together " * 8)
-    keys = [_problem(p) for p in problems]
+    keys = [_problem_key(p) for p in problems]
     store._write(
         lambda db: db.executemany(
             "INSERT INTO samples VALUES (?, ?, ?, 80, 1, ?)",
-            ((_set(of.digest), key, n, text) for of in sets for key in keys for n in range(100)),
+            ((_set_id(samples.digest), key, n, text) for samples in sets for key in keys for n in range(100)),
         )
     )
     store.close()

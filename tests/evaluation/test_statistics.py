@@ -83,7 +83,7 @@ def test_sign_flip_of_many_problems_is_seeded_and_near_the_t_test():
 def test_no_difference_at_all():
     a = scores(4, 0, 2)
     assert statistics.difference(a, a) == statistics.Difference(0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
-    assert statistics.one_sided(a, a, 0.02, "greater") == statistics.one_sided(a, a, -0.02, "less") == 1.0
+    assert statistics.one_sided_p(a, a, 0.02, "greater") == statistics.one_sided_p(a, a, -0.02, "less") == 1.0
 
 
 def test_one_sample_a_problem_has_no_scope_of_these_problems():
@@ -94,8 +94,8 @@ def test_one_sample_a_problem_has_no_scope_of_these_problems():
 def test_one_sided_by_hand():
     a, b = scores(4, 3, 2, 4), scores(2, 2, 2, 1)
     # t = (.375 - .1) / .1613743 = 1.7041 with 3 degrees.
-    assert statistics.one_sided(a, b, 0.1, "greater") == pytest.approx(stats.t.sf(1.7041126, 3), abs=1e-6)
-    assert statistics.one_sided(b, a, -0.1, "less") == pytest.approx(statistics.one_sided(a, b, 0.1, "greater"))
+    assert statistics.one_sided_p(a, b, 0.1, "greater") == pytest.approx(stats.t.sf(1.7041126, 3), abs=1e-6)
+    assert statistics.one_sided_p(b, a, -0.1, "less") == pytest.approx(statistics.one_sided_p(a, b, 0.1, "greater"))
 
 
 def test_holm_by_hand():
@@ -230,10 +230,10 @@ tables = st.tuples(st.integers(2, 12), st.integers(1, 5)).flatmap(
 
 
 def test_how_many_problems_carry_a_difference():
-    assert statistics.carrying(scores(4, 4, 4), scores(0, 0, 0)) == 3
-    assert statistics.carrying(scores(4, 0, 0), scores(0, 0, 0)) == 1
-    assert statistics.carrying(scores(4, 2, 0), scores(0, 0, 0)) == pytest.approx(1.5**2 / 1.25)
-    assert statistics.carrying(scores(1, 2), scores(1, 2)) == 2
+    assert statistics.participation_ratio(scores(4, 4, 4), scores(0, 0, 0)) == 3
+    assert statistics.participation_ratio(scores(4, 0, 0), scores(0, 0, 0)) == 1
+    assert statistics.participation_ratio(scores(4, 2, 0), scores(0, 0, 0)) == pytest.approx(1.5**2 / 1.25)
+    assert statistics.participation_ratio(scores(1, 2), scores(1, 2)) == 2
 
 
 def population_of_scores(a: float, b: float, problems: int, runs: int = 400) -> float:
@@ -268,4 +268,4 @@ def test_intervals_are_finite_contain_their_value_and_mirror(arms):
     if kept.identifiable:
         value, low, high = known(kept)
         assert -math.inf < low <= value <= high < math.inf
-    assert 0 <= statistics.one_sided(a, b, 0.02, "greater") <= 1
+    assert 0 <= statistics.one_sided_p(a, b, 0.02, "greater") <= 1

@@ -12,7 +12,7 @@ import pytest
 
 from resa_hub.core.errors import Usage
 from resa_hub.evaluation import statistics
-from resa_hub.evaluation.verdict import FEWEST_PROBLEMS, AdapterArm, Verdict, Word, judge, judge_all
+from resa_hub.evaluation.verdict import MIN_PROBLEMS, AdapterArm, Verdict, Word, judge, judge_all
 
 
 @pytest.fixture(autouse=True)
@@ -259,7 +259,7 @@ def test_all_right_and_all_wrong(levels: tuple[int, int, int, int], problems: in
     verdict = whole(judge(base, source, AdapterArm(adapter, {"random": control})))
     expected = {(0, 1, 1, 0): "transferred", (1, 0, 0, 1): "harmful", (0, 1, 0, 1): "not distinguishable from controls"}
     assert verdict.word == (
-        "underpowered" if problems < FEWEST_PROBLEMS else expected.get(levels, "source gain not identifiable")
+        "underpowered" if problems < MIN_PROBLEMS else expected.get(levels, "source gain not identifiable")
     )
 
 

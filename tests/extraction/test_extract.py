@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import torch
 
-from resa_hub.adapter.describe import tree
+from resa_hub.adapter.describe import lineage_tree
 from resa_hub.adapter.layout import CARD, CONFIG, MANIFEST, WEIGHTS
 from resa_hub.adapter.store import Adapter, Store
-from resa_hub.adapter.verify import verify
+from resa_hub.adapter.verify import verify_folder
 from resa_hub.config.refs import AdapterRef
 from resa_hub.core.errors import DoesNotFit, HubError, NoEffect, NotFound, RunFailed, Usage
 from resa_hub.core.files import walk
@@ -75,7 +75,7 @@ def test_the_artifact_is_a_plain_peft_folder_with_manifest_card_and_sae(made: Ad
 
 
 def test_verify_passes_and_the_manifest_says_what_was_done(made: Adapter) -> None:
-    manifest = verify(made.folder)
+    manifest = verify_folder(made.folder)
     assert manifest == made.manifest and manifest.reference == "tina-tiny-feature-diff-l2@0.1.0"
     assert (manifest.method, manifest.hookpoint, manifest.base.id) == ("feature-diff", "layers.2", "resa-hub/tiny-r1")
     assert manifest.source == "resa-hub/tiny-r1+resa-hub/tina-tiny" and len(manifest.parents) == 1
@@ -138,7 +138,7 @@ def test_the_same_command_has_the_same_content_hash_under_other_hash_seeds(made:
 @pytest.mark.parametrize("method", ["sae-tuning", "random-features", "pca-diff", "logit-distill"])
 def test_every_method_makes_a_verified_adapter_of_its_own(made: Adapter, tmp_path: Path, method: str) -> None:
     adapter, new = quick(tmp_path, method=method)
-    assert new and verify(adapter.folder).method == method and kl_of(adapter.manifest) > 1e-4
+    assert new and verify_folder(adapter.folder).method == method and kl_of(adapter.manifest) > 1e-4
     assert adapter.manifest.content_hash != made.manifest.content_hash
     assert (adapter.folder / "sae").is_dir() == (method in ("sae-tuning", "random-features"))
     layers = json.loads((adapter.folder / CONFIG).read_text())["layers_to_transform"]
@@ -183,7 +183,7 @@ def test_a_killed_extraction_leaves_nothing_but_its_staging_folder(tmp_path: Pat
     assert Store(tmp_path / "adapters").names() == []
     assert all(path.startswith(".staging/") for path in left_in(tmp_path))
     adapter, new = quick(tmp_path)
-    assert new and adapter.manifest.version == "0.1.0" and verify(adapter.folder)
+    assert new and adapter.manifest.version == "0.1.0" and verify_folder(adapter.folder)
 
 
 @pytest.mark.slow
@@ -327,7 +327,7 @@ def test_a_store_that_cannot_be_written_is_said_at_once(tmp_path: Path) -> None:
 
 
 def test_show_draws_what_an_adapter_was_made_from(made: Adapter) -> None:
-    first, *rest = tree(made.manifest)
+    first, *rest = lineage_tree(made.manifest)
     assert first == made.manifest.reference and rest[-1].startswith("└─ data")
     assert any("target" in line and made.manifest.base.id in line for line in rest)
     assert any(line.startswith("│  └─ its LoRA") and made.manifest.parents[0][:19] in line for line in rest)
@@ -339,8 +339,8 @@ def test_bfloat16_that_will_crawl_is_told(
     from resa_hub.engine import run as extraction
     from resa_hub.engine.model import loading
 
-    assert not loading.crawls("float32")
-    monkeypatch.setattr(extraction, "crawls", lambda dtype: dtype == "bfloat16")
+    assert not loading.is_emulated("float32")
+    monkeypatch.setattr(extraction, "is_emulated", lambda dtype: dtype == "bfloat16")
     for dtype in ("bfloat16", "float32"):
         extract(
             "tina-tiny",

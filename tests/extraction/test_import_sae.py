@@ -10,12 +10,11 @@ from safetensors.torch import load_file
 from sparsify import SparseCoder
 
 from resa_hub.adapter.store import Adapter
-from resa_hub.adapter.verify import verify
+from resa_hub.adapter.verify import verify_folder
 from resa_hub.cli.main import run
 from resa_hub.config.registry import builtin_path
 from resa_hub.core.errors import Conflict, DoesNotFit, HubError, Integrity, NotFound, Usage
-from resa_hub.engine.sae import sparsify
-from resa_hub.engine.sae.files import load
+from resa_hub.engine.sae.formats import load_saelens, save_sparsify
 from resa_hub.extraction.import_sae import import_sae
 from resa_hub.inference.exchange import export
 from tests.conftest import QUICK
@@ -28,7 +27,7 @@ MINE = "# my own names\nmodels:\n  other: {id: some/model, note: kept}\n"
 def made(workspace: Path, *settings: str, capsys: pytest.CaptureFixture[str]) -> Adapter:
     """What `extract` makes of tina-tiny with an SAE by its registry name, through the command line."""
     from resa_hub.adapter.workspace import Workspace
-    from resa_hub.hub.resolve import find
+    from resa_hub.hub.resolve import resolve_adapter
 
     said = [word for setting in [*QUICK, *settings] for word in ("--set", setting)]
     assert (
@@ -47,7 +46,7 @@ def made(workspace: Path, *settings: str, capsys: pytest.CaptureFixture[str]) ->
         )
         == 0
     )
-    return find(capsys.readouterr().out.strip().splitlines()[-1], Workspace.find(workspace))
+    return resolve_adapter(capsys.readouterr().out.strip().splitlines()[-1], Workspace.find(workspace))
 
 
 @pytest.mark.parametrize("sparsifys_own", [True, False])
@@ -58,7 +57,7 @@ def test_an_imported_sae_is_used_by_its_name(
     if sparsifys_own:
         written(tmp_path / "elsewhere" / "layers.2", coder)
     else:
-        sparsify.save(ours(), tmp_path / "elsewhere" / "layers.2")
+        save_sparsify(ours(), tmp_path / "elsewhere" / "layers.2")
     home = tmp_path / "home"
     home.mkdir()
     (home / "registry.yaml").write_text(MINE)
@@ -111,12 +110,12 @@ def test_an_imported_sae_is_used_by_its_name(
         "mine/layers.2/sae_weights.safetensors",
     ]
     if sparsifys_own:
-        agree(load(home / "saes/mine/layers.2", WIDTH, "layers.2"), coder)
+        agree(load_saelens(home / "saes/mine/layers.2", WIDTH, "layers.2"), coder)
     # The workspace may move, and the SAE's origin go.
     moved = home.rename(tmp_path / "moved")
     (tmp_path / "elsewhere").rename(tmp_path / "gone")
     adapter = made(moved, "sae.mode=finetuned", "sae.origin=mine", capsys=capsys)
-    manifest = verify(adapter.folder)
+    manifest = verify_folder(adapter.folder)
     assert manifest.sae and manifest.sae.start and manifest.hookpoint == "layers.2"
     assert (manifest.sae.origin, manifest.sae.latents, manifest.sae.k, manifest.sae.start.hookpoint) == (
         "mine",
@@ -125,7 +124,7 @@ def test_an_imported_sae_is_used_by_its_name(
         "layers.2",
     )
     start, tuned = (
-        load(folder, WIDTH, "layers.2") for folder in (moved / "saes/mine/layers.2", adapter.folder / "sae/layers.2")
+        load_saelens(folder, WIDTH, "layers.2") for folder in (moved / "saes/mine/layers.2", adapter.folder / "sae/layers.2")
     )
     assert 0 < (start.W_dec - tuned.W_dec).abs().max() < 0.5  # it began there, and moved
     said = [
@@ -207,10 +206,10 @@ def test_saelens_format_and_the_hub(
     hub: HubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its metadata names hookpoint and base; fetched over HTTP from a subfolder by a process of its own."""
-    from resa_hub.engine.sae.files import save
+    from resa_hub.engine.sae.formats import save_saelens
     from tests.helpers.commands import resa_hub
 
-    save(ours(), tmp_path / "repo" / "deep" / "blocks.2.hook_resid_post", "tina-tiny")
+    save_saelens(ours(), tmp_path / "repo" / "deep" / "blocks.2.hook_resid_post", "tina-tiny")
     publish(hub, tmp_path / "repo")
     words = ["import", "alice/sae-tiny@main:deep", "--sae", "--workspace", str(tmp_path / "home"), "--json"]
     done = resa_hub(*words, HF_ENDPOINT=hub.url, HF_HOME=str(tmp_path / "hf"))
@@ -242,8 +241,8 @@ def test_an_adapters_sae_goes_out_in_sparsifys_format_and_back(
     assert run([*words, "--sae", "--sae-format", "sparsify"]) == 0
     folder = tmp_path / "out/sae/layers.2"
     assert sorted(path.name for path in folder.iterdir()) == ["cfg.json", "sae.safetensors"]
-    assert verify(adapter.folder)  # what is in the store was not touched
-    sae = load(adapter.folder / "sae/layers.2", WIDTH, "layers.2")
+    assert verify_folder(adapter.folder)  # what is in the store was not touched
+    sae = load_saelens(adapter.folder / "sae/layers.2", WIDTH, "layers.2")
     x = torch.randn(50, WIDTH, generator=torch.Generator().manual_seed(1))
     coder = SparseCoder.load_from_disk(folder)
     with torch.no_grad():

@@ -11,9 +11,9 @@ import pytest
 
 from resa_hub.cli.main import run as cli
 from resa_hub.config.registry import Registry
-from resa_hub.config.schema import numbers
+from resa_hub.config.schema import parse_numbers
 from resa_hub.core.errors import MissingExtra, NotFound, Usage
-from resa_hub.core.executors import run
+from resa_hub.core.executors import run_tasks
 from resa_hub.core.progress import Progress
 from resa_hub.evaluation.evaluate import EvalSettings
 from resa_hub.extraction.curve import differ
@@ -27,13 +27,13 @@ JUDGE = EvalSettings(split="dev", problems=40, samples=1, seeds=1, greedy=False)
     ("text", "layers"), [("3", [3]), ("1-4", [1, 2, 3, 4]), ("5,0-2, 1", [0, 1, 2, 5]), ("26-26", [26])]
 )
 def test_layers_are_read(text: str, layers: list[int]) -> None:
-    assert numbers(text) == layers
+    assert parse_numbers(text) == layers
 
 
 @pytest.mark.parametrize("text", ["", "a", "3-1", "-1", "1..3", "1,,2", "99999"])
 def test_what_is_no_list_of_layers_is_refused(text: str) -> None:
     with pytest.raises(Usage, match="list of numbers"):
-        numbers(text)
+        parse_numbers(text)
 
 
 def test_a_sweep_by_name() -> None:
@@ -84,23 +84,23 @@ def raising(error: Exception) -> None:
 
 def test_executors_refuse_the_unknown_and_pass_our_errors_on() -> None:
     with pytest.raises(Usage, match="executor"):
-        run([], "slurm")
+        run_tasks([], "slurm")
     with pytest.raises(NotFound, match="gone"):
-        list(run([lambda: 1, lambda: raising(NotFound("gone"))]))
-    assert list(run([lambda: "a", lambda: "b"])) == [(0, "a"), (1, "b")]
+        list(run_tasks([lambda: 1, lambda: raising(NotFound("gone"))]))
+    assert list(run_tasks([lambda: "a", lambda: "b"])) == [(0, "a"), (1, "b")]
 
 
 def test_ray_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(MissingExtra, match="Ray"):
-        list(run([lambda: 1], "ray"))
+        list(run_tasks([lambda: 1], "ray"))
 
 
 @pytest.mark.slow
 def test_workers_of_ray_are_no_nicer_than_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray's own habit is 15 more: beside other load they would get 2% of a core."""
     monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    assert list(run([functools.partial(os.nice, 0)], "ray")) == [(0, os.nice(0))]
+    assert list(run_tasks([functools.partial(os.nice, 0)], "ray")) == [(0, os.nice(0))]
 
 
 def test_the_adapters_of_a_family_bear_the_names_of_its_recipes(

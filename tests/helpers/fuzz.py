@@ -16,7 +16,8 @@ with atheris.instrument_imports(include=["resa_hub"]):  # pyright: ignore[report
     from resa_hub.adapter.layout import CONFIG, WEIGHTS
     from resa_hub.adapter.manifest import parse_manifest
     from resa_hub.adapter.untrusted import check_config
-    from resa_hub.config.refs import DatasetRef, ModelRef, RemoteRef, SaeRef, parse_adapter
+    from resa_hub.config.refs import DatasetRef, ModelRef, SaeRef
+    from resa_hub.config.remotes import RemoteRef, parse_adapter
     from resa_hub.core.errors import HubError
     from resa_hub.core.files import parse_json
     from resa_hub.core.tensors import safetensors_header

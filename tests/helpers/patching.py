@@ -1,4 +1,4 @@
-"""A session and an extraction of the methods that patch, small enough for tests."""
+"""Contexts and extractions of the methods that patch, small enough for tests."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,9 @@ from resa_hub.config.registry import Registry
 from resa_hub.core.progress import Progress
 from resa_hub.data import datasets
 from resa_hub.data.snapshots import locate
+from resa_hub.engine.ledger import CostTracker
 from resa_hub.engine.methods.context import ExtractionContext
+from resa_hub.engine.methods.inputs import MethodInputs, RunResources
 from resa_hub.engine.model.loading import Source
 from resa_hub.extraction.extract import extract
 from resa_hub.extraction.plan import Plan, plan
@@ -25,26 +27,24 @@ def planned(*settings: str, **choices: Any) -> Plan:
     return plan("tina-tiny", registry=Registry(), settings=[*SMALL, *settings], **choices)
 
 
-def session(*settings: str, **choices: Any) -> ExtractionContext:
-    made = planned(*settings, **choices)
-    base, adapter = locate(made.source.base), made.source.adapter
+def context_of(*settings: str, **choices: Any) -> ExtractionContext:
+    """The context of an extraction of tina-tiny, in memory alone."""
+    chosen = planned(*settings, **choices)
+    recipe, adapter = chosen.recipe, chosen.source.adapter
     assert adapter
-    siblings = {name: Source(locate(ref.base)) for name, ref in made.siblings.items()}
-    data = datasets.load(made.recipe.trigger, made.trigger), datasets.load(made.recipe.elicit, made.elicit)
-    return ExtractionContext(
-        made.recipe,
-        Source(base, locate(adapter)),
-        Source(locate(made.target.base)),
-        None,
-        *data,
-        None,
-        QUIET,
-        siblings=siblings,
+    inputs = MethodInputs(
+        source=Source(locate(chosen.source.base), locate(adapter)),
+        target=Source(locate(chosen.target.base)),
+        trigger=datasets.load(recipe.trigger, chosen.trigger),
+        elicit=datasets.load(recipe.elicit, chosen.elicit),
+        siblings={name: Source(locate(model.base)) for name, model in chosen.siblings.items()},
     )
+    return ExtractionContext(recipe, inputs, RunResources(QUIET, CostTracker()))
 
 
-def whole(other: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
-    return other - own
+def whole(source: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    """The patch that makes the state the source's."""
+    return source - reference
 
 
 def quick(workspace: Path, *settings: str, **choices: Any) -> Adapter:

@@ -6,9 +6,10 @@ import json
 import random
 from typing import Any
 
+from resa_hub.adapter.results import AnyEvaluation, Sweep, in_current_words, read_evaluation, read_sweep
 from resa_hub.evaluation.reports import corrected
 from resa_hub.report import data, observe
-from resa_hub.report.data import Curve, Document, PublishedScore, Report, ReportEntry
+from resa_hub.report.data import PublishedScore, Report, ReportEntry
 from resa_hub.report.observe import Graded
 from tests.helpers.commands import ROOT
 
@@ -23,7 +24,7 @@ def raw(target: str = "tiny-r1") -> dict[str, Any]:
     return json.loads((EVALS / f"{target}--tiny-chain--test.json").read_text())
 
 
-def tables(document: Document, text: str = "", seed: int = 0) -> dict[str, list[list[Graded]]]:
+def tables(document: AnyEvaluation, text: str = "", seed: int = 0) -> dict[str, list[list[Graded]]]:
     """Samples of every arm with exactly the scores of the document."""
     found = {}
     for arm in document.arms:
@@ -45,13 +46,13 @@ def _sample(drawn: random.Random, right: bool, text: str) -> Graded:
 
 
 def entry(content: dict[str, Any], most: int = 400, text: str = "", **besides: Any) -> ReportEntry:
-    document = data.document(content, "test")
+    document = read_evaluation(content, "test")
     drawn = tables(document, text)
     problems = [(f"{text}{number}+6=", "6") for number in range(document.problems)]
-    browser = observe.browser(problems, drawn, most) if most else None
+    browser = observe.embedded(problems, drawn, most) if most else None
     return ReportEntry(
         document,
-        data.scalars(content),
+        data.scalars(in_current_words(content)),
         seen=observe.observe(drawn, "base"),
         browser=browser,
         unseen="" if browser else "they were not asked for",
@@ -61,7 +62,7 @@ def entry(content: dict[str, Any], most: int = 400, text: str = "", **besides: A
     )
 
 
-def curve() -> Curve:
+def curve() -> Sweep:
     places = [
         {
             "layer": layer,
@@ -87,7 +88,7 @@ def curve() -> Curve:
         "sentence": "Layers differ beyond the spread of the seeds (p = 0.01).",
         "source_gain": 50.0,
     }
-    return data.curve(content, "test")
+    return read_sweep(content, "test")
 
 
 def single(**besides: Any) -> Report:

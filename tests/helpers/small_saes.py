@@ -10,9 +10,7 @@ from sparsify import SparseCoder, SparseCoderConfig
 from torch import Tensor
 
 from resa_hub.config.recipe import SaeSettings
-from resa_hub.engine.sae.codes import encode, reconstruct
-from resa_hub.engine.sae.files import new
-from resa_hub.engine.sae.topk import SparseTopKTrainingSAE
+from resa_hub.engine.sae.topk import SparseTopKTrainingSAE, encode, new_sae, reconstruct
 from tests.helpers.hub_server.server import HubServer
 
 WIDTH, LATENTS, K = 64, 96, 6
@@ -39,7 +37,7 @@ def written(folder: Path, coder: SparseCoder | None = None, **changes: object) -
 
 
 def ours(seed: int = 0, applied: bool = True) -> SparseTopKTrainingSAE:
-    sae = new(WIDTH, SaeSettings(latents=LATENTS, k=K), "layers.2", seed)
+    sae = new_sae(WIDTH, SaeSettings(latents=LATENTS, k=K), "layers.2", seed)
     sae.cfg.apply_b_dec_to_input = applied
     with torch.no_grad():
         sae.b_enc.normal_(0, 0.3, generator=torch.Generator().manual_seed(seed))

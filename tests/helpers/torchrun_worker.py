@@ -13,16 +13,16 @@ def main() -> int:
     if way and os.environ["RANK"] == rank:
         from resa_hub.engine.methods import trainer
 
-        update = trainer._Run.update
+        update = trainer._TrainingRun.update
 
-        def fails(self: trainer._Run, *arguments: object) -> None:
+        def fails(self: trainer._TrainingRun, *arguments: object) -> None:
             if self.step == step:
                 if way == "die":
                     os._exit(9)
                 raise MemoryError
             update(self, *arguments)  # pyright: ignore[reportArgumentType]
 
-        trainer._Run.update = fails  # pyright: ignore[reportAttributeAccessIssue]
+        trainer._TrainingRun.update = fails  # pyright: ignore[reportAttributeAccessIssue]
     return run(sys.argv[1:])
 
 

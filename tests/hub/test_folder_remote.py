@@ -296,7 +296,7 @@ def push_unchecked(here: Path, shared: Path) -> None:
     """What a hostile author would do: the reference is right, the manifest in it is not."""
     from resa_hub.adapter.manifest import read_manifest
     from resa_hub.adapter.store import Adapter
-    from resa_hub.config.refs import RemoteRef
+    from resa_hub.config.remotes import RemoteRef
     from resa_hub.hub.remote import open_remote
 
     folder = here / "adapters/demo/0.1.0"

@@ -14,7 +14,7 @@ import pytest
 
 from resa_hub.adapter.layout import content_hash, identity_of, scan
 from resa_hub.adapter.store import STAGING, Store
-from resa_hub.adapter.verify import verify
+from resa_hub.adapter.verify import verify_folder
 from resa_hub.config.refs import AdapterRef
 from resa_hub.hub import sharing
 from tests.helpers.adapters import make_adapter
@@ -100,7 +100,7 @@ def test_a_push_killed_at_random_moments_is_completed_by_the_next(hub: HubServer
         )
         settled(hub)
         there = tags_are_whole(hub, store)
-        assert there in (number + 1, number + 2) and verify(store.get(AdapterRef("demo", version)).folder)
+        assert there in (number + 1, number + 2) and verify_folder(store.get(AdapterRef("demo", version)).folder)
         tree, blobs = hub.storage.tree(REPO), {path.name for path in hub.storage.blobs.iterdir()}
         entries = scan(store.get(AdapterRef("demo", version)).folder)
         hub.log.clear()
@@ -146,7 +146,7 @@ def test_a_pull_killed_at_random_moments_leaves_whole_adapters(hub: HubServer, t
         )
         settled(hub)
         good, bad = store.readable()
-        assert not bad and len(good) in (number, number + 1) and all(verify(adapter.folder) for adapter in good)
+        assert not bad and len(good) in (number, number + 1) and all(verify_folder(adapter.folder) for adapter in good)
         again = sharing.pull(ref, workspace=there)
         assert again.new == (len(good) == number)
         folder = home / "adapters" / "demo" / f"0.1.{number}"

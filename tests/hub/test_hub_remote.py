@@ -7,7 +7,8 @@ import pytest
 
 from resa_hub.adapter.layout import CARD, CONFIG, MANIFEST, WEIGHTS, scan
 from resa_hub.adapter.workspace import Workspace
-from resa_hub.config.refs import AdapterRef, RemoteRef
+from resa_hub.config.refs import AdapterRef
+from resa_hub.config.remotes import RemoteRef
 from resa_hub.core.errors import Conflict, Usage
 from resa_hub.hub import sharing
 from tests.helpers.adapters import make_adapter

@@ -16,7 +16,7 @@ from resa_hub.adapter.layout import CARD, MANIFEST, content_hash, identity_of, s
 from resa_hub.adapter.manifest import read_manifest
 from resa_hub.adapter.store import Adapter, lacks_sae
 from resa_hub.cli.main import run
-from resa_hub.config.refs import RemoteRef
+from resa_hub.config.remotes import RemoteRef
 from resa_hub.core.errors import Conflict, Integrity, Usage
 from resa_hub.hub import huggingface_sae, sharing
 from resa_hub.hub.remote import PushResult
@@ -116,7 +116,7 @@ def test_the_tag_of_a_version_never_moves(
     del repo.tags[first]
     with pytest.raises(Conflict, match=r"later version 0\.2\.0"):
         huggingface_sae.push_sae(
-            sharing.find(whole, sharing.Workspace.find(workspace)),
+            sharing.resolve_adapter(whole, sharing.Workspace.find(workspace)),
             RemoteRef.parse(f"hf:{APART}"),
             RemoteRef.parse(apart),
         )
@@ -163,7 +163,7 @@ from resa_hub.data import saes
 from resa_hub.core.errors import HubError
 for origin in sys.argv[1:]:
     try:
-        print(saes.find(origin).folder.name)
+        print(saes.locate(origin).folder.name)
     except HubError as error:
         print(error.message)
 """

@@ -8,7 +8,7 @@ import pytest
 
 from resa_hub.adapter.layout import WEIGHTS, scan
 from resa_hub.adapter.store import Store
-from resa_hub.config.refs import RemoteRef
+from resa_hub.config.remotes import RemoteRef
 from resa_hub.core.errors import Conflict, Integrity, Network, NotFound, Usage
 from resa_hub.hub import sharing
 from tests.helpers.adapters import make_adapter

@@ -10,7 +10,7 @@ import pytest
 from resa_hub.adapter import card
 from resa_hub.adapter.layout import CARD, CONFIG, MANIFEST, WEIGHTS, scan
 from resa_hub.adapter.store import Adapter, Store, lacks_sae
-from resa_hub.adapter.verify import verify
+from resa_hub.adapter.verify import verify_folder
 from resa_hub.adapter.workspace import Workspace
 from resa_hub.cli.main import run
 from resa_hub.config.refs import AdapterRef
@@ -95,9 +95,8 @@ def test_an_adapter_travels_without_its_sae_and_is_completed_later(
     sharing.push(name, remote, workspace=workspace)
     there = Workspace.find(tmp_path / "there")
     part = sharing.pull(remote, workspace=there.folder, sae=False)
-    assert (
-        part.new and lacks_sae(part.adapter) and verify(part.adapter.folder).content_hash == made.manifest.content_hash
-    )
+    assert part.new and lacks_sae(part.adapter)
+    assert verify_folder(part.adapter.folder).content_hash == made.manifest.content_hash
     assert run(["attach", name, "--target", "tiny-r1", "--workspace", str(there.folder)]) == 0
     with pytest.raises(Usage, match="without its SAE"):
         sharing.push(name, remote, workspace=there.folder)

@@ -12,7 +12,7 @@ from resa_hub.adapter.workspace import Workspace
 from resa_hub.cli.main import run
 from resa_hub.core.errors import Integrity, Usage
 from resa_hub.hub import sharing, signing
-from resa_hub.hub.resolve import find
+from resa_hub.hub.resolve import resolve_adapter
 from tests.helpers.hub_server.fixtures import REMOTE
 from tests.helpers.hub_server.server import HubServer
 
@@ -53,7 +53,7 @@ def test_a_signature_travels_and_is_checked(
         "hf": REMOTE,
         "oci": f"oci://{registry}/team/signed-{tmp_path.name}",
     }[kind]
-    before = find("demo", Workspace.find(here)).manifest.content_hash
+    before = resolve_adapter("demo", Workspace.find(here)).manifest.content_hash
     sharing.push("demo", remote, workspace=here, sign=private)
     pulled = sharing.pull(remote, workspace=there).adapter
     assert pulled.manifest.content_hash == before  # a signature is no part of the identity
@@ -67,7 +67,7 @@ def test_what_was_changed_behind_a_signature_is_refused(
     here: Path, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (private, public), _ = keys
-    adapter = find("demo", Workspace.find(here))
+    adapter = resolve_adapter("demo", Workspace.find(here))
     with pytest.raises(Integrity, match="not signed"):
         signing.check(adapter.folder, [public], "demo")
     signing.sign(adapter.folder, private)
@@ -90,7 +90,7 @@ def test_a_signature_of_something_else_does_not_count(here: Path, tmp_path: Path
     import model_signing
 
     (private, public), _ = keys
-    adapter = find("demo", Workspace.find(here))
+    adapter = resolve_adapter("demo", Workspace.find(here))
     shutil.copytree(adapter.folder, tmp_path / "card", ignore=shutil.ignore_patterns("*.json", "*.safetensors"))
     model_signing.signing.Config().use_elliptic_key_signer(private_key=private).sign(
         tmp_path / "card", adapter.folder / SIGNATURE

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from resa_hub.adapter import card
-from resa_hub.adapter.describe import figures
+from resa_hub.adapter.describe import sae_figures
 from resa_hub.adapter.layout import CARD, CONFIG, MANIFEST, WEIGHTS
 from resa_hub.adapter.manifest import SaeInit
 from resa_hub.adapter.results import load_evaluations
 from resa_hub.adapter.store import Adapter, Store
-from resa_hub.adapter.verify import verify
+from resa_hub.adapter.verify import verify_folder
 from resa_hub.adapter.workspace import Workspace
 from resa_hub.cli.main import run
 from resa_hub.config.refs import AdapterRef
@@ -63,7 +63,7 @@ def test_a_plain_lora_comes_in_and_can_be_attached(tmp_path: Path) -> None:
 
 def test_a_registry_adapter_comes_in_by_its_name(tmp_path: Path) -> None:
     adapter, missing = import_adapter("tina-tiny", workspace=tmp_path)
-    assert adapter.manifest.reference == "tina-tiny@0.1.0" and not missing and verify(adapter.folder)
+    assert adapter.manifest.reference == "tina-tiny@0.1.0" and not missing and verify_folder(adapter.folder)
     with pytest.raises(Usage, match="is a model"):
         import_adapter("tiny-r1", workspace=tmp_path)
 
@@ -286,7 +286,7 @@ def test_the_quality_of_the_sae_is_told_with_what_it_means(
         "CE spliced": f"{q['ce_spliced']:.4g} nats",
         "KL spliced": f"{q['kl']:.3g} nats",
     }
-    ((at, told),) = figures(manifest)
+    ((at, told),) = sae_figures(manifest)
     assert (
         at == "layers.2" and {f.name: f.value for f in told}.items() > wanted.items() and all(f.meaning for f in told)
     )

@@ -10,19 +10,22 @@ import msgspec
 import pytest
 
 from resa_hub.adapter.layout import CARD, MAX_PLOT, scan
-from resa_hub.adapter.results import Evaluation
+from resa_hub.adapter.results import Evaluation, ImportedEvaluation, in_current_words, read_evaluation
 from resa_hub.adapter.store import Adapter, Store
-from resa_hub.adapter.verify import verify
+from resa_hub.adapter.verify import verify_folder
 from resa_hub.adapter.workspace import Workspace
 from resa_hub.cli.main import run
-from resa_hub.config.refs import AdapterRef, RemoteRef
+from resa_hub.config.refs import AdapterRef
+from resa_hub.config.remotes import RemoteRef
 from resa_hub.core.errors import HubError, Integrity, NotFound, Usage
+from resa_hub.core.text import plain, plain_json
 from resa_hub.evaluation.record import save_evaluation
-from resa_hub.evaluation.reports import ReportQuery, collect_report, rendered
+from resa_hub.evaluation.reports import ReportQuery, collect_report
 from resa_hub.hub import sharing
 from resa_hub.hub.remote import open_remote
 from resa_hub.report import data, markdown, observe, plot
 from resa_hub.report.charts import scale
+from resa_hub.report.formats import rendered
 from resa_hub.report.observe import Graded
 from resa_hub.report.words import minus, points, pvalue, span
 from tests.helpers.commands import ROOT
@@ -40,12 +43,36 @@ def example(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("target", ["tiny-r1", "tiny-r1b"])
 def test_committed_documents_load_and_their_keys_keep_their_order(target: str) -> None:
-    old = raw(target)
-    now = json.loads(msgspec.json.encode(msgspec.convert(old, Evaluation)))
+    old = in_current_words(raw(target))
+    now = json.loads(msgspec.json.encode(read_evaluation(old, "x")))
     assert (
         list(now)[: len(old)] == list(old)
-        and {key: value for key, value in now.items() if key in old and key != "arms"} | {"arms": old["arms"]} == old
+        and {key: now[key] for key in old if key != "arms"} | {"arms": old["arms"]} == old
     )
+    assert [{key: arm[key] for key in old["arms"][0]} for arm in now["arms"]] == old["arms"]
+
+
+def test_words_of_older_documents_are_read() -> None:
+    older = raw() | {"draw": 3, "detectable": 2.5, "purpose": "choosing"}
+    older["arms"][0]["unfinished"] = 7.5
+    for document in (read_evaluation(older, "x"), read_evaluation(in_current_words(older), "x")):
+        assert isinstance(document, Evaluation)
+        assert (document.problem_seed, document.minimum_detectable_effect) == (3, 2.5)
+        assert (document.purpose, document.arms[0].truncated) == ("model-selection", 7.5)
+    assert in_current_words({"arms": [1, None], "purpose": [2]}) == {"arms": [1, None], "purpose": [2]}
+    with pytest.raises(Integrity, match=r"arms\[0\]\.truncated"):
+        read_evaluation(older | {"arms": [older["arms"][0] | {"unfinished": -1.0}]}, "x")
+
+
+def test_an_imported_document_holds_only_what_its_tool_tells() -> None:
+    """Written by a harness of before: the same keys come back, and it draws like any other."""
+    arm = {"name": "base", "role": "base", "metric": "acc", "score": 50.0, "score_ci": [40.0, 60.0]}
+    arm |= {"lenient": None, "tokens": None, "unfinished": None}
+    content = raw() | {"harness": "lm-eval 0.4", "temperature": None, "new_tokens": None, "arms": [arm]}
+    document = read_evaluation(content, "x")
+    assert isinstance(document, ImportedEvaluation) and document.contrasts == [] and document.seconds == 0.0
+    (now,) = json.loads(msgspec.json.encode(document))["arms"]
+    assert now == in_current_words(content)["arms"][0]
 
 
 def test_flips_lengths_and_format_are_counted() -> None:
@@ -88,14 +115,14 @@ def test_embedded_samples_are_whole_problems_within_the_bounds(monkeypatch: pyte
     table = [[Graded(f"{n}" * 10, 1, True, bool(n % 2))] * 2 for n in range(9)]
     problems = [(f"q{n}", "a") for n in range(9)]
     assert [
-        len(observe.browser(problems, {"base": table, "arm": table}, most).rows) for most in (0, 3, 4, 17, 100)
+        len(observe.embedded(problems, {"base": table, "arm": table}, most).rows) for most in (0, 3, 4, 17, 100)
     ] == [0, 0, 1, 4, 9]
-    found = observe.browser(problems, {"base": table, "arm": table}, 8)
+    found = observe.embedded(problems, {"base": table, "arm": table}, 8)
     assert (
         found.total == 9 and found.rows[1] == ("q1", "a", [[("1" * 10, 3)] * 2] * 2) and found.rows[0][2][0][0][1] == 2
     )
     monkeypatch.setattr(observe, "MOST_TEXT", 100)
-    assert len(observe.browser(problems, {"base": table, "arm": table}, 100).rows) == 2
+    assert len(observe.embedded(problems, {"base": table, "arm": table}, 100).rows) == 2
 
 
 @pytest.mark.parametrize(
@@ -140,12 +167,12 @@ def test_words_and_numbers() -> None:
 )
 def test_document_that_is_none_is_refused(change: dict) -> None:
     with pytest.raises(Integrity, match=r"here\.json is not an evaluation"):
-        data.document(raw() | change, "here.json")
+        read_evaluation(raw() | change, "here.json")
 
 
 def test_document_of_tomorrow_is_read_and_its_settings_are_shown() -> None:
     content = raw() | {"run": {"engine": "vllm", "hashes": [1, 2], "nested": [{"a": 0.5}]}}
-    assert data.document(content, "x").gain == 50.8
+    assert read_evaluation(content, "x").gain == 50.8
     assert (
         data.scalars(content)["run.engine"] == "vllm"
         and data.scalars(content)["run.hashes"] == "1, 2"
@@ -154,9 +181,9 @@ def test_document_of_tomorrow_is_read_and_its_settings_are_shown() -> None:
 
 
 def test_texts_of_strangers_become_readable() -> None:
-    text = data.plain(HOSTILE)
+    text = plain(HOSTILE)
     assert text.isprintable() and "\u27e8U+202E\u27e9" in text and "\u27e8U+D800\u27e9" in text and text.encode()
-    assert data.readable({HOSTILE: [HOSTILE, 1, None]}) == {text: [text, 1, None]}
+    assert plain_json({HOSTILE: [HOSTILE, 1, None]}) == {text: [text, 1, None]}
 
 
 def test_markdown_is_no_markup_of_strangers() -> None:
@@ -194,18 +221,16 @@ def test_json_says_it_too() -> None:
 def test_plot_is_a_small_picture_whatever_the_names() -> None:
     content = raw() | {"target": "$\\frac{1}{$ \u202e" + "long " * 40, "verdict": "$x", "adapter": "\u4e2d\u6587"}
     for document in (content, raw() | {"arms": raw()["arms"] * 40}):
-        picture = plot.draw(data.document(document, "x"))
+        picture = plot.draw(read_evaluation(document, "x"))
         assert picture.startswith(b"\x89PNG") and 5_000 < len(picture) < MAX_PLOT / 4
 
 
 def test_verdict_is_kept_with_its_plot_and_shown_on_the_card(example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from resa_hub.adapter.results import Evaluation
-
     adapter = Store(example / "adapters").get(AdapterRef(NAME))
     (adapter.folder / "evals/strange.json").write_text(
         json.dumps({"verdict": "x", "sentence": "x", "target": "t", "benchmark": "b", "split": "s"})
     )
-    result = msgspec.convert(raw(), Evaluation)
+    result = read_evaluation(raw(), "x")
     path = save_evaluation(adapter, result)
     png = path.with_suffix(".png")
     assert path.name == "tiny-r1--tiny-chain--test.json" and json.loads(path.read_text())["gain"] == 50.8
@@ -216,7 +241,7 @@ def test_verdict_is_kept_with_its_plot_and_shown_on_the_card(example: Path, monk
         and "**transferred** on tiny-r1b," in card
         and "**x**" not in card
     )
-    assert verify(adapter.folder).content_hash == adapter.manifest.content_hash
+    assert verify_folder(adapter.folder).content_hash == adapter.manifest.content_hash
     before = png.read_bytes()
     with monkeypatch.context() as patched:
         patched.setattr(plot, "draw", lambda _: pytest.fail("drawn again"))
@@ -231,7 +256,7 @@ def test_verdict_is_kept_with_its_plot_and_shown_on_the_card(example: Path, monk
 
 def test_plots_travel_and_what_is_none_is_refused(example: Path, tmp_path: Path) -> None:
     folder = Store(example / "adapters").get(AdapterRef(NAME)).folder
-    (folder / "evals/tiny-r1--tiny-chain--test.png").write_bytes(plot.draw(data.document(raw(), "x")))
+    (folder / "evals/tiny-r1--tiny-chain--test.png").write_bytes(plot.draw(read_evaluation(raw(), "x")))
     sharing.push(NAME, f"folder:{tmp_path / 'shared'}", workspace=example)
     (seen,) = open_remote(RemoteRef.parse(f"folder:{tmp_path / 'shared'}")).search()
     assert len(seen.verdicts) == 2

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from resa_hub.core.text import plain
 from resa_hub.report import data
 from resa_hub.report.page import page
 from tests.helpers.browser import CONTRAST, DESKTOP, PHONE, Browser, chromium
@@ -286,9 +287,9 @@ def hostile_page(folder: Path) -> Path:
         arm["role"] = f"{HOSTILE} {arm['role']}"
     content["arms"][3]["name"] = f"{content['adapter']} {HOSTILE}"
     content["comparisons"][1]["against"] = HOSTILE
-    made = entry(content, text=HOSTILE, making=data.flat({HOSTILE: HOSTILE}), warnings=[data.plain(HOSTILE)])
+    made = entry(content, text=HOSTILE, making=data.flat({HOSTILE: HOSTILE}), warnings=[plain(HOSTILE)])
     report = several()
-    wicked = type(report)([made, *report.entries], [curve()], data.plain(HOSTILE), "0.1.0")
+    wicked = type(report)([made, *report.entries], [curve()], plain(HOSTILE), "0.1.0")
     (folder / "hostile.html").write_text(page(wicked), encoding="utf-8")
     return folder / "hostile.html"
 

@@ -1,10 +1,38 @@
-"""What an extraction took, in words."""
+"""What an extraction made and took, in words."""
 
 from typing import TYPE_CHECKING
 
+from ..output import Output
+
 if TYPE_CHECKING:
     from ...adapter.manifest import Cost, Run
+    from ...adapter.store import Adapter
 ORDER = ("rollouts", "screen", "sae", "selection", "adapter", "total")
+
+
+def finished(out: Output, adapter: "Adapter", new: bool) -> None:
+    """The adapter that `extract` made, or had made before."""
+    from msgspec import to_builtins
+
+    manifest = adapter.manifest
+    document = {
+        "adapter": manifest.reference,
+        "content_hash": manifest.content_hash,
+        "folder": str(adapter.folder),
+        "new": new,
+        "kl": manifest.probe.kl if manifest.probe else None,
+        "costs": to_builtins(manifest.run.costs),
+        "usd": manifest.run.usd,
+        "source_usd": manifest.run.source_usd,
+    }
+    if out.data(document, manifest.reference):
+        return
+    out.text(f"{manifest.reference}  {manifest.content_hash[:19]}  {adapter.folder}")
+    if not new:
+        out.hint("this recipe was finished before; --again makes another version")
+        return
+    for line in lines(manifest.run):
+        out.hint(f"  {line}")
 
 
 def lines(run: "Run") -> list[str]:
@@ -37,7 +65,10 @@ def price(run: "Run") -> list[str]:
 
 
 def dollars(value: float) -> str:
-    return f"{value:,.0f}" if value >= 10 else f"{value:.2f}" if value >= 0.01 else f"{value:.2g}"
+    """Enough digits to tell small amounts apart."""
+    if value >= 10:
+        return f"{value:,.0f}"
+    return f"{value:.2f}" if value >= 0.01 else f"{value:.2g}"
 
 
 def short(value: float) -> str:

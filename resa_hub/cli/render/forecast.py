@@ -9,6 +9,10 @@ if TYPE_CHECKING:
     from ...extraction.estimate import Estimate
     from ...extraction.plan import Plan
 
+FITS = {True: "yes", False: "NO", None: "?"}
+TIMES = ((120, 1, "s"), (7_200, 60, "min"), (172_800, 3_600, "h"))
+"""(below so many seconds, seconds of the unit, the unit)."""
+
 
 def show(out: Output, plan: "Plan", registry: "Registry", rate: float | None) -> None:
     import msgspec
@@ -22,15 +26,13 @@ def show(out: Output, plan: "Plan", registry: "Registry", rate: float | None) ->
         "source": str(plan.source),
         "target": str(plan.target),
         "recipe": msgspec.to_builtins(plan.recipe),
+        "references": msgspec.to_builtins(refs),
     }
-    document["references"] = msgspec.to_builtins(refs)
-    document["estimate"] = (
-        None
-        if isinstance(found, str)
-        else msgspec.to_builtins(found) | {"operations": found.operations, "bytes": found.bytes}
-    )
     if isinstance(found, str):
-        document["no_estimate"] = found
+        document |= {"estimate": None, "no_estimate": found}
+    else:
+        totals = {"operations": found.operations, "bytes": found.bytes}
+        document["estimate"] = msgspec.to_builtins(found) | totals
     if out.data(document, plan.name):
         return
     out.pairs(plan.lines())
@@ -40,12 +42,14 @@ def show(out: Output, plan: "Plan", registry: "Registry", rate: float | None) ->
     if isinstance(found, str):
         out.text(f"no estimate: {found}")
     else:
-        _tell(out, found)
+        _costs(out, found)
+        _machines(out, found)
     out.hint("dry run: nothing was fetched or made")
 
 
-def _tell(out: Output, found: "Estimate") -> None:
-    from .costs import dollars, short
+def _costs(out: Output, found: "Estimate") -> None:
+    """Data, stages, memory."""
+    from .costs import short
 
     for role, data in found.data.items():
         out.text(f"{role}: {data.tokens:,} tokens in {data.batches:,} batches ({data.basis})")
@@ -56,32 +60,26 @@ def _tell(out: Output, found: "Estimate") -> None:
     parts = ", ".join(f"{name} {short(size)}B" for name, size in found.memory.items())
     out.text(f"memory: about {short(found.bytes)}B: {parts}")
     if found.caches:
-        kept = ", ".join(f"{name} {short(size)}B" for name, size in found.caches.items())
-        out.text(f"caches: {kept}: in main memory up to --cache-gb, then on disk, then made anew at each use")
+        caches = ", ".join(f"{name} {short(size)}B" for name, size in found.caches.items())
+        out.text(f"caches: {caches}: in main memory up to --cache-gb, then on disk, then made anew at each use")
     out.text("")
-    offers = [
-        [
-            o.machine,
-            _time(o.hours),
-            "-" if o.usd is None else f"${dollars(o.usd)}",
-            {True: "yes", False: "NO", None: "?"}[o.fits],
-            o.priced,
-        ]
-        for o in found.offers
-    ]
-    out.table(["machine (estimates)", "time", "price", "fits", "at"], offers)
+
+
+def _machines(out: Output, found: "Estimate") -> None:
+    """Time and price on named GPUs and here."""
+    from .costs import dollars
+
+    rows = []
+    for machine in found.offers:
+        price = "-" if machine.usd is None else f"${dollars(machine.usd)}"
+        rows.append([machine.machine, _time(machine.hours), price, FITS[machine.fits], machine.priced])
+    out.table(["machine (estimates)", "time", "price", "fits", "at"], rows)
     for note in found.notes:
         out.text(f"- {note}")
 
 
 def _time(hours: float) -> str:
-    seconds = hours * 3600
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 120
-        else f"{seconds / 60:.0f} min"
-        if hours < 2
-        else f"{hours:.1f} h"
-        if hours < 48
-        else f"{hours / 24:,.0f} days"
-    )
+    for limit, seconds, unit in TIMES:
+        if hours * 3600 < limit:
+            return f"{hours * 3600 / seconds:.{1 if unit == 'h' else 0}f} {unit}"
+    return f"{hours / 24:,.0f} days"

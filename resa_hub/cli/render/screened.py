@@ -9,6 +9,8 @@ Rows = list[dict[str, Any]]
 
 def show(out: Output, rows: Rows) -> None:
     """One line a candidate; `KL closed` is the share of the KL between source and target that the patch takes away."""
+    if out.data(rows, chosen(rows)):
+        return
     table = [
         [r["hookpoint"], r["patch"], f"{r['scale']:g}", f"{100 * r['closed']:.1f}%", "<- chosen" if r["chosen"] else ""]
         for r in rows

@@ -32,10 +32,8 @@ def show(
     ]
     out.table(["size", "problems", "samples", "shows, points, new", "these"], rows)
     if found.needed is None:
-        out.text(
-            "No number of samples shows it on new problems: there are too few problems. It can be shown on "
-            "these problems only."
-        )
+        too_few = "No number of samples shows it on new problems: there are too few problems."
+        out.text(f"{too_few} It can be shown on these problems only.")
     out.text(f"{found.arms} arms: {found.completions:,} completions, {found.tokens:,} tokens ({found.tokens_are})")
     hours = ", ".join(f"{name} {value:.2g} h" for name, value in found.gpu_hours.items())
     out.text(

@@ -21,11 +21,7 @@ class ChainProblem:
 
     @property
     def text(self) -> str:
-        return (
-            str(self.numbers[0])
-            + "".join(o + str(n) for o, n in zip(self.operators, self.numbers[1:], strict=True))
-            + "="
-        )
+        return f"{self.numbers[0]}{_written(self.operators, self.numbers[1:])}="
 
     @property
     def values(self) -> list[int]:
@@ -38,6 +34,10 @@ class ChainProblem:
     @property
     def answer(self) -> str:
         return str(self.values[-1])
+
+
+def _written(operators: tuple[str, ...], numbers: tuple[int, ...]) -> str:
+    return "".join(f"{operator}{number}" for operator, number in zip(operators, numbers, strict=True))
 
 
 def apply(left: int, operator: str, right: int) -> int:
@@ -69,10 +69,10 @@ def problems(count: int, split: str, seed: int) -> list[ChainProblem]:
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}; there are {', '.join(SPLITS)}")
     rng = random.Random(f"tiny-chain:{split}:{seed}")
-    found: dict[ChainProblem, None] = {}
-    while len(found) < count:
-        found[draw(rng, split)] = None
-    return list(found)
+    distinct: dict[ChainProblem, None] = {}
+    while len(distinct) < count:
+        distinct[draw(rng, split)] = None
+    return list(distinct)
 
 
 Merge = Callable[[ChainProblem, int], int]
@@ -102,8 +102,8 @@ def chain(problem: ChainProblem, merge: Merge = every_step) -> str:
     values, index, steps = problem.values, 0, []
     while index < len(problem.operators):
         end = index + merge(problem, index)
-        rest = zip(problem.operators[index:end], problem.numbers[index + 1 : end + 1], strict=True)
-        steps.append(str(values[index]) + "".join(o + str(n) for o, n in rest) + "=" + str(values[end]))
+        operations = _written(problem.operators[index:end], problem.numbers[index + 1 : end + 1])
+        steps.append(f"{values[index]}{operations}={values[end]}")
         index = end
     return ";".join(steps)
 

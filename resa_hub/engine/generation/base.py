@@ -1,10 +1,13 @@
-"""What an engine is: one load of a base model that samples it with each of several adapters and without."""
+"""What an engine is: one load of a base model that samples it with each of several adapters and without.
+
+Light on purpose: the evaluation imports these types without loading torch.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from ...core.plugins import resolve
 from ...data.snapshots import Files
 
 Key = tuple[str, int]
@@ -15,9 +18,10 @@ class Sample(NamedTuple):
     text: str
     tokens: int
     finished: bool
+    """False where the budget of new tokens ran out."""
 
 
-TABLE = {"transformers": "transformers_engine:TransformersEngine", "vllm": "vllm_engine:VllmEngine"}
+ENGINES = {"transformers": "transformers_engine:TransformersEngine", "vllm": "vllm_engine:VllmEngine"}
 BASE_CHANGED = "none of its samples was kept: report this, with `resa-hub show` of the adapters"
 
 
@@ -72,7 +76,7 @@ class Engine(Protocol):
         """
         ...
 
-    def run(self, jobs: Sequence[Job], how: Sampling) -> Iterator[list[Finished]]:
+    def run(self, jobs: Sequence[Job], sampling: Sampling) -> Iterator[list[Finished]]:
         """Every job once, in batches as they finish. A sample depends on its arm, its prompt and (seed, key), up to
         rounding on nothing else.
         """
@@ -81,7 +85,6 @@ class Engine(Protocol):
     def close(self) -> None: ...
 
 
-def open_engine(name: str, base: Files, arms: Mapping[str, Path | None], means: EngineConfig) -> Engine:
+def open_engine(name: str, base: Files, arms: Mapping[str, Path | None], config: EngineConfig) -> Engine:
     """Load the base once; raises `MissingExtra` for an engine that is not installed."""
-    module, kind = TABLE[name].split(":")
-    return getattr(import_module(f".{module}", __package__), kind)(base, arms, means)
+    return resolve(ENGINES[name], __package__ or "")(base, arms, config)

@@ -5,7 +5,7 @@ weights.
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import transformers
@@ -18,160 +18,188 @@ from ..model import probe
 from ..model.loading import end_tokens, load_base, load_tokenizer
 from ..model.lora import load_lora
 from .base import BASE_CHANGED, EngineConfig, Finished, Job, Sample, Sampling
-from .noise import uniforms
-from .sampling import generate
+from .sampling import generate, uniforms
 
 MOST_ROWS = 256
 CACHE_BYTES = 4 << 30
 """What the KV cache of one batch may take; of a GPU a third of what is free."""
 TRIAL_TOKENS = 4
-"""How long the batches are on which the two ways are timed."""
+"""New tokens of the batches on which the two modes are timed."""
 BASE = "__base__"
 """PEFT's name for no adapter."""
 
 
+class WrappedLayer(NamedTuple):
+    """A linear layer that PEFT has wrapped, and where it stands."""
+
+    parent: nn.Module
+    name: str
+    """Attribute of the parent."""
+    wrapper: Any
+    """PEFT's LoraLayer."""
+
+    def wrap(self) -> None:
+        setattr(self.parent, self.name, self.wrapper)
+
+    def unwrap(self) -> None:
+        setattr(self.parent, self.name, self.wrapper.get_base_layer())
+
+
 class TransformersEngine:
-    """Arms run in one of two ways. `merged`: one after another, each merged into the weights, the originals kept aside,
-    so that base comes back bit for bit.
-    `beside`: PEFT runs the adapters beside the weights, rows of all arms mixed in one batch. In float32 the faster one
-    for the load at hand is taken, by timing both where arms are too small to fill a batch. In half precision it is
+    """Arms run in one of two modes.
+
+    `merged`: one after another, each merged into the weights, the originals kept aside, so that base comes back bit for
+    bit. `beside`: PEFT runs the adapters beside the weights, rows of all arms mixed in one batch. In float32 the faster
+    one for the load at hand is taken, by timing both where arms are too small to fill a batch. In half precision it is
     `beside`: merging would round small adapters away.
     """
 
-    def __init__(self, base: Files, arms: Mapping[str, Path | None], means: EngineConfig) -> None:
-        self.model = load_base(base, means.dtype)
+    def __init__(self, base: Files, arms: Mapping[str, Path | None], config: EngineConfig) -> None:
+        self.model = load_base(base, config.dtype)
         self.tokenizer = load_tokenizer(base)
-        self.ends = end_tokens(self.model, self.tokenizer)
-        self.way = means.lora if means.dtype == "float32" or means.lora != "auto" else "beside"
+        self.end_tokens = end_tokens(self.model, self.tokenizer)
+        self.mode = config.lora if config.dtype == "float32" or config.lora != "auto" else "beside"
         self.about = {
             "name": "transformers",
             "version": transformers.__version__,
             "device": self.model.device.type,
-            "dtype": means.dtype,
+            "dtype": config.dtype,
         }
-        self.rows = max(
-            1, min(MOST_ROWS, _cache_bytes(self.model.device) // (means.longest * _bytes_a_token(self.model)))
-        )
-        self.names = {arm: f"arm{number}" for number, (arm, folder) in enumerate(arms.items()) if folder}
+        cache_rows = _cache_bytes(self.model.device) // (config.longest * _bytes_per_token(self.model))
+        self.batch_rows = max(1, min(MOST_ROWS, cache_rows))
+        folders = {arm: folder for arm, folder in arms.items() if folder}
+        # Names of arms hold characters that PEFT's module names may not.
+        self.adapter_names = {arm: f"arm{number}" for number, arm in enumerate(arms) if arm in folders}
         self.peft: Any = self.model
-        for arm, name in self.names.items():
-            folder = arms[arm]
-            assert folder
-            self.peft = load_lora(self.peft, folder, name)
+        for arm, name in self.adapter_names.items():
+            self.peft = load_lora(self.peft, folders[arm], name)
         self.peft.eval()
-        self.places: list[tuple[nn.Module, str, Any]] = [
-            (self.model.get_submodule(path.rpartition(".")[0]), path.rpartition(".")[2], module)
-            for path, module in self.model.named_modules()
-            if isinstance(module, LoraLayer)
-        ]
-        self.kept: list[tuple[nn.Parameter, Tensor]] = []
+        self.wrapped_layers = _wrapped_layers(self.model)
+        self.original_weights: list[tuple[nn.Parameter, Tensor]] = []
         self._unwrap()
 
     def check(self, texts: Mapping[str, Sequence[str]]) -> set[str]:
         base = {text: self._logits(None, text) for listed in texts.values() for text in listed}
-        found = {
+        unchanged = {
             arm
-            for arm in self.names
+            for arm in self.adapter_names
             if all(torch.equal(self._logits(arm, text), base[text]) for text in texts.get(arm, ()))
         }
         if not all(torch.equal(self._logits(None, text), logits) for text, logits in base.items()):
             raise RunFailed("the base model has changed while adapters were on it", BASE_CHANGED)
-        return found
+        return unchanged
 
-    def run(self, jobs: Sequence[Job], how: Sampling) -> Iterator[list[Finished]]:
-        queues: dict[str, list[Job]] = {}
-        for job in sorted(jobs, key=lambda job: len(job.prompt)):
-            queues.setdefault(job.arm, []).append(job)
-        if self._way(queues, how) == "merged":
-            for arm, queue in queues.items():
-                yield from self._merged(arm, queue, how)
+    def run(self, jobs: Sequence[Job], sampling: Sampling) -> Iterator[list[Finished]]:
+        jobs = sorted(jobs, key=lambda job: len(job.prompt))
+        by_arm: dict[str, list[Job]] = {}
+        for job in jobs:
+            by_arm.setdefault(job.arm, []).append(job)
+        if self._choose_mode(by_arm, sampling) == "merged":
+            for arm, queue in by_arm.items():
+                yield from self._run_merged(arm, queue, sampling)
         else:
-            yield from self._beside(sorted(jobs, key=lambda job: len(job.prompt)), how)
+            yield from self._run_beside(jobs, sampling)
 
     def close(self) -> None:
         self._restore()
 
-    def _way(self, queues: Mapping[str, list[Job]], how: Sampling) -> str:
+    def _choose_mode(self, by_arm: Mapping[str, list[Job]], sampling: Sampling) -> str:
         """Arms that fill batches of their own gain nothing by mixing: the same base work, and the adapters' on top.
-        Smaller ones are timed.
+        Smaller ones are timed, on short batches.
         """
-        if self.way != "auto":
-            return self.way
-        if len(queues) == 1 or min(map(len, queues.values())) >= self.rows:
+        if self.mode != "auto":
+            return self.mode
+        if len(by_arm) == 1 or min(map(len, by_arm.values())) >= self.batch_rows:
             return "merged"
-        short = how._replace(new_tokens=min(TRIAL_TOKENS, how.new_tokens))
-        arm, queue = max(queues.items(), key=lambda item: (item[0] in self.names, len(item[1])))
-        every = [job for queue in queues.values() for job in queue]
-        merged = sum(-(-len(q) // self.rows) for q in queues.values()) * _seconds(
-            self._merged(arm, queue[: self.rows], short)
-        )
-        beside = -(-len(every) // self.rows) * _seconds(self._beside(every[:: -(-len(every) // self.rows)], short))
+        short = sampling._replace(new_tokens=min(TRIAL_TOKENS, sampling.new_tokens))
+        # The largest queue, one with an adapter where there is any: merging is part of the cost.
+        arm, queue = max(by_arm.items(), key=lambda item: (item[0] in self.adapter_names, len(item[1])))
+        merged_batches = sum(self._batch_count(queue) for queue in by_arm.values())
+        merged = merged_batches * _seconds(self._run_merged(arm, queue[: self.batch_rows], short))
+        every = [job for queue in by_arm.values() for job in queue]
+        mixed_batches = self._batch_count(every)
+        beside = mixed_batches * _seconds(self._run_beside(every[::mixed_batches], short))
         return "merged" if merged <= beside else "beside"
 
-    def _merged(self, arm: str, jobs: Sequence[Job], how: Sampling) -> Iterator[list[Finished]]:
-        self._merge(arm)
-        yield from self._batches(self.model, jobs, None, how)
+    def _batch_count(self, jobs: Sequence[Job]) -> int:
+        return -(-len(jobs) // self.batch_rows)
 
-    def _beside(self, jobs: Sequence[Job], how: Sampling) -> Iterator[list[Finished]]:
+    def _run_merged(self, arm: str, jobs: Sequence[Job], sampling: Sampling) -> Iterator[list[Finished]]:
+        self._merge(arm)
+        yield from self._batches(self.model, jobs, None, sampling)
+
+    def _run_beside(self, jobs: Sequence[Job], sampling: Sampling) -> Iterator[list[Finished]]:
         self._restore()
-        if not self.names:
-            yield from self._batches(self.model, jobs, None, how)
+        if not self.adapter_names:
+            yield from self._batches(self.model, jobs, None, sampling)
             return
-        for parent, name, layer in self.places:
-            setattr(parent, name, layer)
+        for layer in self.wrapped_layers:
+            layer.wrap()
         try:
-            yield from self._batches(self.peft, jobs, [self.names.get(job.arm, BASE) for job in jobs], how)
+            names = [self.adapter_names.get(job.arm, BASE) for job in jobs]
+            yield from self._batches(self.peft, jobs, names, sampling)
         finally:
             self._unwrap()
 
     def _batches(
-        self, model: Any, jobs: Sequence[Job], names: list[str] | None, how: Sampling
+        self, model: Any, jobs: Sequence[Job], names: list[str] | None, sampling: Sampling
     ) -> Iterator[list[Finished]]:
-        for start in range(0, len(jobs), self.rows):
-            part = jobs[start : start + self.rows]
-            noise = uniforms(how.seed, [job.key for job in part], how.new_tokens)
-            prompts, adapters = [job.prompt for job in part], names[start : start + self.rows] if names else None
-            for done in generate(
+        """names: the adapter of each job, for a PEFT model."""
+        for start in range(0, len(jobs), self.batch_rows):
+            part = jobs[start : start + self.batch_rows]
+            completions = generate(
                 model,
-                prompts,
-                noise,
-                temperature=how.temperature,
-                end_tokens=self.ends,
-                top_p=how.top_p,
-                adapters=adapters,
-            ):
-                texts = [str(self.tokenizer.decode(c.tokens, skip_special_tokens=True)) for c in done]
+                [job.prompt for job in part],
+                uniforms(sampling.seed, [job.key for job in part], sampling.new_tokens),
+                temperature=sampling.temperature,
+                end_tokens=self.end_tokens,
+                top_p=sampling.top_p,
+                adapters=names[start : start + self.batch_rows] if names else None,
+            )
+            for batch in completions:
                 yield [
-                    Finished(part[c.index].arm, part[c.index].key, Sample(t, len(c.tokens), c.finished))
-                    for c, t in zip(done, texts, strict=True)
+                    Finished(part[c.index].arm, part[c.index].key, self._sample(c.tokens, c.finished)) for c in batch
                 ]
+
+    def _sample(self, tokens: list[int], finished: bool) -> Sample:
+        return Sample(str(self.tokenizer.decode(tokens, skip_special_tokens=True)), len(tokens), finished)
 
     def _logits(self, arm: str | None, text: str) -> Tensor:
         self._merge(arm)
-        found = probe.logits(self.model, self.tokenizer, text)
+        logits = probe.logits(self.model, self.tokenizer, text)
         self._restore()
-        return found
+        return logits
 
     @torch.no_grad()
     def _merge(self, arm: str | None) -> None:
         """The plain model with the weights of an arm; an arm without adapter is the base itself."""
         self._restore()
-        name = self.names.get(arm or "")
-        for _, _, layer in self.places:
-            if name and name in layer.lora_A:
-                weight: Any = layer.get_base_layer().weight
-                self.kept.append((weight, weight.data))
-                weight.data = weight.data + layer.get_delta_weight(name)
+        name = self.adapter_names.get(arm or "")
+        for layer in self.wrapped_layers:
+            if name and name in layer.wrapper.lora_A:
+                weight: Any = layer.wrapper.get_base_layer().weight
+                self.original_weights.append((weight, weight.data))
+                # A new tensor, not `+=`: subtracting the adapter again would not give the same bits.
+                weight.data = weight.data + layer.wrapper.get_delta_weight(name)
 
     def _restore(self) -> None:
-        for weight, original in self.kept:
+        for weight, original in self.original_weights:
             weight.data = original
-        self.kept = []
+        self.original_weights = []
 
     def _unwrap(self) -> None:
         """Put the plain layers where PEFT's stood: merged weights need no wrapper."""
-        for parent, name, layer in self.places:
-            setattr(parent, name, layer.get_base_layer())
+        for layer in self.wrapped_layers:
+            layer.unwrap()
+
+
+def _wrapped_layers(model: nn.Module) -> list[WrappedLayer]:
+    layers = []
+    for path, module in model.named_modules():
+        if isinstance(module, LoraLayer):
+            parent, _, name = path.rpartition(".")
+            layers.append(WrappedLayer(model.get_submodule(parent), name, module))
+    return layers
 
 
 def _seconds(work: Iterator[Any]) -> float:
@@ -185,7 +213,7 @@ def _cache_bytes(device: torch.device) -> int:
     return torch.cuda.mem_get_info(device)[0] // 3 if device.type == "cuda" else CACHE_BYTES
 
 
-def _bytes_a_token(model: Any) -> int:
+def _bytes_per_token(model: Any) -> int:
     """Of the KV cache: 2 x layers x key-value heads x head size x bytes a number."""
     config = model.config.get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads

@@ -1,49 +1,30 @@
-"""Methods of extraction: one file each, one line in the table."""
+"""How each method of `config/methods.py` extracts: one file each."""
 
 from collections.abc import Callable
-from importlib import import_module
 
+from ...config.methods import METHODS
+from ...core.plugins import resolve
 from ..sae.activations import Sources
 from .activation_patching import TeacherSetup
 from .context import ExtractionContext, MethodOutput
 
-METHODS = {
-    "sae-tuning": "sae_tuning:run",
-    "feature-diff": "feature_diff:run",
-    "random-features": "feature_diff:run_random",
-    "outside-features": "feature_diff:run_outside",
-    "pca-diff": "pca_diff:run",
-    "logit-distill": "logit_distill:run",
-    "sft": "sft:run",
-    "random": "random_lora:run",
-    "gaussian": "gaussian:run",
-}
-SCREENED = {"feature-diff": "feature_diff:prepare", "pca-diff": "pca_diff:prepare"}
-"""Methods whose layer, number of features and scale can be tried without training."""
-TEXTS = {
-    "sae-tuning": "sae_tuning:sae_texts",
-    "gaussian": "sae_tuning:sae_texts",
-    "feature-diff": "feature_diff:sae_texts",
-    "random-features": "feature_diff:sae_texts",
-    "outside-features": "feature_diff:sae_texts",
-}
-"""What stage I of each method with an SAE reads, whatever the layer: a sweep trains the SAEs of all layers on one pass
-over it.
-"""
-
-
-def sae_texts(name: str) -> Callable[[ExtractionContext], tuple[Sources, Sources]]:
-    return _function(TEXTS[name])
-
 
 def method(name: str) -> Callable[[ExtractionContext], MethodOutput]:
-    return _function(METHODS[name])
+    """What runs stage I and stage II."""
+    return resolve(METHODS[name].run, __name__)
 
 
 def screened(name: str) -> Callable[[ExtractionContext], TeacherSetup]:
-    return _function(SCREENED[name])
+    """What the screen tries: everything that the method finds before it trains."""
+    prepare = METHODS[name].prepare
+    assert prepare, f"{name} has no screen"
+    return resolve(prepare, __name__)
 
 
-def _function(place: str) -> Callable:
-    module, function = place.split(":")
-    return getattr(import_module(f".{module}", __name__), function)
+def sae_texts(name: str) -> Callable[[ExtractionContext], tuple[Sources, Sources]]:
+    """(training texts, held-out texts) of stage I, whatever the layer: a sweep trains the SAEs of all layers on one
+    pass over them.
+    """
+    texts = METHODS[name].sae_texts
+    assert texts, f"{name} has no SAE"
+    return resolve(texts, __name__)

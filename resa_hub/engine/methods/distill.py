@@ -6,7 +6,6 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ...config.recipe import Rollouts
 from ...core.flops import tuning
 from ..model.kl import Head
 from ..model.lora import new_lora, share_lora, state_of
@@ -15,66 +14,84 @@ from ..model.tokens import Batch
 from ..sae.train import TrainedSae
 from .context import ExtractionContext, MethodOutput
 from .teacher_states import TeacherStateCache, TrainingExample
-from .trainer import STATE, ends, fit, to_teacher
+from .trainer import STATE, first_and_last_loss, fit, teacher_loss
 
 
 def distill(
-    session: ExtractionContext,
+    context: ExtractionContext,
     batches: list[Batch],
     teacher: Callable[[Batch], Tensor],
-    findings: dict[str, Any],
-    saes: Mapping[str, TrainedSae] | None = None,
+    findings: Mapping[str, Any],
+    saes: Mapping[str, TrainedSae] = {},
     teacher_head: Head | None = None,
 ) -> MethodOutput:
     """LoRA on all layers of the target, KL on the completion tokens. From the second round on it is trained on rollouts
     of the student as it stands.
+
+    teacher: its last hidden state [rows, positions, width] of a batch. findings: those made before training.
+    teacher_head: the student's own where none is given.
     """
-    recipe, size, saes, processes = session.recipe, session.sizes, saes or {}, session.processes
-    encoder = sum(4.0 * trained.sae.cfg.d_in * trained.sae.cfg.d_sae for trained in saes.values())
-
-    def example(batch: Batch) -> TrainingExample:
-        session.ledger.add(STATE, operations=(2.0 * size.all + encoder) * batch.tokens)
-        weight = batch.completion.float()
-        weight, batch = (weight / weight.sum().clamp(min=1))[processes.rows], processes.part(batch)
-        return TrainingExample(batch, teacher(batch).cpu(), weight)
-
-    student = new_lora(session.student(), recipe.lora, None, recipe.seed)
-    inner: PreTrainedModel = student.get_base_model()  # pyright: ignore[reportAssignmentType]
-    inners = {"": inner} | {
-        name: share_lora(student, session.student(name), recipe.lora).train().get_base_model()
-        for name in _taught(session, batches)
+    recipe, size = context.recipe, context.models.target_sizes
+    student = new_lora(context.models.new_copy(), recipe.lora, None, recipe.seed)
+    base: PreTrainedModel = student.get_base_model()  # pyright: ignore[reportAssignmentType]
+    carriers: dict[str, Any] = {
+        name: share_lora(student, context.models.new_copy(name), recipe.lora).train().get_base_model()
+        for name in _sibling_carriers(context, batches)
     }
 
     def forward(example: TrainingExample) -> Tensor:
-        on: PreTrainedModel = inners.get(example.batch.writer, inner)  # pyright: ignore[reportAssignmentType]
-        return last_hidden_state(on, example.batch.ids.to(on.device))
+        model: PreTrainedModel = carriers.get(example.batch.writer, base)
+        return last_hidden_state(model, example.batch.ids.to(model.device))
 
-    own_head = lm_head(inner)
-    probes, tokens = session.probe_texts(batches), sum(trained.tokens for trained in saes.values())
-    found = dict(findings)
-    loss = to_teacher(forward, (own_head, teacher_head or own_head), recipe.training)
+    head = lm_head(base)
+    loss = teacher_loss(forward, (head, teacher_head or head), recipe.training)
+    make_example = _example_maker(context, teacher, saes)
+    probe_texts = context.texts.probe_texts(batches)
+    tokens, found = sum(trained.tokens for trained in saes.values()), dict(findings)
     for number in range(1, recipe.rounds + 1):
         if number > 1:
-            batches = session.student_rollouts(inner, state_of(student))
+            batches = context.texts.student_rollouts(base, state_of(student))
         losses = fit(
             student,
             loss,
-            TeacherStateCache(batches, example, session.memory, session.examples_folder, processes),
+            TeacherStateCache(batches, make_example, context.memory, context.examples_folder, context.processes),
             recipe.training,
             recipe.seed,
-            session.progress,
-            session.ledger,
-            tuning(size.all, size.head),
-            STATE if number == 1 else f"{STATE}-{number}",
+            context.progress,
+            context.ledger,
+            operations=tuning(size.all, size.head),
+            state=STATE if number == 1 else f"{STATE}-{number}",
         )
         tokens += recipe.training.epochs * sum(batch.tokens for batch in batches)
-        found |= ends(losses) if number == 1 else {f"round_{number}": ends(losses)}
-    return MethodOutput(state_of(student), None, saes, probes, tokens, found)
+        ends = first_and_last_loss(losses)
+        found |= ends if number == 1 else {f"round_{number}": ends}
+    return MethodOutput(state_of(student), None, saes, probe_texts, tokens, found)
 
 
-def _taught(session: ExtractionContext, batches: list[Batch]) -> list[str]:
+def _example_maker(
+    context: ExtractionContext, teacher: Callable[[Batch], Tensor], saes: Mapping[str, TrainedSae]
+) -> Callable[[Batch], TrainingExample]:
+    """Batch -> the teacher's states of the rows that are this process's, and the weight of their positions."""
+    processes = context.processes
+    # Two products of the encoder, with the source's states and the target's.
+    encoder = sum(4.0 * trained.sae.cfg.d_in * trained.sae.cfg.d_sae for trained in saes.values())
+    operations = 2.0 * context.models.target_sizes.all + encoder
+
+    def make_example(batch: Batch) -> TrainingExample:
+        context.ledger.add(STATE, operations=operations * batch.tokens)
+        # The mean is over the completion tokens of the whole batch, also where this process has some rows of it only.
+        completion = batch.completion.float()
+        weight = (completion / completion.sum().clamp(min=1))[processes.rows]
+        own_rows = processes.part(batch)
+        return TrainingExample(own_rows, teacher(own_rows).cpu(), weight)
+
+    return make_example
+
+
+def _sibling_carriers(context: ExtractionContext, batches: list[Batch]) -> list[str]:
     """Siblings on which the LoRA stands while it learns from what they wrote; their heads are the target's, or as good
     as.
     """
-    together = (session.recipe.rollouts or Rollouts()).student == "writer"
-    return sorted({batch.writer for batch in batches if batch.writer}) if together else []
+    if context.rollout_settings.student != "writer":
+        return []
+    return sorted({batch.writer for batch in batches if batch.writer})

@@ -1,16 +1,16 @@
 """Control and upper bound: the teacher is the source model itself, on rollouts of the target and its siblings."""
 
+from torch import Tensor
+
 from ..model.split import last_hidden_state, lm_head
+from ..model.tokens import Batch
 from .context import ExtractionContext, MethodOutput
 from .distill import distill
 
 
-def run(session: ExtractionContext) -> MethodOutput:
-    own = session.training_rollouts()
-    return distill(
-        session,
-        own,
-        lambda batch: last_hidden_state(session.source, batch.ids.to(session.source.device)),
-        {},
-        teacher_head=lm_head(session.source),
-    )
+def run(context: ExtractionContext) -> MethodOutput:
+    def teacher(batch: Batch) -> Tensor:
+        return last_hidden_state(context.source, batch.ids.to(context.source.device))
+
+    batches = context.texts.training_rollouts()
+    return distill(context, batches, teacher, findings={}, teacher_head=lm_head(context.source))

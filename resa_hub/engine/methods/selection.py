@@ -13,24 +13,21 @@ from ...core.flops import SELECTION_STEPS, SELECTION_TOKENS, comparing, tuning
 from ..model.kl import chunked_kl
 from ..model.split import Hidden, last_hidden_state, lm_head, run_from_layer
 from ..model.tokens import Batch
-from ..sae.codes import encode
-from ..sae.topk import SparseTopKTrainingSAE
-from .activation_patching import Patches, states
+from ..sae.topk import SparseTopKTrainingSAE, encode
+from .activation_patching import Patches, StatePair, states
 from .context import ExtractionContext
 
 STAGE = "selection"
 
 
-class StateDifferences(NamedTuple):
-    """A batch of rollouts as source and target see it: made once, looked at in every step."""
+class ComparedBatch(NamedTuple):
+    """A batch of rollouts as source and reference model see it: made once, looked at in every step."""
 
     batch: Batch
-    other: Hidden
-    """The source's state at the hookpoint."""
-    own: Hidden
-    """That of the model it is compared with, moved by the patches before."""
-    wanted: Hidden
-    """The source's final state."""
+    states: StatePair
+    """At the hookpoint, the reference model's moved by the patches before."""
+    source_final: Hidden
+    """The source's last hidden state."""
 
 
 class Ranking(NamedTuple):
@@ -48,70 +45,70 @@ class FeaturePatch:
         self.slots = torch.full((sae.cfg.d_sae,), -1, device=sae.W_dec.device)
         self.slots[chosen] = torch.arange(len(chosen), device=self.slots.device)
 
-    def __call__(self, other: Tensor, own: Tensor) -> Float[Tensor, "rows positions width"]:
-        return (
-            gather_latents(self.sae, other, self.slots, self.count)
-            - gather_latents(self.sae, own, self.slots, self.count)
-        ) @ self.directions
+    def __call__(self, source: Tensor, reference: Tensor) -> Float[Tensor, "rows positions width"]:
+        source_latents = gather_latents(self.sae, source, self.slots, self.count)
+        reference_latents = gather_latents(self.sae, reference, self.slots, self.count)
+        return (source_latents - reference_latents) @ self.directions
 
 
 def gather_latents(
     sae: SparseTopKTrainingSAE, state: Tensor, slots: Int[Tensor, " latents"], count: int
 ) -> Float[Tensor, "*n count"]:
-    """Activations of the chosen latents only; `slots` maps a latent to its place, -1 for the others."""
+    """Activations of the chosen latents only; `slots` maps a latent to its column, -1 for the others."""
     values, indices = encode(sae, state)
-    places = slots[indices]
+    columns = slots[indices]
+    # One column more takes what falls outside, and is cut off.
     dense = values.new_zeros(*values.shape[:-1], count + 1)
-    dense.scatter_(-1, torch.where(places < 0, count, places), torch.where(places < 0, 0.0, values))
+    dense.scatter_(-1, torch.where(columns < 0, count, columns), torch.where(columns < 0, 0.0, values))
     return dense[..., :count]
 
 
 def rank(
-    session: ExtractionContext, sae: SparseTopKTrainingSAE, batches: list[Batch], hookpoint: str, before: Patches
+    context: ExtractionContext, sae: SparseTopKTrainingSAE, batches: list[Batch], hookpoint: str, before: Patches
 ) -> Ranking:
     """All latents in the order of the recipe's `selection`."""
-    ranking = by_difference(session, sae, batches, hookpoint, before)
-    if session.recipe.selection == "mean":
+    ranking = by_difference(context, sae, batches, hookpoint, before)
+    if context.recipe.selection == "mean":
         return ranking
-    with session.ledger.stage(STAGE):
-        sample = compare_states(session, batches, hookpoint, before)
-        if session.recipe.selection == "attribution":
-            return ranking._replace(order=_descending(attribution(session, sae, sample, hookpoint)))
-        return ranking._replace(order=stepwise(session, sae, sample, hookpoint))
+    with context.ledger.stage(STAGE):
+        sample = compare_states(context, batches, hookpoint, before)
+        if context.recipe.selection == "attribution":
+            return ranking._replace(order=_descending(attribution(context, sae, sample, hookpoint)))
+        return ranking._replace(order=stepwise(context, sae, sample, hookpoint))
 
 
 @torch.no_grad()
 def compare_states(
-    session: ExtractionContext, batches: list[Batch], hookpoint: str, before: Patches
-) -> list[StateDifferences]:
+    context: ExtractionContext, batches: list[Batch], hookpoint: str, before: Patches
+) -> list[ComparedBatch]:
     """The first of the batches, up to `SELECTION_TOKENS`; their order is that of the seed, so they are a fair
     sample.
     """
-    sizes, sample = itertools.accumulate(batch.tokens for batch in batches), []
-    for batch in [batch for batch, upto in zip(batches, sizes, strict=True) if upto <= SELECTION_TOKENS] or batches[:1]:
-        session.ledger.add(STAGE, batch.tokens, comparing(session.sizes.all) * batch.tokens)
-        sample.append(
-            StateDifferences(
-                batch,
-                *states(session, batch, hookpoint, before),
-                last_hidden_state(session.source, batch.ids.to(session.source.device)),
-            )
-        )
+    total = itertools.accumulate(batch.tokens for batch in batches)
+    chosen = [batch for batch, tokens in zip(batches, total, strict=True) if tokens <= SELECTION_TOKENS]
+    sample = []
+    for batch in chosen or batches[:1]:
+        context.ledger.add(STAGE, batch.tokens, comparing(context.models.target_sizes.all) * batch.tokens)
+        pair = states(context, batch, hookpoint, before)
+        final = last_hidden_state(context.source, batch.ids.to(context.source.device))
+        sample.append(ComparedBatch(batch, pair, final))
     return sample
 
 
 @torch.no_grad()
 def by_difference(
-    session: ExtractionContext, sae: SparseTopKTrainingSAE, batches: list[Batch], hookpoint: str, before: Patches
+    context: ExtractionContext, sae: SparseTopKTrainingSAE, batches: list[Batch], hookpoint: str, before: Patches
 ) -> Ranking:
     """Mean |f_source - f_target| of every latent over the rollouts, the first position left out."""
     total = torch.zeros(sae.cfg.d_sae, device=sae.W_dec.device)
     for batch in batches:
-        dense = torch.zeros(batch.ids.shape[0], batch.ids.shape[1] - 1, sae.cfg.d_sae, device=sae.W_dec.device)
-        for state, sign in zip(states(session, batch, hookpoint, before), (1.0, -1.0), strict=True):
+        rows, positions = batch.ids.shape
+        difference = torch.zeros(rows, positions - 1, sae.cfg.d_sae, device=sae.W_dec.device)
+        pair = states(context, batch, hookpoint, before)
+        for state, sign in ((pair.source, 1.0), (pair.reference, -1.0)):
             values, indices = encode(sae, state[:, 1:])
-            dense.scatter_add_(-1, indices, sign * values)
-        total += dense.abs().sum((0, 1))
+            difference.scatter_add_(-1, indices, sign * values)
+        total += difference.abs().sum((0, 1))
     if not total.any():
         raise NoEffect(
             "source and target have equal features at this hookpoint",
@@ -121,9 +118,9 @@ def by_difference(
 
 
 def attribution(
-    session: ExtractionContext,
+    context: ExtractionContext,
     sae: SparseTopKTrainingSAE,
-    sample: list[StateDifferences],
+    sample: list[ComparedBatch],
     hookpoint: str,
     chosen: Int[Tensor, " n"] | None = None,
 ) -> Float[Tensor, " latents"]:
@@ -133,50 +130,63 @@ def attribution(
     The gradient is taken where the `chosen` latents are in place; only completions count.
     """
     score = torch.zeros(sae.cfg.d_sae, device=sae.W_dec.device)
-    above = session.sizes.all - session.sizes.up_to(layer_of(hookpoint))
-    for batch, other, own, wanted in sample:
-        session.ledger.add(STAGE, operations=tuning(above, session.sizes.head) * batch.tokens)
-        start = own
+    size = context.models.target_sizes
+    operations = tuning(size.all - size.up_to(layer_of(hookpoint)), size.head)
+    for compared in sample:
+        context.ledger.add(STAGE, operations=operations * compared.batch.tokens)
+        source, start = compared.states
         if chosen is not None and len(chosen):
-            start = own + session.recipe.scale * FeaturePatch(sae, chosen)(other, own).to(own.dtype)
-        gradient = _gradient(session, batch, hookpoint, start, wanted)[:, 1:].float()
+            patch = FeaturePatch(sae, chosen)(source, start)
+            start = start + context.recipe.scale * patch.to(start.dtype)
+        gradient = _gradient(context, compared, hookpoint, start)[:, 1:].float()
         with torch.no_grad():
             effect = gradient @ sae.W_dec.T
-            for state, sign in ((other, -1.0), (own, 1.0)):
+            for state, sign in ((source, -1.0), (compared.states.reference, 1.0)):
                 values, indices = encode(sae, state[:, 1:])
                 score.index_add_(0, indices.flatten(), (sign * values * effect.gather(-1, indices)).flatten())
     return score
 
 
 def stepwise(
-    session: ExtractionContext, sae: SparseTopKTrainingSAE, sample: list[StateDifferences], hookpoint: str
+    context: ExtractionContext, sae: SparseTopKTrainingSAE, sample: list[ComparedBatch], hookpoint: str
 ) -> Int[Tensor, " latents"]:
     """Latents by attribution, a part at a time, each with those chosen before in place: what two features do alike is
     not counted twice.
     """
-    wanted = (
-        max(session.recipe.screen.features, default=session.recipe.features)
-        if session.recipe.screen
-        else session.recipe.features
-    )
+    tried = context.recipe.screen.features if context.recipe.screen else ()
+    most = max(tried, default=context.recipe.features)
     chosen = torch.empty(0, dtype=torch.long, device=sae.W_dec.device)
     for step in range(SELECTION_STEPS):
-        part = wanted * (step + 1) // SELECTION_STEPS - len(chosen)
+        part = most * (step + 1) // SELECTION_STEPS - len(chosen)
         if part > 0:
-            order = _descending(attribution(session, sae, sample, hookpoint, chosen))
-            chosen = torch.cat([chosen, order[~torch.isin(order, chosen)][:part]])
-    order = _descending(attribution(session, sae, sample, hookpoint, chosen))
-    return torch.cat([chosen, order[~torch.isin(order, chosen)]])
+            rest = _rest_in_order(context, sae, sample, hookpoint, chosen)
+            chosen = torch.cat([chosen, rest[:part]])
+    return torch.cat([chosen, _rest_in_order(context, sae, sample, hookpoint, chosen)])
 
 
-def _gradient(session: ExtractionContext, batch: Batch, hookpoint: str, start: Hidden, wanted: Hidden) -> Tensor:
-    """Of KL(source || model), summed over the completions, by the state at the hookpoint."""
-    reader, ids = session.reference_model(batch), batch.ids.to(session.target.device)
+def _rest_in_order(
+    context: ExtractionContext,
+    sae: SparseTopKTrainingSAE,
+    sample: list[ComparedBatch],
+    hookpoint: str,
+    chosen: Int[Tensor, " n"],
+) -> Int[Tensor, " rest"]:
+    """All latents but the chosen ones, by attribution with those in place."""
+    order = _descending(attribution(context, sae, sample, hookpoint, chosen))
+    return order[~torch.isin(order, chosen)]
+
+
+def _gradient(context: ExtractionContext, compared: ComparedBatch, hookpoint: str, start: Hidden) -> Hidden:
+    """Of KL(source || reference model), summed over the completions, by the reference model's state at the hookpoint;
+    taken at `start`.
+    """
+    batch = compared.batch
+    model, ids = context.reference_model(batch), batch.ids.to(context.target.device)
     state = start.detach().clone().requires_grad_(True)
-    found = run_from_layer(reader, ids, state, layer_of(hookpoint))
-    chunked_kl(
-        found, wanted, batch.completion.float().to(ids.device), lm_head(reader), lm_head(session.source)
-    ).backward()
+    final = run_from_layer(model, ids, state, layer_of(hookpoint))
+    weight = batch.completion.float().to(ids.device)
+    # The source's states stand where a teacher's would: the "student" is the reference model.
+    chunked_kl(final, compared.source_final, weight, lm_head(model), lm_head(context.source)).backward()
     assert state.grad is not None
     return state.grad
 
@@ -187,16 +197,16 @@ def _descending(score: Float[Tensor, " latents"]) -> Int[Tensor, " latents"]:
 
 def random_outside(ranking: Ranking, count: int, seed: int) -> Int[Tensor, " count"]:
     """Random active latents from outside the 2k strongest."""
-    active = _outside(ranking, count)
+    active = _active_outside(ranking, count)
     return active[torch.randperm(len(active), generator=torch.Generator().manual_seed(seed))[:count]]
 
 
 def next_outside(ranking: Ranking, count: int, seed: int = 0) -> Int[Tensor, " count"]:
     """The latents just behind the 2k strongest: they differ often, so that a patch of them can be given any norm."""
-    return _outside(ranking, count)[:count]
+    return _active_outside(ranking, count)[:count]
 
 
-def _outside(ranking: Ranking, count: int) -> Int[Tensor, " n"]:
+def _active_outside(ranking: Ranking, count: int) -> Int[Tensor, " n"]:
     active = ranking.order[2 * count :]
     active = active[ranking.share[active] > 0]
     if len(active) < count:

@@ -17,35 +17,44 @@ from ..model.split import last_hidden_state, lm_head
 from ..model.tokens import Batch
 from .context import ExtractionContext, MethodOutput
 from .teacher_states import TrainingExample
-from .trainer import Loss, ends, fit
+from .trainer import Loss, first_and_last_loss, fit
 
 
-def run(session: ExtractionContext) -> MethodOutput:
-    recipe = session.recipe
-    batches = session.texts(session.elicit, masked=recipe.training.mask_prompt)
-    examples = [TrainingExample(batch, None, weights(batch, recipe.training.reduction)) for batch in batches]
-    examples = [example for example in examples if example.weight.any()]  # a chunk may lie inside one long question
+def run(context: ExtractionContext) -> MethodOutput:
+    recipe = context.recipe
+    batches = context.texts.of_data(context.inputs.elicit, masked=recipe.training.mask_prompt)
+    examples = _examples(context, batches)
+    student = new_lora(context.models.new_copy(), recipe.lora, None, recipe.seed)
+    base: PreTrainedModel = student.get_base_model()  # pyright: ignore[reportAssignmentType]
+    size = context.models.target_sizes
+    losses = fit(
+        student,
+        next_token(base, lm_head(base)),
+        examples,
+        recipe.training,
+        recipe.seed,
+        context.progress,
+        context.ledger,
+        operations=supervised(size.all, size.head),
+    )
+    tokens = recipe.training.epochs * sum(batch.tokens for batch in batches)
+    findings = first_and_last_loss(losses, "loss")
+    return MethodOutput(state_of(student), None, {}, context.texts.probe_texts(batches), tokens, findings)
+
+
+def _examples(context: ExtractionContext, batches: list[Batch]) -> list[TrainingExample]:
+    """The rows that are this process's, of every batch with something to learn; raises `RunFailed` without one."""
+    rows, part = context.processes.rows, context.processes.part
+    examples = []
+    for batch in batches:
+        weight = weights(batch, context.recipe.training.reduction)
+        if weight.any():  # a chunk may lie inside one long question
+            examples.append(TrainingExample(part(batch), None, weight[rows]))
     if not examples:
         raise RunFailed(
             "the data hold no token of a completion to learn", "--set training.mask_prompt=false, or use more rows"
         )
-    rows, part = session.processes.rows, session.processes.part
-    examples = [TrainingExample(part(example.batch), None, example.weight[rows]) for example in examples]
-    student = new_lora(session.student(), recipe.lora, None, recipe.seed)
-    inner: PreTrainedModel = student.get_base_model()  # pyright: ignore[reportAssignmentType]
-    operations = supervised(session.sizes.all, session.sizes.head)
-    losses = fit(
-        student,
-        next_token(inner, lm_head(inner)),
-        examples,
-        recipe.training,
-        recipe.seed,
-        session.progress,
-        session.ledger,
-        operations,
-    )
-    tokens = recipe.training.epochs * sum(batch.tokens for batch in batches)
-    return MethodOutput(state_of(student), None, {}, session.probe_texts(batches), tokens, ends(losses, "loss"))
+    return examples
 
 
 def weights(batch: Batch, reduction: str) -> Tensor:
@@ -57,22 +66,22 @@ def weights(batch: Batch, reduction: str) -> Tensor:
     return counted / (len(batch.ids) if reduction == "sum" else counted.sum().clamp(min=1))
 
 
-def next_token(model: PreTrainedModel, own_head: Head) -> Loss:
+def next_token(model: PreTrainedModel, head: Head) -> Loss:
     """sum_t weight_t * -log p(token t+1 | tokens up to t), in nats."""
 
     def loss(example: TrainingExample) -> Tensor:
         ids = example.batch.ids.to(model.device)
-        following = torch.roll(ids, -1, dims=1).flatten()
-        state, weight = last_hidden_state(model, ids).flatten(0, 1), example.weight.to(model.device).flatten()
-        kept = weight > 0
-        wanted = following[kept]
+        state = last_hidden_state(model, ids).flatten(0, 1)
+        weight = example.weight.to(model.device).flatten()
+        learnt = weight > 0
+        following = torch.roll(ids, -1, dims=1).flatten()[learnt]
 
         def measure(logits: Tensor, part: slice, weights: Tensor) -> tuple[Tensor, Tensor]:
             with torch.enable_grad():
                 leaf = logits.requires_grad_(True)
-                losses = functional.cross_entropy(leaf, wanted[part], reduction="none")
+                losses = functional.cross_entropy(leaf, following[part], reduction="none")
             return losses.detach(), torch.autograd.grad(losses, leaf, weights)[0]
 
-        return chunked(state[kept], weight[kept], own_head, measure)
+        return chunked(state[learnt], weight[learnt], head, measure)
 
     return loss

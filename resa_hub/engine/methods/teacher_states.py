@@ -1,5 +1,5 @@
 """The teacher's states for every batch, made when they are first needed and kept within bounds: in memory, then on
-disk, then made anew.
+disk; beyond that they are made at every use.
 """
 
 import contextlib
@@ -24,10 +24,11 @@ class TrainingExample(NamedTuple):
     weight: Tensor
     """[rows, positions]: the loss is sum(weight * loss of a position)."""
     start: Tensor | None = None
-    """The student's state at the hookpoint, where the prefix is shared."""
+    """The student's state [rows, positions, width] at the hookpoint, where the prefix is shared."""
 
     @property
     def nbytes(self) -> int:
+        """Bytes of its tensors, the batch itself left out."""
         return sum(part.nbytes for part in (self.teacher, self.weight, self.start) if part is not None)
 
 
@@ -50,7 +51,7 @@ class TeacherStateCache(Sequence[TrainingExample]):
     ) -> None:
         self.batches, self.make, self.folder, self.processes = batches, make, folder, processes
         self.memory_left, self.disk_left = memory, 0
-        self._held: dict[int, TrainingExample] = {}
+        self._in_memory: dict[int, TrainingExample] = {}
         self._files: dict[int, Path] = {}
         if folder:
             shutil.rmtree(folder, ignore_errors=True)  # of a killed run: its last file may be cut
@@ -67,13 +68,14 @@ class TeacherStateCache(Sequence[TrainingExample]):
     def __getitem__(self, index: int | slice) -> TrainingExample | list[TrainingExample]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        if index in self._held:
-            return self._held[index]
+        if index in self._in_memory:
+            return self._in_memory[index]
         batch = self.batches[index]
+        own_rows = self.processes.part(batch)
         if index in self._files:
-            return TrainingExample(self.processes.part(batch), **load_file(self._files[index]))
-        if not (own := self.processes.part(batch)).tokens:
-            return TrainingExample(own, torch.empty(0), torch.empty(0))  # fewer rows than processes
+            return TrainingExample(own_rows, **load_file(self._files[index]))
+        if not own_rows.tokens:  # the batch has fewer rows than there are processes
+            return TrainingExample(own_rows, torch.empty(0), torch.empty(0))
         with torch.no_grad():
             example = self.make(batch)
         self._keep(index, example)
@@ -81,7 +83,7 @@ class TeacherStateCache(Sequence[TrainingExample]):
 
     def close(self) -> None:
         """Let go of memory and files."""
-        self._held.clear()
+        self._in_memory.clear()
         self._files.clear()
         if self.folder:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -89,20 +91,22 @@ class TeacherStateCache(Sequence[TrainingExample]):
     def _keep(self, index: int, example: TrainingExample) -> None:
         size = example.nbytes
         if size <= self.memory_left:
-            self._held[index] = example
+            self._in_memory[index] = example
             self.memory_left -= size
         elif self.folder and size <= self.disk_left:
-            path = self.folder / f"{index}.safetensors"
-            parts = {"teacher": example.teacher, "weight": example.weight, "start": example.start}
-            try:
-                save_file({name: part.contiguous() for name, part in parts.items() if part is not None}, path)
-            except (OSError, SafetensorError):  # the disk filled up meanwhile: a cache is no reason to stop
-                self.disk_left = 0
-                with contextlib.suppress(OSError):
-                    path.unlink(missing_ok=True)
-                return
-            self._files[index] = path
-            self.disk_left -= size
+            self._write(self.folder / f"{index}.safetensors", index, example)
+
+    def _write(self, path: Path, index: int, example: TrainingExample) -> None:
+        parts = {"teacher": example.teacher, "weight": example.weight, "start": example.start}
+        try:
+            save_file({name: part.contiguous() for name, part in parts.items() if part is not None}, path)
+        except (OSError, SafetensorError):  # the disk filled up meanwhile: a cache is no reason to stop
+            self.disk_left = 0
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+            return
+        self._files[index] = path
+        self.disk_left -= example.nbytes
 
 
 def free_memory() -> int:

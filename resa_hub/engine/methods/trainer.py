@@ -26,21 +26,21 @@ LOWEST_RATE = 0.1
 which.
 """
 STATE = "adapter"
+"""Name of the stage in the ledger, and of the state of an interrupted run."""
 Loss = Callable[[TrainingExample], Tensor]
 """The loss of one example, summed over its positions by their weight."""
 
 
-def to_teacher(forward: Callable[[TrainingExample], Tensor], heads: tuple[Head, Head], settings: Training) -> Loss:
-    """KL between student and teacher. forward: the student's final states of an example. heads: of student and
-    teacher.
+def teacher_loss(forward: Callable[[TrainingExample], Tensor], heads: tuple[Head, Head], settings: Training) -> Loss:
+    """KL between student and teacher. forward: the student's last hidden states [rows, positions, width] of an example.
+    heads: of student and teacher.
     """
 
     def loss(example: TrainingExample) -> Tensor:
         student = forward(example)
         assert example.teacher is not None
-        return chunked_kl(
-            student, example.teacher.to(student.device), example.weight.to(student.device), *heads, settings.kl
-        )
+        teacher, weight = example.teacher.to(student.device), example.weight.to(student.device)
+        return chunked_kl(student, teacher, weight, *heads, settings.kl)
 
     return loss
 
@@ -52,7 +52,8 @@ def fit(
     settings: Training,
     seed: int,
     progress: Progress,
-    ledger: CostTracker | None = None,
+    ledger: CostTracker,
+    *,
     operations: float = 0.0,
     state: str = STATE,
 ) -> list[float]:
@@ -62,8 +63,7 @@ def fit(
     state: the name under which the state is kept.
     Raises `NoEffect` when teacher and student never differ, `RunFailed` at a gradient that is not finite.
     """
-    ledger = ledger or CostTracker()
-    run = _Run(student, settings, settings.epochs * len(examples), ledger.processes)
+    run = _TrainingRun(student, settings, settings.epochs * len(examples), ledger.processes)
     use_fused_lora(student).train()
     with torch.random.fork_rng(), ledger.stage(STATE):
         torch.manual_seed(seed + ledger.processes.rank)  # dropout: no two processes share a mask
@@ -72,8 +72,8 @@ def fit(
         with progress.stage("train adapter", run.total - run.step, "steps") as advance:
             while run.step < run.total:
                 example = examples[run.step % len(examples)]
-                run.update(loss_of(example) if example.batch.tokens else run.nothing(), example)
-                ledger.add(STATE, run.tokens, operations * run.tokens)
+                run.update(loss_of(example) if example.batch.tokens else run.zero_loss(), example)
+                ledger.add(STATE, run.step_tokens, operations * run.step_tokens)
                 if ledger.due() or run.step == run.total:
                     ledger.save(state, run.state())
                 advance(1)
@@ -86,12 +86,15 @@ def fit(
     return run.losses
 
 
-class _Run:
-    """Everything that a step changes."""
+class _TrainingRun:
+    """Everything that a step changes: parameters, optimizer, counters."""
 
     def __init__(self, student: PeftModel, settings: Training, total: int, processes: ProcessGroup) -> None:
-        self.settings, self.total, self.step, self.skipped, self.processes = settings, total, 0, 0, processes
-        self.tokens = 0
+        self.settings, self.total, self.processes = settings, total, processes
+        self.step = 0
+        self.skipped = 0
+        """Steps left out because of their vanishing gradient."""
+        self.step_tokens = 0
         """Of the last step, all processes together."""
         self.losses: list[float] = []
         self.parameters = {name: p for name, p in student.named_parameters() if p.requires_grad}
@@ -102,32 +105,32 @@ class _Run:
             foreach=True,  # half the time, the same bits
         )
 
-    def nothing(self) -> Tensor:
-        """The loss of a process that has no row of this batch."""
+    def zero_loss(self) -> Tensor:
+        """The loss of a process that has no row of this batch: it takes part in the sum of gradients all the same."""
         return torch.stack([p.sum() for p in self.parameters.values()]).sum() * 0
 
     def update(self, loss: Tensor, example: TrainingExample) -> None:
         """One step, its gradient summed over all processes."""
         self.optimizer.zero_grad()
         loss.backward()
-        told = torch.tensor(
+        totals = torch.tensor(
             [float(loss.detach()), float(example.weight.sum()), example.batch.tokens], device=loss.device
         )
-        self.processes.all_reduce_(told, *(p.grad for p in self.parameters.values() if p.grad is not None))
-        value, weight, tokens = told.tolist()
+        self.processes.all_reduce_(totals, *(p.grad for p in self.parameters.values() if p.grad is not None))
+        value, weight, tokens = totals.tolist()
         norm = float(torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.gradient_clip))
         if not (math.isfinite(norm) and math.isfinite(value)):
             raise RunFailed(
                 f"loss or gradient of step {self.step} is not finite", "lower it with --set training.learning_rate=..."
             )
         for group in self.optimizer.param_groups:
-            group["lr"] = rate(self.settings, self.step, self.total)
+            group["lr"] = learning_rate(self.settings, self.step, self.total)
         if norm < MIN_GRAD_NORM:
             self.skipped += 1
         else:
             self.optimizer.step()
         self.losses.append(value / weight)
-        self.tokens = int(tokens)
+        self.step_tokens = int(tokens)
         self.step += 1
 
     def state(self) -> dict[str, Any]:
@@ -151,7 +154,9 @@ class _Run:
                 parameter.copy_(state["parameters"][name])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.skipped, self.losses = state["step"], state["skipped"], state["losses"]
-        if not self.processes.is_single:  # the masks of dropout after a restart are others than without one
+        if not self.processes.is_single:
+            # The state holds the generator of the main process alone, so the masks of dropout after a restart are
+            # others than without one.
             torch.manual_seed(self.step * self.processes.world_size + self.processes.rank)
             return True
         torch.set_rng_state(state["random"])
@@ -160,7 +165,7 @@ class _Run:
         return True
 
 
-def rate(settings: Training, step: int, total: int) -> float:
+def learning_rate(settings: Training, step: int, total: int) -> float:
     """Learning rate of the 0-based `step`, as transformers' schedules have it; a function of the step alone, so that no
     state of it is kept.
     """
@@ -175,7 +180,7 @@ def rate(settings: Training, step: int, total: int) -> float:
     return settings.learning_rate * (LOWEST_RATE + (1 - LOWEST_RATE) * falling)
 
 
-def ends(losses: list[float], name: str = "kl") -> dict[str, float]:
+def first_and_last_loss(losses: list[float], name: str = "kl") -> dict[str, float]:
     """Mean loss of the first and the last eighth of the steps, nats a position."""
     part = max(1, len(losses) // 8)
     return {f"{name}_first": sum(losses[:part]) / part, f"{name}_last": sum(losses[-part:]) / part}

@@ -1,4 +1,4 @@
-"""A target with an adapter on it: its effect, its completions."""
+"""A target with an adapter attached: its effect, its completions, and the merged model."""
 
 import secrets
 import shutil
@@ -11,8 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ...core.errors import RunFailed
 from ...data.snapshots import Files
-from ..generation.noise import uniforms
-from ..generation.sampling import generate
+from ..generation.sampling import generate, uniforms
 from .loading import end_tokens, load_base, load_tokenizer
 from .lora import load_lora
 from .probe import measure
@@ -25,28 +24,29 @@ class AttachedModel(NamedTuple):
     template: str | None
 
     def effect(self, texts: Sequence[str]) -> float:
+        """KL(with || without the adapter), nats a token, mean over the texts."""
         return measure(self.model, self.tokenizer, texts).kl
 
     def complete(self, questions: Sequence[str], *, temperature: float, new_tokens: int, seed: int) -> tuple[str, ...]:
-        """One completion a question, special tokens left out."""
+        """One completion a question in their order, special tokens left out."""
         prompts = [prompt(self.tokenizer, self.template, question) for question in questions]
         noise = uniforms(seed, [(question, 0) for question in questions], new_tokens)
         inner = self.model.get_base_model()
         texts = [""] * len(prompts)
         ends = end_tokens(inner, self.tokenizer)  # pyright: ignore[reportArgumentType]
-        for done in generate(inner, prompts, noise, temperature=temperature, end_tokens=ends):
-            for completion in done:
+        for finished in generate(inner, prompts, noise, temperature=temperature, end_tokens=ends):
+            for completion in finished:
                 texts[completion.index] = str(self.tokenizer.decode(completion.tokens, skip_special_tokens=True))
         return tuple(texts)
 
     def merge(self, folder: Path) -> Path:
-        """Write the target with the adapter in its weights, whole or not at all; the adapter is gone from this session
-        afterwards. Raises `RunFailed`.
+        """Write the target with the adapter in its weights, whole or not at all; the adapter is gone from this model
+        afterwards. Raises `RunFailed` where the folder cannot be written.
         """
         staged = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}")
         try:
-            whole = self.model.merge_and_unload()  # pyright: ignore[reportCallIssue]
-            whole.save_pretrained(staged)  # pyright: ignore[reportCallIssue]
+            merged = self.model.merge_and_unload()  # pyright: ignore[reportCallIssue]
+            merged.save_pretrained(staged)  # pyright: ignore[reportCallIssue]
             self.tokenizer.save_pretrained(staged)
             staged.rename(folder)
         except OSError as error:
@@ -59,5 +59,5 @@ class AttachedModel(NamedTuple):
 
 
 def open_attached(target: Files, adapter: Path, dtype: str, template: str | None) -> AttachedModel:
-    """Load the target and put the adapter on it; raises `NoEffect` unless every tensor is consumed."""
+    """Load the target and attach the adapter; raises `NoEffect` unless every tensor is consumed."""
     return AttachedModel(load_lora(load_base(target, dtype), adapter), load_tokenizer(target), template)

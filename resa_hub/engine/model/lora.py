@@ -1,7 +1,7 @@
-"""LoRA through PEFT: make, save canonically, load with proof that every tensor was consumed, merge."""
+"""LoRA through PEFT: create, save canonically, load with proof that every tensor was consumed, merge."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -24,7 +24,7 @@ State = dict[str, Tensor]
 
 def new_lora(model: PreTrainedModel, settings: LoraSettings, layers: Iterable[int] | None, seed: int) -> PeftModel:
     """A fresh LoRA (B = 0) on these layers, all layers for None; a function of the seed. Raises `DoesNotFit` for
-    modules that the model lacks.
+    modules that the model lacks, `Usage` for settings that PEFT refuses.
     """
     config = LoraConfig(
         r=settings.rank,
@@ -51,17 +51,13 @@ def new_lora(model: PreTrainedModel, settings: LoraSettings, layers: Iterable[in
 
 def modules_of(model: PreTrainedModel, settings: LoraSettings) -> list[str]:
     """Names of the modules that carry the LoRA: every linear layer of the decoder layers for `all-linear` and for the
-    default, else those asked for.
+    default, else those of the settings. Raises `DoesNotFit` where there is none of a name.
 
     The default names all linear layers of a Llama-like layer; where layers are built otherwise it means the same,
     whatever they are called.
     """
-    paths = [
-        name
-        for layer in decoder_layers(model)
-        for name, module in layer.named_modules()
-        if isinstance(module, nn.Linear)
-    ]
+    named = [pair for layer in decoder_layers(model) for pair in layer.named_modules()]
+    paths = [name for name, module in named if isinstance(module, nn.Linear)]
     present = list(dict.fromkeys(name.rpartition(".")[2] for name in paths))
     if not present:
         raise DoesNotFit(
@@ -79,21 +75,22 @@ def modules_of(model: PreTrainedModel, settings: LoraSettings) -> list[str]:
 
 
 def module_of(name: str) -> str:
-    """The module's own name out of a tensor's: base_model.model.model.layers.0.mlp.up_proj.lora_A.weight -> up_proj."""
+    """The module's own name, from a tensor's: base_model.model.model.layers.0.mlp.up_proj.lora_A.weight -> up_proj."""
     return name.rpartition(".lora_")[0].rpartition(".")[2]
 
 
 def share_lora(peft: PeftModel, model: PreTrainedModel, settings: LoraSettings) -> PeftModel:
-    """The very tensors of `peft`'s LoRA on another model of the same shapes: who trains one trains both."""
+    """`model`, of the same shapes as that of `peft`, with the very tensors of its LoRA: training one trains both."""
     other = new_lora(model, settings, None, 0)
-    ours = dict(peft.named_modules())
+    modules = dict(peft.named_modules())
     for name, module in other.named_modules():
-        if isinstance(module, torch.nn.Linear) and (".lora_A." in name or ".lora_B." in name):
-            module.weight = ours[name].weight  # pyright: ignore[reportAttributeAccessIssue]
+        if isinstance(module, nn.Linear) and (".lora_A." in name or ".lora_B." in name):
+            module.weight = modules[name].weight  # pyright: ignore[reportAttributeAccessIssue]
     return use_fused_lora(other)
 
 
 def state_of(peft: PeftModel, adapter: str = "default") -> State:
+    """The tensors of one adapter of the model, in main memory, sorted by name."""
     state = get_peft_model_state_dict(peft, adapter_name=adapter, save_embedding_layers=False)
     return {name: state[name].detach().cpu().contiguous() for name in sorted(state)}
 
@@ -101,8 +98,8 @@ def state_of(peft: PeftModel, adapter: str = "default") -> State:
 def save_lora(
     state: State, settings: LoraSettings, folder: Path, base: str, revision: str | None, layers: Iterable[int] | None
 ) -> None:
-    """A plain PEFT folder with the same bytes every time: PEFT's own writer orders modules by hash seed and adds its
-    version.
+    """Write a plain PEFT folder, the same bytes every time: PEFT's own writer orders modules by hash seed and adds its
+    version. base, revision: the model it belongs to. layers: those that carry it, None for all.
     """
     save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
     config = {
@@ -127,8 +124,8 @@ def save_lora(
 
 
 def load_lora(model: PreTrainedModel | PeftModel, folder: Path, name: str = "default") -> PeftModel:
-    """`model` with the adapter on it, beside those it has; raises `NoEffect` unless every tensor of the file is in the
-    model, value for value.
+    """`model` in evaluation mode with the adapter on it, beside those it has; raises `NoEffect` unless every tensor of
+    the file is in the model, value for value.
     """
     try:
         if isinstance(model, PeftModel):
@@ -141,12 +138,17 @@ def load_lora(model: PreTrainedModel | PeftModel, folder: Path, name: str = "def
             f"PEFT finds no module for the adapter: {str(error).splitlines()[0][:160]}",
             "its target modules do not exist in this model",
         ) from None
-    given, present = load_file(folder / WEIGHTS), state_of(peft, name)
-    lost = [
-        name
-        for name in given
-        if name not in present or not torch.equal(given[name], present[name].to(given[name].dtype))
-    ]
+    _check_consumed(load_file(folder / WEIGHTS), state_of(peft, name))
+    return peft.eval()
+
+
+def _check_consumed(given: State, present: State) -> None:
+    """Raise `NoEffect` unless the tensors of the file are those in the model, in the type of the file."""
+
+    def arrived(name: str) -> bool:
+        return name in present and torch.equal(given[name], present[name].to(given[name].dtype))
+
+    lost = [name for name in given if not arrived(name)]
     if lost:
         raise NoEffect(
             f"{len(lost)} of {len(given)} tensors did not reach the model, {lost[0]} first",
@@ -158,7 +160,6 @@ def load_lora(model: PreTrainedModel | PeftModel, folder: Path, name: str = "def
             f"the adapter's config asks for {len(absent)} tensors that its file lacks, {absent[0]} first",
             "it is incomplete: pull or extract it again",
         )
-    return peft.eval()
 
 
 def merge(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
@@ -168,36 +169,41 @@ def merge(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
 
 def norms(folder: Path, scaling: float = 1.0) -> dict[str, float]:
     """Frobenius norm of scaling B A of every module of an adapter folder, by the name of its A."""
-    state = {name: tensor.float() for name, tensor in load_file(folder / WEIGHTS).items()}
-    return {
-        name: scaling * float(product_norm(state[partner(name)], a)) for name, a in state.items() if ".lora_A." in name
-    }
+    return {name: scaling * float(product_norm(b, a)) for name, b, a in _factors(folder)}
 
 
 def random_state(shapes: State, wanted: Mapping[str, float], seed: int) -> State:
     """Random A and B of these shapes whose product has, module by module, the norm that `wanted` says (by the name of
     A).
     """
-    generator, made = torch.Generator().manual_seed(seed), {}
+    generator = torch.Generator().manual_seed(seed)
+    state = {}
     for name in sorted(wanted):
-        a, b = (torch.randn(shapes[part].shape, generator=generator) for part in (name, partner(name)))
+        a = torch.randn(shapes[name].shape, generator=generator)
+        b = torch.randn(shapes[partner(name)].shape, generator=generator)
         ratio = wanted[name] / product_norm(b, a)
-        made[name], made[partner(name)] = a.contiguous(), (ratio * b).contiguous()
-    return made
+        state[name], state[partner(name)] = a.contiguous(), (ratio * b).contiguous()
+    return state
+
+
+def _factors(folder: Path) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """(name of A, B, A) of every module of an adapter folder, in float32."""
+    state = load_file(folder / WEIGHTS)
+    for name, tensor in state.items():
+        if ".lora_A." in name:
+            yield name, state[partner(name)].float(), tensor.float()
 
 
 def partner(name: str) -> str:
-    """The B that belongs to an A."""
+    """The name of the B that belongs to an A."""
     return name.replace(".lora_A.", ".lora_B.")
 
 
 def product_norm(b: Tensor, a: Tensor) -> Tensor:
-    """Frobenius norm of B A without making it: sqrt(trace((B'B)(A A')))."""
+    """Frobenius norm of B A without computing the product: sqrt(trace((B'B)(A A'))). B [out, rank], A [rank, in]."""
     return ((b.T @ b) * (a @ a.T)).sum().clamp(min=0).sqrt()
 
 
 def largest_entry(folder: Path) -> float:
-    """The largest change that an adapter makes to a weight, without its scaling."""
-    state = load_file(folder / WEIGHTS)
-    pairs = [(state[partner(name)].float(), a.float()) for name, a in state.items() if ".lora_A." in name]
-    return max((float((b @ a).abs().max()) for b, a in pairs), default=0.0)
+    """The largest change that an adapter makes to a weight, without its scaling: max |B A| over its modules."""
+    return max((float((b @ a).abs().max()) for _, b, a in _factors(folder)), default=0.0)

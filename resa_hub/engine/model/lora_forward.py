@@ -1,8 +1,8 @@
-"""The branch of a LoRA in training: the same bits as PEFT's own forward and backward, in fewer and better shaped
-operations.
+"""The forward pass of a LoRA layer in training: the same bits as PEFT's own forward and backward, in fewer and better
+shaped operations.
 
-PEFT scales the whole output and its gradient; a scaling that is a power of two can stand at the narrow place instead,
-for it rounds nothing.
+PEFT scales the branch's output [n, out] and its gradient. A scaling by a power of two rounds nothing, so it can be
+applied to the product with A [n, rank] instead, which is much narrower.
 """
 
 import math
@@ -15,13 +15,13 @@ from peft.tuners.lora import Linear
 from torch import Tensor, nn
 
 SMALL_RANK = 8
-"""Up to this rank the gradient of B is made as autograd makes it: transposed it would be sooner done there too, but
-with other bits.
+"""Up to this rank the gradient of B is computed as autograd does it: the transposed product would be faster there too,
+but with other bits.
 """
 
 
-class _Added(torch.autograd.Function):
-    """base + scaling x A' B'. base [..., out], x [..., in], A [rank, in], B [out, rank]."""
+class _AddLora(torch.autograd.Function):
+    """base + scaling x A^T B^T. base [..., out], x [..., in], A [rank, in], B [out, rank]; overwrites base."""
 
     @staticmethod
     def forward(ctx, base, x, a, b, scaling: float):  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -44,18 +44,19 @@ class _Added(torch.autograd.Function):
 
 
 class FusedLoraLinear(Linear):
-    """PEFT's own layer, which takes the short way where it may."""
+    """PEFT's own layer, which in training adds an ordinary adapter by `_AddLora`."""
 
     def forward(self, x: Tensor, *args: Any, **named: Any) -> Tensor:
-        if not self.training or args or named or not (name := _plain(self, x)):
+        name = _fusible_adapter(self, x) if self.training and not args and not named else None
+        if name is None:
             return super().forward(x, *args, **named)
         a, b = self.lora_A[name].weight, self.lora_B[name].weight
-        return _Added.apply(self.base_layer(x), self.lora_dropout[name](x), a, b, self.scaling[name])  # pyright: ignore
+        return _AddLora.apply(self.base_layer(x), self.lora_dropout[name](x), a, b, self.scaling[name])  # pyright: ignore
 
 
 def use_fused_lora(student: PeftModel) -> PeftModel:
-    """Let every LoRA of `student` that can take the short way in training take it; what PEFT does in any other state it
-    goes on doing.
+    """Turn every LoRA layer of `student` into a `FusedLoraLinear`, in place; in any other state than training with one
+    ordinary adapter it does what PEFT does.
     """
     for module in student.modules():
         if type(module) is Linear:
@@ -63,26 +64,18 @@ def use_fused_lora(student: PeftModel) -> PeftModel:
     return student
 
 
-def _plain(module: Linear, x: Float[Tensor, "..."]) -> str | None:
-    """The one adapter of this module, if it is an ordinary one: unmerged, of the model's own type, scaled by a power of
-    two.
+def _fusible_adapter(layer: Linear, x: Float[Tensor, "..."]) -> str | None:
+    """The name of the layer's one active adapter if it is an ordinary one: unmerged, without bias or variant, of the
+    model's own type, scaled by a power of two.
     """
-    names = [name for name in module.active_adapters if name in module.lora_A]
-    base = module.base_layer
-    if (
-        len(names) != 1
-        or module.disable_adapters
-        or module.merged
-        or names[0] in module.lora_variant
-        or torch.is_autocast_enabled(x.device.type)
-    ):
+    names = [name for name in layer.active_adapters if name in layer.lora_A]
+    if len(names) != 1 or layer.disable_adapters or layer.merged or torch.is_autocast_enabled(x.device.type):
         return None
     (name,) = names
-    a, b = module.lora_A[name], module.lora_B[name]
-    same = (
-        isinstance(base, nn.Linear)
-        and all(part.weight.dtype == x.dtype for part in (a, b, base))
-        and a.bias is None
-        and b.bias is None
-    )
-    return name if same and math.frexp(module.scaling[name])[0] == 0.5 else None
+    base, a, b = layer.base_layer, layer.lora_A[name], layer.lora_B[name]
+    if name in layer.lora_variant or not isinstance(base, nn.Linear) or a.bias is not None or b.bias is not None:
+        return None
+    if any(part.weight.dtype != x.dtype for part in (a, b, base)):
+        return None
+    power_of_two = math.frexp(layer.scaling[name])[0] == 0.5
+    return name if power_of_two else None

@@ -1,4 +1,4 @@
-"""Does an adapter change a model, and by how much: the KL it causes on a few texts."""
+"""Whether an adapter changes a model, and by how much: the KL it causes on a few texts."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,12 +22,12 @@ class Effect(NamedTuple):
     are exact.
     """
     identical: bool
-    """No logit differs."""
+    """Whether no logit differs."""
 
 
 @torch.inference_mode()
 def logits(model: Any, tokenizer: PreTrainedTokenizerBase, text: str) -> Float[Tensor, "positions vocab"]:
-    """In float64; raises `RunFailed` where the tokenizer does not know a character."""
+    """The model's logits of one text in float64; raises `RunFailed` where the tokenizer does not know a character."""
     ids = torch.tensor([encode(tokenizer, text, "the probe text")], device=model.device)
     return model(input_ids=ids, use_cache=False).logits[0].double()
 
@@ -40,12 +40,12 @@ def measure(model: PeftModel, tokenizer: PreTrainedTokenizerBase, texts: Sequenc
         with model.disable_adapter():
             plain = logits(model, tokenizer, text)
         identical = identical and torch.equal(changed, plain)
-        first, second = changed.log_softmax(-1), plain.log_softmax(-1)
-        total += float((first.exp() * (first - second)).sum())
+        log_changed, log_plain = changed.log_softmax(-1), plain.log_softmax(-1)
+        total += float((log_changed.exp() * (log_changed - log_plain)).sum())
         positions += len(changed)
     return Effect(max(0.0, total / max(1, positions)), identical)
 
 
 def effect(base: Files, adapter: Path, texts: Sequence[str], dtype: str = "float32") -> Effect:
-    """What an adapter does to the logits of a base, both in files."""
+    """The effect of an adapter's folder on a base model's files; raises `NoEffect` unless every tensor is consumed."""
     return measure(load_lora(load_base(base, dtype), adapter), load_tokenizer(base), texts)

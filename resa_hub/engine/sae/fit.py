@@ -15,9 +15,6 @@ from ...core.errors import RunFailed
 from ...core.progress import Progress
 from ..checkpoint import Checkpoint
 from ..distributed import SINGLE_PROCESS, ProcessGroup, SharedGradient
-from . import activations
-from .activations import Sources
-from .shards import Shards
 from .signum import SignumTrainer, normalise
 from .topk import SparseTopKTrainingSAE, set_memory_layout
 
@@ -33,7 +30,13 @@ COUNTERS = (
 """What SAELens' trainer knows beside weights, optimiser and schedule."""
 
 
-class Trainer(Protocol):
+class StreamFrom(Protocol):
+    """Batches of activations, from the batch `start` on."""
+
+    def __call__(self, *, start: int) -> Iterator[Float[Tensor, "n d_in"]]: ...
+
+
+class SaeTrainer(Protocol):
     @property
     def steps(self) -> int: ...
     def step(self, batch: Float[Tensor, "n d_in"]) -> float: ...
@@ -50,7 +53,9 @@ class AdamTrainer:
     ) -> None:
         size, rate = settings.batch_tokens, settings.rate
         set_memory_layout(sae, training=True)
-        self.processes, self.size, self.gradient = processes, size, SharedGradient(sae, processes)
+        self.processes = processes
+        self.size = size
+        self.gradient = SharedGradient(sae, processes)
         config = SAETrainerConfig(
             total_training_samples=steps * size,
             train_batch_size_samples=size,
@@ -63,22 +68,25 @@ class AdamTrainer:
             device=str(sae.device),
         )
         self.trainer = SAETrainer(config, sae, iter(()))
+        by_latent = self._transposed_encoder(sae)
         for group in self.trainer.optimizer.param_groups:
             group["fused"] = True  # one pass over each parameter where torch's default makes ten
-            group["params"] = [
-                self._by_latent(sae) if parameter is sae.W_enc else parameter for parameter in group["params"]
-            ]
+            group["params"] = [by_latent if parameter is sae.W_enc else parameter for parameter in group["params"]]
         self.parts = {"sae": sae, "optimizer": self.trainer.optimizer, "lr_scheduler": self.trainer.lr_scheduler}
 
-    def _by_latent(self, sae: SparseTopKTrainingSAE) -> nn.Parameter:
-        """W_enc as it lies in memory, [d_sae, d_in]: the optimiser would copy a gradient that lies otherwise."""
-        turned = nn.Parameter(sae.W_enc.data.T)
+    def _transposed_encoder(self, sae: SparseTopKTrainingSAE) -> nn.Parameter:
+        """W_enc as it lies in memory, [d_sae, d_in], for the optimiser, which would copy a gradient laid out otherwise.
+
+        It shares the memory of W_enc, and takes W_enc's gradient over before each step.
+        """
+        transposed = nn.Parameter(sae.W_enc.data.T)
 
         def hand_over(*_: Any) -> None:
-            turned.grad, sae.W_enc.grad = (None if sae.W_enc.grad is None else sae.W_enc.grad.T), None
+            transposed.grad = None if sae.W_enc.grad is None else sae.W_enc.grad.T
+            sae.W_enc.grad = None
 
         self.trainer.optimizer.register_step_pre_hook(hand_over)
-        return turned
+        return transposed
 
     @property
     def steps(self) -> int:
@@ -95,9 +103,10 @@ class AdamTrainer:
         return loss
 
     def state(self) -> dict[str, Any]:
+        parts = {name: part.state_dict() for name, part in self.parts.items()}
         schedules = {name: schedule.state_dict() for name, schedule in self.trainer.coefficient_schedulers.items()}
         counters = {name: getattr(self.trainer, name) for name in COUNTERS}
-        return {name: part.state_dict() for name, part in self.parts.items()} | {"schedules": schedules} | counters
+        return {**parts, "schedules": schedules, **counters}
 
     def restore(self, state: dict[str, Any]) -> None:
         for name, part in self.parts.items():
@@ -113,49 +122,30 @@ class AdamTrainer:
 
 def fit(
     sae: SparseTopKTrainingSAE,
-    sources: Sources,
+    stream_from: StreamFrom,
     settings: SaeSettings,
-    hookpoint: str,
     steps: int,
     *,
     fresh: bool,
-    seed: int,
     progress: Progress,
     checkpoint: Checkpoint,
-    shards: Shards | None = None,
-    read: activations.Read | None = None,
 ) -> Iterator[None]:
-    """Train in place, one step at a time: several trainings can go in step. A run that was killed goes on from its last
-    state.
+    """Train in place and pause after each step, so that several trainings can take turns. A run that was killed goes on
+    from its last state.
 
-    fresh: the decoder's bias starts at the mean of the first batch. read: how the states are had.
-    Raises `RunFailed` at a step whose loss is not finite.
+    fresh: the decoder's bias starts at the mean of the first batch. Raises `RunFailed` at a step whose loss is not
+    finite.
     """
-    sae.to(sources[0][0].device)
     sae.low_precision = settings.encoder == "bfloat16"
     size, processes = settings.batch_tokens, checkpoint.processes
-    signum = settings.optimizer == "signum"
-    trainer: Trainer = (
-        SignumTrainer(sae, settings.rate, processes, size) if signum else AdamTrainer(sae, settings, steps, processes)
-    )
+    trainer = _new_trainer(sae, settings, steps, processes)
     state = checkpoint.load(STATE)
     if state:
         trainer.restore(state)
         progress.say(f"  train SAE: continuing at step {trainer.steps} of {steps}")
     done = trainer.steps
     with progress.stage("train SAE", (steps - done) * size, "tokens") as advance:
-        batches = activations.stream(
-            sources,
-            hookpoint,
-            sae.cfg.d_in,
-            size,
-            seed,
-            skip_first=settings.skip_first,
-            start=done,
-            shards=shards,
-            processes=processes,
-            read=read,
-        )
+        batches = stream_from(start=done)
         for step in range(done, steps):
             batch = next(batches).to(sae.device)
             if fresh and step == 0:
@@ -171,3 +161,9 @@ def fit(
             yield
     trainer.finish()
     sae.low_precision = False
+
+
+def _new_trainer(sae: SparseTopKTrainingSAE, settings: SaeSettings, steps: int, processes: ProcessGroup) -> SaeTrainer:
+    if settings.optimizer == "signum":
+        return SignumTrainer(sae, settings.rate, processes, settings.batch_tokens)
+    return AdamTrainer(sae, settings, steps, processes)

@@ -1,5 +1,5 @@
-"""The reference code's way to train an SAE: schedule-free sign SGD on the fraction of variance unexplained, as in
-EleutherAI's sparsify.
+"""The reference code's way to train an SAE: schedule-free sign SGD (arXiv 2405.15682) on the fraction of variance
+unexplained (FVU), as in EleutherAI's sparsify.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from schedulefree import ScheduleFreeWrapper
 from torch import Tensor
 
 from ..distributed import SINGLE_PROCESS, ProcessGroup, SharedGradient
-from .topk import SparseTopKTrainingSAE, reconstructed
+from .topk import SparseTopKTrainingSAE, reconstruct_with_gradient
 
 MOMENTUM = 0.95
 
@@ -31,15 +31,18 @@ class SignSGD(torch.optim.Optimizer):
 
 
 class SignumTrainer:
-    """One step: unit decoder, FVU of the batch, the gradient's part along the decoder taken out, sign step. No
-    auxiliary loss, the reference's default.
+    """Each step: decoder to unit norm, FVU of the batch, the gradient's part along the decoder taken out, sign step.
+    No auxiliary loss, the reference's default.
     """
 
     def __init__(
         self, sae: SparseTopKTrainingSAE, rate: float, processes: ProcessGroup = SINGLE_PROCESS, size: int = 0
     ) -> None:
         """size: tokens of a step, those of the group's other processes included."""
-        self.sae, self.steps, self.processes, self.size = sae, 0, processes, size
+        self.sae = sae
+        self.steps = 0
+        self.processes = processes
+        self.size = size
         SharedGradient(sae, processes)
         self.optimizer = ScheduleFreeWrapper(SignSGD(sae.parameters(), rate), momentum=MOMENTUM)
         self.optimizer.train()
@@ -47,10 +50,10 @@ class SignumTrainer:
     def step(self, batch: Float[Tensor, "n d_in"]) -> float:
         sae = self.sae
         normalise(sae)
-        out, _, _ = reconstructed(sae, batch)
-        spread = (batch - self.processes.all_reduce_mean(batch, self.size)).pow(2).sum()
-        self.processes.all_reduce_(spread)
-        loss = (batch - out).pow(2).sum() / spread
+        out, _, _ = reconstruct_with_gradient(sae, batch)
+        variance = (batch - self.processes.all_reduce_mean(batch, self.size)).pow(2).sum()
+        self.processes.all_reduce_(variance)
+        loss = (batch - out).pow(2).sum() / variance
         loss.backward()
         with torch.no_grad():
             gradient = sae.W_dec.grad
@@ -78,7 +81,7 @@ class SignumTrainer:
 
 @torch.no_grad()
 def normalise(sae: SparseTopKTrainingSAE) -> None:
-    """Each latent's decoder direction to norm 1, where it is kept so."""
+    """Scale each latent's decoder direction to norm 1, in place; nothing for an SAE without `unit_decoder`."""
     if not sae.unit_decoder:
         return
     sae.W_dec.div_(sae.W_dec.norm(dim=-1, keepdim=True) + torch.finfo(sae.W_dec.dtype).eps)

@@ -1,12 +1,11 @@
 """Benchmarks by name: a table of rows (a data set of the Hub or a local file) as the registry describes it, or a
-generator with a file of its own.
+program with a file of its own.
 
 `--benchmark` takes NAME (of the registry), FILE (.jsonl, .json, .csv, .parquet with columns problem and answer),
 NAME=FILE (a local copy of a registered one, or a file with another rule of grading: integer=FILE), or FAMILY/TASK@LEVEL
-of a generator that has several (reasoning-gym/basic_arithmetic@2).
+of a program that has several (reasoning-gym/basic_arithmetic@2).
 """
 
-from importlib import import_module
 from pathlib import PurePath
 
 import msgspec
@@ -14,42 +13,49 @@ import msgspec
 from ...config.refs import DATA_SUFFIXES
 from ...config.registry import Registry
 from ...config.schema import BenchmarkEntry as Entry
+from ...core import plugins
 from ...core.errors import NotFound, did_you_mean
 from .base import Benchmark
 from .grading import RULES
 from .table import Table
 
-OWN_FILES = {
+BENCHMARKS = {
     "resa-hub/tiny-chain": "tiny_chain:TinyChain",
     "package:champ-dataset": "champ:champ",
     "package:reasoning-gym": "reasoning_gym:ReasoningGym",
-}
-"""Id of the registry entry -> what makes the benchmark, called with (name, entry)."""
+} | plugins.rows("BENCHMARKS")
+"""Id -> what makes the benchmark, called with (name, entry). An id that no registry lists is its own name."""
 
 
 def load(text: str, names: Registry | None = None) -> Benchmark:
     """The benchmark of a name, nothing read yet; raises `NotFound` with the nearest name, or `Usage`. Without `names`
-    the built-in and the user's count.
+    the built-in registry and the user's count.
     """
     names = names or Registry()
     name, _, path = text.partition("=")
     if path:
-        known = names.entries["benchmarks"]
-        if name not in known and name not in RULES:
-            raise NotFound(f"no benchmark and no grading is called {name!r}", did_you_mean(name, [*known, *RULES]))
-        entry = known[name].value if name in known else Entry(id=path, grading=name)
-        entry = msgspec.structs.replace(entry, id=path, revision=None, config=None, split="train")
-        return Table(name if name in known else _named(path), entry)
+        return _from_file(name, path, names)
     if text.endswith(DATA_SUFFIXES):
-        return Table(_named(text), Entry(id=text))
-    entry = names.get("benchmarks", text.partition("/")[0])
-    if entry.id not in OWN_FILES:
-        return Table(text, entry)
-    module, kind = OWN_FILES[entry.id].split(":")
-    return getattr(import_module(f".{module}", __name__), kind)(text, entry)
+        return Table(_name_of_file(text), Entry(id=text))
+    name = text.partition("/")[0]
+    unlisted = name in BENCHMARKS and name not in names.entries["benchmarks"]
+    entry = Entry(id=name) if unlisted else names.get("benchmarks", name)
+    if entry.id in BENCHMARKS:
+        return plugins.resolve(BENCHMARKS[entry.id], __name__)(text, entry)
+    return Table(text, entry)
 
 
-def _named(path: str) -> str:
+def _from_file(name: str, path: str, names: Registry) -> Table:
+    """A local copy of the registered benchmark `name`, or a file graded by the rule `name`."""
+    registered = names.entries["benchmarks"]
+    if name not in registered and name not in RULES:
+        raise NotFound(f"no benchmark and no grading is called {name!r}", did_you_mean(name, [*registered, *RULES]))
+    entry = registered[name].value if name in registered else Entry(id=path, grading=name)
+    entry = msgspec.structs.replace(entry, id=path, revision=None, config=None, split="train")
+    return Table(name if name in registered else _name_of_file(path), entry)
+
+
+def _name_of_file(path: str) -> str:
     """A file's own name, never that of a registered benchmark."""
     stem = "".join(c if (c.isalnum() and c.isascii()) or c in "._-" else "-" for c in PurePath(path).stem)
     return f"file-{stem[:60].strip('.-') or 'rows'}"

@@ -7,46 +7,47 @@ WRAPPED = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mbox|operatorname)\
 INTEGER = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)")
 NUMBER = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?![\d])")
 LETTER = re.compile(r"[(\[]?\s*([A-Z])\s*[)\]]?\s*[.:]?")
-SAID = re.compile(r"answer(?:\s+is)?\s*:?\s*\**\s*[(\[]?([A-Z])(?![A-Za-z])", re.IGNORECASE)
-THOUGHT = "</think>"
+STATED_LETTER = re.compile(r"answer(?:\s+is)?\s*:?\s*\**\s*[(\[]?([A-Z])(?![A-Za-z])", re.IGNORECASE)
+END_OF_THINKING = "</think>"
 
 
 def last_box(text: str) -> str | None:
     r"""The content of the last balanced `\boxed{...}`, of the inner one where boxes are nested; None without one.
     Escaped braces (`\{`) do not count.
     """
-    found, place = None, 0
-    while match := BOX.search(text, place):
-        end = _closing(text, match.end())
-        if end is None:
-            place = match.end()
-            continue
-        found, place = text[match.end() + 1 : end], end + 1
-    inner = None if found is None else last_box(found)
-    return found if inner is None else inner
+    content, position = None, 0
+    while match := BOX.search(text, position):
+        opening = match.end()
+        closing = _closing_brace(text, opening)
+        if closing is None:
+            position = opening
+        else:
+            content, position = text[opening + 1 : closing], closing + 1
+    inner = None if content is None else last_box(content)
+    return content if inner is None else inner
 
 
-def _closing(text: str, opening: int) -> int | None:
-    """The place of the brace that closes the one at `opening`."""
-    depth, place = 0, opening
-    while place < len(text):
-        character = text[place]
+def _closing_brace(text: str, opening: int) -> int | None:
+    """The position of the brace that closes the one at `opening`."""
+    depth, position = 0, opening
+    while position < len(text):
+        character = text[position]
         if character == "\\":
-            place += 1
+            position += 1
         elif character == "{":
             depth += 1
         elif character == "}":
             depth -= 1
             if depth == 0:
-                return place
-        place += 1
+                return position
+        position += 1
     return None
 
 
-def spoken(text: str) -> str | None:
+def after_thinking(text: str) -> str | None:
     """What stands behind the thinking: all of a text that does not think, None for one that never stopped thinking."""
-    if THOUGHT in text:
-        return text.rpartition(THOUGHT)[2]
+    if END_OF_THINKING in text:
+        return text.rpartition(END_OF_THINKING)[2]
     return None if "<think>" in text else text
 
 
@@ -55,7 +56,9 @@ def integer(text: str) -> int | None:
     `3, 4`).
     """
     plain = plain_text(text).rpartition("=")[2]
-    plain = re.sub(r"\\(?:,|!|;|:|quad|qquad|ldots|dots)|\{,\}|~", lambda m: "," if m[0] == "{,}" else "", plain)
+    plain = re.sub(
+        r"\\(?:,|!|;|:|quad|qquad|ldots|dots)|\{,\}|~", lambda match: "," if match[0] == "{,}" else "", plain
+    )
     plain = re.sub(r"(?:\^\s*\{?\s*\\circ\s*\}?|\\circ|°|\\?%)\s*\.?$", "", plain.strip().rstrip("."))
     plain = re.sub(r"(?<=\d)\s+(?=\d{3}(?:\D|$))", "", plain.strip().removeprefix("\\$").strip())
     while plain.startswith("{") and plain.endswith("}"):
@@ -65,8 +68,8 @@ def integer(text: str) -> int | None:
 
 def last_integer(text: str) -> int | None:
     """The last number of a text where it is an integer."""
-    found = NUMBER.findall(text)
-    return int(found[-1].replace(",", "")) if found and "." not in found[-1] else None
+    numbers = NUMBER.findall(text)
+    return int(numbers[-1].replace(",", "")) if numbers and "." not in numbers[-1] else None
 
 
 def letter(text: str) -> str | None:
@@ -75,10 +78,10 @@ def letter(text: str) -> str | None:
     return match[1] if match else None
 
 
-def said_letter(text: str) -> str | None:
+def stated_letter(text: str) -> str | None:
     """The letter of the last `Answer: C` or `the answer is (C)`."""
-    found = SAID.findall(text)
-    return found[-1].upper() if found else None
+    letters = STATED_LETTER.findall(text)
+    return letters[-1].upper() if letters else None
 
 
 def plain_text(text: str) -> str:

@@ -1,4 +1,8 @@
-"""What a benchmark is: problems of a split, how they are asked, and a grade for a completion."""
+"""What a benchmark is: problems of a split, how they are asked, and a grade for a completion.
+
+The outcome of comparing one answer with the gold stands here too, since rules of grading and the processes that compare
+share it.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
@@ -12,7 +16,7 @@ class Problem(NamedTuple):
     """
     answer: str
     """Gold."""
-    said: str = ""
+    published: str = ""
     """The question as it is published, without instruction and choices; empty where that is `question` itself."""
 
 
@@ -22,7 +26,7 @@ class Grade(NamedTuple):
     lenient: bool
     """Right by any reading."""
     answer: str = ""
-    """What was read as the answer."""
+    """The answer as it was read from the completion."""
     note: str = ""
     """Why the grade says less than it seems: `no answer`, `answered while thinking`, `unreadable gold`, `time-out`;
     counted in the report.
@@ -30,11 +34,27 @@ class Grade(NamedTuple):
 
 
 class GradedCompletion(NamedTuple):
-    """What is graded."""
+    """A completion to be graded."""
 
     problem: Problem
     text: str
     finished: bool
+    """False where the budget of new tokens ran out."""
+
+
+class Pair(NamedTuple):
+    """One question to a rule of grading: does the answer equal the gold?"""
+
+    gold: str
+    answer: str | None
+    """None asks whether the gold can be read at all."""
+    loose: bool = False
+    """The answer was found outside of the asked format."""
+
+
+UNREADABLE, TIMED_OUT = "unreadable gold", "time-out"
+Outcome = bool | str
+"""Equal or not, or why nobody knows: UNREADABLE, TIMED_OUT."""
 
 
 class Benchmark(Protocol):
@@ -53,11 +73,12 @@ class Benchmark(Protocol):
         """Of the problems: a commit, the digest of a file, the version of a generator."""
         ...
 
-    def problems(self, split: str | None = None, count: int | None = None, draw: int = 0) -> list[Problem]:
+    def problems(self, split: str | None = None, count: int | None = None, problem_seed: int = 0) -> list[Problem]:
         """`count` problems of a split, all of them (of a generator: its usual number) for None; fewer are always a part
         of more.
 
-        draw: which problems of a generator. Raises `Usage` for an unknown split, too many, or a draw of a fixed set.
+        problem_seed: which problems of a generator. Raises `Usage` for an unknown split, too many, or the problem seed
+        of a fixed set.
         """
         ...
 

@@ -28,8 +28,8 @@ def rows() -> tuple[list[dict[str, Any]], str]:
     except ModuleNotFoundError:
         raise MissingExtra("the package champ-dataset is missing", "pip install 'resa-hub[champ]'") from None
     problems = json.loads(content)["problems"].values()
-    kept = [{"problem": p["_text"], "answer": answer} for p in problems if (answer := integer_of(p["_answer"]))]
-    return kept, f"champ-dataset {metadata.version('champ-dataset')}"
+    table = [{"problem": problem["_text"], "answer": integer_of(problem["_answer"])} for problem in problems]
+    return [row for row in table if row["answer"]], f"champ-dataset {metadata.version('champ-dataset')}"
 
 
 def integer_of(text: str) -> str | None:

@@ -5,7 +5,7 @@ The package's own scoring decides, and only its full score counts: it gives part
 Answers stand in <answer> tags.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ...config.schema import BenchmarkEntry as Entry
@@ -40,23 +40,23 @@ class ReasoningGym:
 
         return f"reasoning-gym {metadata.version('reasoning-gym')}"
 
-    def problems(self, split: str | None = None, count: int | None = None, draw: int = 0) -> list[Problem]:
+    def problems(self, split: str | None = None, count: int | None = None, problem_seed: int = 0) -> list[Problem]:
         split, count = split or self.splits[0], USUAL if count is None else count
         if split not in self.splits:
             raise Usage(f"{self.name} has no split {split!r}", f"it has {', '.join(self.splits)}")
         if count < 2:
             raise Usage(f"{count} problems cannot be judged", "ask for 2 or more")
-        found: dict[str, Problem] = {}
-        for source, entry in self._stream(count, draw):
-            asked = entry["question"].strip() + INSTRUCTION
-            problem = Problem(digest(asked)[:16], asked, str(entry["answer"]))
-            if split_of(entry["question"]) == split and problem.id not in found:
-                found[problem.id] = problem
+        problems: dict[str, Problem] = {}
+        for source, entry in self._stream(count, problem_seed):
+            question = entry["question"].strip() + INSTRUCTION
+            problem = Problem(digest(question)[:16], question, str(entry["answer"]))
+            if split_of(entry["question"]) == split and problem.id not in problems:
+                problems[problem.id] = problem
                 self.entries[problem.id] = source, entry
-            if len(found) == count:
-                return list(found.values())
+            if len(problems) == count:
+                return list(problems.values())
         raise Usage(
-            f"{self.name} has {len(found)} different problems in its split {split}",
+            f"{self.name} has {len(problems)} different problems in its split {split}",
             "ask for fewer, or for a higher level",
         )
 
@@ -65,27 +65,30 @@ class ReasoningGym:
         return [self._grade(completion) for completion in completions]
 
     def _grade(self, completion: GradedCompletion) -> Grade:
-        behind = answers.spoken(completion.text)
+        behind = answers.after_thinking(completion.text)
         answer, note = (answers.tagged(behind) if behind is not None else None), ""
         if answer is None:
             answer, note = answers.tagged(completion.text), "answered while thinking"
         if answer is None:
-            return Grade(False, False, "", "no answer")
+            return Grade(strict=False, lenient=False, note="no answer")
         source, entry = self.entries[completion.problem.id]
         try:
             right = source.score_answer(answer.strip(), entry) == 1.0
         except Exception:  # the package's parsers fail on nonsense in many ways: such an answer is wrong
             right = False
-        return Grade(right and completion.finished and not note, right, answer.strip(), note)
+        strict = right and completion.finished and not note
+        return Grade(strict=strict, lenient=right, answer=answer.strip(), note=note)
 
-    def _stream(self, count: int, draw: int) -> Iterator[tuple[Any, dict[str, Any]]]:
-        """Entries of this draw, without end as far as a split of `count` needs them: a split is a tenth of them."""
-        seed = int(digest(f"{self.family}:{draw}")[:7], 16)
+    def _stream(self, count: int, problem_seed: int) -> Iterator[tuple[Any, dict[str, Any]]]:
+        """(data set, entry) for the problem seed: as many as a split of `count` needs, since a split may be a tenth of
+        them.
+        """
+        seed = int(digest(f"{self.family}:{problem_seed}")[:7], 16)
         source = self._factory()(seed, count * ROUNDS)
         for number in range(count * ROUNDS):
             yield source, source[number]
 
-    def _factory(self) -> Any:
+    def _factory(self) -> Callable[[int, int], Any]:
         """(seed, size) -> the package's data set; raises `MissingExtra`, `NotFound` or `Usage` for what it cannot
         make.
         """
@@ -103,25 +106,23 @@ class ReasoningGym:
             )
         if self.level is None:
             return lambda seed, size: factory.create_dataset(self.family, seed=seed, size=size)
+        curriculum = self._curriculum(factory, self.level)
+        dataset_class = factory.DATASETS[self.family][0]
+        return lambda seed, size: dataset_class(curriculum.generate_configuration({"seed": seed, "size": size}))
+
+    def _curriculum(self, factory: Any, level: int) -> Any:
+        """The family's curriculum, every attribute at `level` or at its own highest one; raises `Usage`."""
+        command = f"--benchmark reasoning-gym/{self.family}"
         if not factory.has_curriculum(self.family):
-            raise Usage(
-                f"{self.family} of reasoning-gym has no levels of difficulty",
-                f"--benchmark reasoning-gym/{self.family}",
-            )
-        course = factory.create_curriculum(self.family)
-        highest = max((len(attribute.levels) for attribute in course.attributes.values()), default=1) - 1
-        if self.level > highest:
-            raise Usage(
-                f"{self.family} of reasoning-gym has levels 0 to {highest}",
-                f"--benchmark reasoning-gym/{self.family}@{highest}",
-            )
-        for name, attribute in course.attributes.items():
-            course.set_attr_level(name, min(self.level, len(attribute.levels) - 1))
-
-        def made(seed: int, size: int) -> Any:
-            return factory.DATASETS[self.family][0](course.generate_configuration({"seed": seed, "size": size}))
-
-        return made
+            raise Usage(f"{self.family} of reasoning-gym has no levels of difficulty", command)
+        curriculum = factory.create_curriculum(self.family)
+        highest = {name: len(attribute.levels) - 1 for name, attribute in curriculum.attributes.items()}
+        most = max(highest.values(), default=0)
+        if level > most:
+            raise Usage(f"{self.family} of reasoning-gym has levels 0 to {most}", f"{command}@{most}")
+        for name, own_highest in highest.items():
+            curriculum.set_attr_level(name, min(level, own_highest))
+        return curriculum
 
 
 def split_of(question: str) -> str:

@@ -15,7 +15,7 @@ from . import answers, grading, prompts
 from .base import Grade, GradedCompletion, Problem
 
 FULL, DEV, TEST = "full", "dev", "test"
-Reader = Callable[[], tuple[list[dict[str, Any]], str]]
+RowReader = Callable[[], tuple[list[dict[str, Any]], str]]
 
 
 class Table:
@@ -27,7 +27,7 @@ class Table:
 
     splits: tuple[str, ...] = (FULL, DEV, TEST)
 
-    def __init__(self, name: str, entry: Entry, reader: Reader | None = None) -> None:
+    def __init__(self, name: str, entry: Entry, reader: RowReader | None = None) -> None:
         """reader: for rows that are no data set; gives them and their revision."""
         self.name, self.entry, self.reader = name, entry, reader
         self.grading = grading.rule(entry.grading).version
@@ -35,18 +35,18 @@ class Table:
         self.prompt = entry.prompt or grading.rule(entry.grading).prompt
 
     @cached_property
-    def _read(self) -> tuple[list[dict[str, Any]], str]:
-        local = is_path(self.entry.id) or self.entry.id.endswith(DATA_SUFFIXES)
+    def _content(self) -> tuple[list[dict[str, Any]], str]:
+        """(rows, revision)."""
         try:
             records, revision = self.reader() if self.reader else datasets.records(self.entry)
         except NotFound as error:
+            local = is_path(self.entry.id) or self.entry.id.endswith(DATA_SUFFIXES)
             raise NotFound(error.message, error.hint if local else f"{error.hint}; {self._copy_hint()}") from None
         except datasets.OUT_OF_REACH as error:
             if self.reader:
                 raise
-            raise type(error)(
-                f"benchmark {self.name!r}: {error.message}", f"{error.hint}, or {self._copy_hint()}"
-            ) from None
+            message = f"benchmark {self.name!r}: {error.message}"
+            raise type(error)(message, f"{error.hint}, or {self._copy_hint()}") from None
         if not records:
             raise RunFailed(f"benchmark {self.name!r} has no rows in {self.entry.id}", "it needs one row a problem")
         return records, revision or "sha256:" + digest(json.dumps(records, default=str))
@@ -56,39 +56,39 @@ class Table:
 
     @property
     def revision(self) -> str:
-        return self._read[1]
+        return self._content[1]
 
-    def problems(self, split: str | None = None, count: int | None = None, draw: int = 0) -> list[Problem]:
+    def problems(self, split: str | None = None, count: int | None = None, problem_seed: int = 0) -> list[Problem]:
         split = split or FULL
         if split not in self.splits:
             raise Usage(f"{self.name} has no split {split!r}", f"it has {', '.join(self.splits)}")
-        if draw:
-            raise Usage(f"{self.name} is a fixed set of problems: it has no draw {draw}", "leave --draw out")
-        rows = [self._problem(row) for row in self._read[0]]
-        found = [problem for tenth, problem in _distinct(rows) if split == FULL or (split == DEV) == (tenth < 2)]
-        if len(found) < 2 or (count is not None and not 2 <= count <= len(found)):
-            asked = f"{count} problems cannot be judged: " if count is not None else ""
+        if problem_seed:
             raise Usage(
-                f"{asked}{self.name} has {len(found)} problems in its split {split}",
-                f"ask for 2 to {len(found)}, or for another --split",
+                f"{self.name} is a fixed set of problems: it has no problem seed {problem_seed}",
+                "leave --problem-seed out",
             )
-        chosen = found[:count]
-        self._check_golds(chosen)
-        return chosen
+        problems = _of_split(split, [self._problem(row) for row in self._content[0]])
+        if len(problems) < 2 or (count is not None and not 2 <= count <= len(problems)):
+            refused = f"{count} problems cannot be judged: " if count is not None else ""
+            raise Usage(
+                f"{refused}{self.name} has {len(problems)} problems in its split {split}",
+                f"ask for 2 to {len(problems)}, or for another --split",
+            )
+        self._check_golds(problems[:count])
+        return problems[:count]
 
     def grades(self, completions: Sequence[GradedCompletion]) -> list[Grade]:
         return grading.grades(self.entry.grading, completions)
 
-    def _problem(self, row: dict[str, Any]) -> tuple[str, Problem]:
-        """(the question as it is published, the problem as it is asked)."""
-        said, gold = self._text(row, self.entry.question), self._gold(row)
+    def _problem(self, row: dict[str, Any]) -> Problem:
+        published, gold = self._text(row, self.entry.question), self._gold(row)
         choices: list[str] = []
         if self.entry.choices:
             choices = [gold, *(self._text(row, column) for column in self.entry.choices)]
-            choices.sort(key=lambda choice: digest(f"{said}\0{choice}"))
+            choices.sort(key=lambda choice: digest(f"{published}\0{choice}"))
             gold = "ABCDEFGHIJ"[choices.index(gold)]
-        asked = prompts.render(self.prompt, said, choices)
-        return said, Problem(digest(asked)[:16], asked, gold, said)
+        question = prompts.render(self.prompt, published, choices)
+        return Problem(id=digest(question)[:16], question=question, answer=gold, published=published)
 
     def _gold(self, row: dict[str, Any]) -> str:
         text = self._text(row, self.entry.answer)
@@ -128,13 +128,14 @@ class Table:
             )
 
 
-def _distinct(rows: list[tuple[str, Problem]]) -> list[tuple[int, Problem]]:
-    """(tenth that decides the split, problem), in the order of a hash, so that the first n are a fair sample; a
-    question asked twice counts once.
+def _of_split(split: str, problems: list[Problem]) -> list[Problem]:
+    """Its problems in the order of the hash that parts the splits, so that the first n are a fair sample; a question
+    asked twice counts once.
     """
-    found = {problem.id: (said, problem) for said, problem in rows}
-    hashed = sorted((digest(normalised(said)), problem) for said, problem in found.values())
-    return [(int(hash_[:8], 16) % 10, problem) for hash_, problem in hashed]
+    distinct = {problem.id: problem for problem in problems}.values()
+    hashed = sorted((digest(normalised(problem.published)), problem) for problem in distinct)
+    dev = {hash_: int(hash_[:8], 16) % 10 < 2 for hash_, _ in hashed}
+    return [problem for hash_, problem in hashed if split == FULL or dev[hash_] == (split == DEV)]
 
 
 def normalised(text: str) -> str:

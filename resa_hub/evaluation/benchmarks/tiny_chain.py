@@ -25,13 +25,14 @@ class TinyChain:
     def __init__(self, name: str = "tiny-chain", entry: Entry | None = None) -> None:
         self.name = name
 
-    def problems(self, split: str | None = None, count: int | None = None, draw: int = 0) -> list[Problem]:
+    def problems(self, split: str | None = None, count: int | None = None, problem_seed: int = 0) -> list[Problem]:
         split, count = split or self.splits[0], USUAL if count is None else count
         if split not in task.SPLITS:
             raise Usage(f"tiny-chain has no split {split!r}", f"it has {', '.join(task.SPLITS)}")
         if not 2 <= count <= MOST:
             raise Usage(f"{count} problems cannot be judged", f"ask for 2 to {MOST:,}")
-        return [Problem(problem.text, problem.text, problem.answer) for problem in task.problems(count, split, draw)]
+        drawn = task.problems(count, split, problem_seed)
+        return [Problem(problem.text, problem.text, problem.answer) for problem in drawn]
 
     def grades(self, completions: Sequence[GradedCompletion]) -> list[Grade]:
         return grading.grades(RULE, completions)

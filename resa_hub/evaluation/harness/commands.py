@@ -1,4 +1,5 @@
-"""The tools that `eval --harness` runs: what each is told for an arm and where it logs; one line a tool in `TOOLS`.
+"""The tools that `eval --harness` runs: the arguments each is given for an arm, and where it logs; one row a tool in
+`TOOLS`.
 
 Written for lm-eval 0.4.13 and inspect 0.3.285.
 """
@@ -17,12 +18,14 @@ from ...data.snapshots import Files
 from ..arms import Arm
 from ..sampling.jobs import Engines
 
-BATCH = "8"
-"""Rows at once of lm-eval's transformers backend; its own default is 1."""
+BATCH_SIZE = "8"
+"""Of lm-eval's transformers backend; its own default is 1."""
+
+TASK_FILES = (".py", ".yaml")
 
 
 class HarnessConfig(NamedTuple):
-    """What every arm is asked; whatever is not said here is the task's own."""
+    """How every arm is run; whatever is not set here is the task's own."""
 
     tasks: tuple[str, ...]
     """Names that the tool knows, or files: lm-eval's .yaml, inspect's .py or .py@task."""
@@ -35,61 +38,44 @@ class HarnessConfig(NamedTuple):
     engines: Engines = Engines()
 
 
-def lm_eval(asked: HarnessConfig, base: Files, adapter: Path | None, rank: int | None, folder: Path) -> list[str]:
+def lm_eval(config: HarnessConfig, base: Files, adapter: Path | None, rank: int | None, folder: Path) -> list[str]:
     """The arguments behind `python -m`. adapter: a PEFT folder; rank: what vLLM takes for it, since lm-eval's default
     of 16 refuses larger ones.
     """
-    engines = asked.engines
-    told: dict[str, Any] = {"pretrained": str(base.folder), "dtype": engines.dtype}
-    if engines.name == "vllm":
-        told |= {"tensor_parallel_size": engines.tensor_parallel}
-        told |= {"lora_local_path": str(adapter), "max_lora_rank": rank, "enable_lora": True} if adapter else {}
+    engines, vllm = config.engines, config.engines.name == "vllm"
+    model: dict[str, Any] = {"pretrained": str(base.folder), "dtype": engines.dtype}
+    if vllm:
+        model |= {"tensor_parallel_size": engines.tensor_parallel}
+    if vllm and adapter:
+        model |= {"lora_local_path": str(adapter), "max_lora_rank": rank, "enable_lora": True}
     elif adapter:
-        told |= {"peft": str(adapter)}
-    command = [
-        "lm_eval",
-        "run",
-        "--model",
-        "vllm" if engines.name == "vllm" else "hf",
-        "--model_args",
-        json.dumps(told),
-    ]
-    command += [
-        "--tasks",
-        ",".join(asked.tasks),
-        "--batch_size",
-        "auto" if engines.name == "vllm" else BATCH,
-        "--seed",
-        str(asked.seed),
-    ]
+        model |= {"peft": str(adapter)}
+    command = ["lm_eval", "run"]
+    command += ["--model", "vllm" if vllm else "hf"]
+    command += ["--model_args", json.dumps(model)]
+    command += ["--tasks", ",".join(config.tasks)]
+    command += ["--batch_size", "auto" if vllm else BATCH_SIZE]
+    command += ["--seed", str(config.seed)]
     command += ["--log_samples", "--output_path", str(folder)]
-    command += ["--limit", str(asked.limit)] if asked.limit else []
-    command += ["--gen_kwargs", f"max_gen_toks={asked.new_tokens}"] if asked.new_tokens else []
+    command += ["--limit", str(config.limit)] if config.limit else []
+    command += ["--gen_kwargs", f"max_gen_toks={config.new_tokens}"] if config.new_tokens else []
     return command + (["--apply_chat_template"] if _has_template(base) else [])
 
 
-def inspect(asked: HarnessConfig, base: Files, adapter: Path | None, rank: int | None, folder: Path) -> list[str]:
+def inspect(config: HarnessConfig, base: Files, adapter: Path | None, rank: int | None, folder: Path) -> list[str]:
     """As `lm_eval`. transformers loads a PEFT folder that names its base by path: see `with_base`."""
     paths = {"model_path": str(folder / "adapter" if adapter else base.folder), "tokenizer_path": str(base.folder)}
     if "," in "".join(paths.values()):
         raise Usage("inspect splits paths at commas", "choose a --workspace and a folder of models without one")
-    command = ["inspect_ai", "eval", *asked.tasks, "--model", f"hf/{base.id.rpartition('/')[2]}"]
-    for name, value in {**paths, "dtype": asked.engines.dtype}.items():
+    command = ["inspect_ai", "eval", *config.tasks, "--model", f"hf/{base.id.rpartition('/')[2]}"]
+    for name, value in {**paths, "dtype": config.engines.dtype}.items():
         command += ["-M", f"{name}={value}"]
-    command += [
-        "--epochs",
-        str(asked.samples),
-        "--seed",
-        str(asked.seed),
-        "--log-dir",
-        str(folder),
-        "--log-format",
-        "json",
-        "--display",
-        "plain",
-    ]
-    command += ["--limit", str(asked.limit)] if asked.limit else []
-    return command + (["--max-tokens", str(asked.new_tokens)] if asked.new_tokens else [])
+    command += ["--epochs", str(config.samples)]
+    command += ["--seed", str(config.seed)]
+    command += ["--log-dir", str(folder), "--log-format", "json"]
+    command += ["--display", "plain"]
+    command += ["--limit", str(config.limit)] if config.limit else []
+    return command + (["--max-tokens", str(config.new_tokens)] if config.new_tokens else [])
 
 
 class Tool(NamedTuple):
@@ -104,78 +90,75 @@ class Tool(NamedTuple):
 
 TOOLS = {
     "lm-eval": Tool(
-        "lm-eval",
-        "lm_eval",
-        lm_eval,
-        "**/samples_*.jsonl",
-        ("transformers", "vllm"),
-        "lm-eval: one sample a problem, drawn (or greedy) as its task says",
+        package="lm-eval",
+        module="lm_eval",
+        command=lm_eval,
+        logs="**/samples_*.jsonl",
+        engines=("transformers", "vllm"),
+        note="lm-eval: one sample a problem, drawn (or greedy) as its task says",
     ),
     "inspect": Tool(
-        "inspect-ai",
-        "inspect_ai",
-        inspect,
-        "*_*.json",
-        ("transformers",),
-        "inspect: sampled at the model's own settings where its task names none",
+        package="inspect-ai",
+        module="inspect_ai",
+        command=inspect,
+        logs="*_*.json",
+        engines=("transformers",),
+        note="inspect: sampled at the model's own settings where its task names none",
     ),
 }
 
 
-def named(harness: str, asked: HarnessConfig) -> Tool:
-    """Raises `Usage` for a name that is none or where no task is asked, `MissingExtra` where it is not installed."""
+def named(harness: str, config: HarnessConfig) -> Tool:
+    """Raises `Usage` for a name that is none or where no task is named, `MissingExtra` where it is not installed."""
     if harness not in TOOLS:
         raise Usage(f"no harness is called {harness!r}", did_you_mean(harness, list(TOOLS)))
     if not find_spec(TOOLS[harness].module):
         raise MissingExtra(f"{harness} is not installed", f"pip install 'resa-hub[{harness}]'")
-    if not asked.tasks:
-        raise Usage(
-            f"no task of {harness} is named", "--tasks gsm8k" if harness == "lm-eval" else "--tasks file.py@task"
-        )
+    if not config.tasks:
+        example = "--tasks gsm8k" if harness == "lm-eval" else "--tasks file.py@task"
+        raise Usage(f"no task of {harness} is named", example)
     return TOOLS[harness]
 
 
-def arguments(harness: str, asked: HarnessConfig, arm: Arm, folder: Path) -> list[str]:
+def arguments(harness: str, config: HarnessConfig, arm: Arm, folder: Path) -> list[str]:
     """The arguments behind `python -m` for an arm that logs to `folder`."""
-    whole = arm.origin or arm.folder  # a control has the rank of its adapter, and may not be made yet
-    rank = rank_for([whole]) if whole and asked.engines.name == "vllm" else None
-    return TOOLS[harness].command(asked, arm.base, arm.folder, rank, folder)
+    sized = arm.origin or arm.folder  # a control has the rank of its adapter, and may not be made yet
+    rank = rank_for([sized]) if sized and config.engines.name == "vllm" else None
+    return TOOLS[harness].command(config, arm.base, arm.folder, rank, folder)
 
 
 def logged(harness: str, folder: Path) -> dict[str, Path]:
     """Task -> its per-sample results."""
-    found = sorted(folder.glob(TOOLS[harness].logs))
-    return {path.name.partition("_")[2].rpartition("_")[0]: path for path in found}
+    paths = sorted(folder.glob(TOOLS[harness].logs))
+    return {path.name.partition("_")[2].rpartition("_")[0]: path for path in paths}
 
 
 def with_base(adapter: Path, base: Files, folder: Path) -> None:
-    """The adapter's folder, its config naming the base by path: that is how transformers finds it."""
+    """Make `folder`: the adapter, its config naming the base by path, which is how transformers finds it."""
     folder.mkdir()
-    (folder / CONFIG).write_text(
-        json.dumps(
-            read_json(adapter / CONFIG) | {"base_model_name_or_path": str(base.folder.resolve()), "revision": None}
-        )
-    )
+    own_base = {"base_model_name_or_path": str(base.folder.resolve()), "revision": None}
+    (folder / CONFIG).write_text(json.dumps(read_json(adapter / CONFIG) | own_base))
     (folder / WEIGHTS).symlink_to((adapter / WEIGHTS).resolve())
 
 
 def absolute(task: str) -> str:
-    """The tools look for files from the folder they are started in; here that is the caller's own. Raises
-    `NotFound`.
-    """
-    path = Path(task.partition("@")[0]).expanduser()
-    if path.suffix in (".py", ".yaml") and not path.is_file():
+    """The task with a whole path where it is a file: a tool is started in another folder. Raises `NotFound`."""
+    name, at, function = task.partition("@")
+    path = Path(name).expanduser()
+    if path.suffix not in TASK_FILES:
+        return task
+    if not path.is_file():
         raise NotFound(f"the task {path} does not exist", "check the path")
-    return task.replace(task.partition("@")[0], str(path.resolve()), 1) if path.suffix in (".py", ".yaml") else task
+    return f"{path.resolve()}{at}{function}"
 
 
 def file_of(task: str) -> Path | None:
     """None: the tool knows the task by name."""
     path = Path(task.partition("@")[0])
-    return path if path.suffix in (".py", ".yaml") and path.is_file() else None
+    return path if path.suffix in TASK_FILES and path.is_file() else None
 
 
 def _has_template(base: Files) -> bool:
-    return (base.folder / "chat_template.jinja").is_file() or bool(
-        (read_json((base.folder / "tokenizer_config.json").resolve())).get("chat_template")
-    )
+    if (base.folder / "chat_template.jinja").is_file():
+        return True
+    return bool(read_json((base.folder / "tokenizer_config.json").resolve()).get("chat_template"))

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from ...core.errors import MissingExtra, NotFound, RunFailed, Usage, did_you_mean
 
-MOST_BYTES = 2_000_000_000
+MAX_BYTES = 2_000_000_000
 PREFERRED = ("exact_match", "extractive_match", "math_verify", "acc", "accuracy", "includes", "match")
 """Metrics that are taken before others when a log has several."""
 INSPECT_VALUES = {"C": 1, "I": 0, "N": 0, True: 1, False: 0}
@@ -31,12 +31,29 @@ class Log(NamedTuple):
     """Samples whose result is neither right nor wrong (an error, a part of a point): counted as wrong."""
 
 
+Rows = list[tuple[str, dict[str, Any]]]
+"""(problem, metric -> value) of each sample."""
+
+
 def read(path: Path, metric: str | None = None) -> Log:
     """One arm's log; raises `NotFound`, `RunFailed` for a file that no tool wrote, `Usage` for an unknown metric."""
+    tool, rows = _rows(path)
+    chosen = _metric(path, rows, metric)
+    results: dict[str, list[int]] = defaultdict(list)
+    dropped = 0
+    for problem, values in rows:
+        right = _binary(values.get(chosen))
+        dropped += right is None
+        results[problem].append(right or 0)
+    return Log(path=path, tool=tool, metric=chosen, results=dict(results), dropped=dropped)
+
+
+def _rows(path: Path) -> tuple[str, Rows]:
+    """(tool, samples)."""
     if not path.is_file():
         raise NotFound(f"the log {path} does not exist", "check the path")
-    if path.stat().st_size > MOST_BYTES:
-        raise RunFailed(f"{path} is larger than {MOST_BYTES // 10**9} GB", "split it by task")
+    if path.stat().st_size > MAX_BYTES:
+        raise RunFailed(f"{path} is larger than {MAX_BYTES // 10**9} GB", "split it by task")
     readers = {".jsonl": _lm_eval, ".parquet": _lighteval, ".eval": _inspect_archive, ".json": _inspect_json}
     if path.suffix not in readers:
         raise Usage(
@@ -46,35 +63,27 @@ def read(path: Path, metric: str | None = None) -> Log:
     try:
         tool, rows = readers[path.suffix](path)
     except (ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile, NotImplementedError) as error:
-        raise RunFailed(
-            f"{path.name} cannot be read: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
-            "is it whole?",
-        ) from None
+        reason = str(error).splitlines()[0] if str(error) else ""
+        raise RunFailed(f"{path.name} cannot be read: {type(error).__name__}: {reason}", "is it whole?") from None
     if not rows:
         raise RunFailed(f"{path.name} holds no samples", "was the tool told to write them? (lm-eval: --log_samples)")
+    return tool, rows
+
+
+def _metric(path: Path, rows: Rows, metric: str | None) -> str:
+    """The asked metric, else the most usual one that the log has (`exact_match`, `exact_match,strict-match`)."""
     names = sorted({name for _, values in rows for name in values})
-    chosen = metric or next(
-        (name for wanted in PREFERRED for name in names if name == wanted or name.startswith(f"{wanted},")),
-        names[0] if names else None,
-    )
+    usual = [name for wanted in PREFERRED for name in names if name == wanted or name.startswith(f"{wanted},")]
+    chosen = metric or next(iter([*usual, *names]), None)
     if chosen is None or chosen not in names:
         raise Usage(f"{path.name} has no metric {metric or ''}", did_you_mean(metric or "", names) or "it has none")
-    results: dict[str, list[int]] = defaultdict(list)
-    dropped = 0
-    for problem, values in rows:
-        right = _binary(values.get(chosen))
-        dropped += right is None
-        results[problem].append(right or 0)
-    return Log(path, tool, chosen, dict(results), dropped)
+    return chosen
 
 
 def _binary(value: Any) -> int | None:
+    """1 for right, 0 for wrong, None for anything else."""
     value = INSPECT_VALUES.get(value, value) if isinstance(value, str | bool) else value
     return int(value) if isinstance(value, int | float) and value in (0, 1) else None
-
-
-Rows = list[tuple[str, dict[str, Any]]]
-"""(problem, metric -> value) of each sample."""
 
 
 def _lm_eval(path: Path) -> tuple[str, Rows]:
@@ -83,11 +92,13 @@ def _lm_eval(path: Path) -> tuple[str, Rows]:
     """
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     filters = {line.get("filter", "none") for line in lines}
-    found: dict[Any, tuple[str, dict[str, Any]]] = {}
+    samples: dict[Any, tuple[str, dict[str, Any]]] = {}
     for line in lines:
-        _, values = found.setdefault(line["doc_id"], (str(line.get("doc_hash") or line["doc_id"]), {}))
-        values |= {name if len(filters) == 1 else f"{name},{line['filter']}": line[name] for name in line["metrics"]}
-    return "lm-eval", list(found.values())
+        problem = str(line.get("doc_hash") or line["doc_id"])
+        _, values = samples.setdefault(line["doc_id"], (problem, {}))
+        suffix = f",{line['filter']}" if len(filters) > 1 else ""
+        values |= {name + suffix: line[name] for name in line["metrics"]}
+    return "lm-eval", list(samples.values())
 
 
 def _inspect_json(path: Path) -> tuple[str, Rows]:
@@ -97,12 +108,10 @@ def _inspect_json(path: Path) -> tuple[str, Rows]:
 
 
 def _finished(path: Path, header: dict[str, Any]) -> None:
+    """Raises `RunFailed` for a log of inspect whose run did not."""
     if header.get("status", "success") != "success":
-        raise RunFailed(
-            f"{path.name}: the run did not finish: "
-            f"{(header.get('error') or {}).get('message', header['status'])[:200]}",
-            "run it again",
-        )
+        reason = (header.get("error") or {}).get("message", header["status"])
+        raise RunFailed(f"{path.name}: the run did not finish: {reason[:200]}", "run it again")
 
 
 def _inspect_archive(path: Path) -> tuple[str, Rows]:
@@ -112,22 +121,25 @@ def _inspect_archive(path: Path) -> tuple[str, Rows]:
     with zipfile.ZipFile(path) as archive:
         names = sorted(name for name in archive.namelist() if name.startswith("samples/") and name.endswith(".json"))
         if all(archive.getinfo(name).compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for name in names):
-            _finished(
-                path,
-                json.loads(archive.read("header.json"))
-                if "header.json" in archive.namelist()
-                else {"status": "started"},
-            )
+            header = {"status": "started"}
+            if "header.json" in archive.namelist():
+                header = json.loads(archive.read("header.json"))
+            _finished(path, header)
             return "inspect", _inspect(json.loads(archive.read(name)) for name in names)
+    return "inspect", _inspect(_read_by_inspect(path))
+
+
+def _read_by_inspect(path: Path) -> list[dict[str, Any]]:
+    """The samples; raises `MissingExtra` without inspect."""
     try:
         from inspect_ai.log import read_eval_log
     except ModuleNotFoundError:
         raise MissingExtra(
             f"{path.name} is packed with zstandard, which inspect itself reads", "pip install 'resa-hub[inspect]'"
         ) from None
-    found = read_eval_log(str(path))
-    _finished(path, {"status": found.status, "error": {"message": found.error.message} if found.error else None})
-    return "inspect", _inspect(sample.model_dump() for sample in found.samples or [])
+    log = read_eval_log(str(path))
+    _finished(path, {"status": log.status, "error": {"message": log.error.message} if log.error else None})
+    return [sample.model_dump() for sample in log.samples or []]
 
 
 def _inspect(samples: Iterable[dict[str, Any]]) -> Rows:
@@ -144,11 +156,10 @@ def _lighteval(path: Path) -> tuple[str, Rows]:
     """
     from pyarrow import parquet
 
-    rows = parquet.read_table(path).to_pylist()
-    found: Rows = []
-    for number, row in enumerate(rows):
+    rows: Rows = []
+    for number, row in enumerate(parquet.read_table(path).to_pylist()):
         doc = row.get("doc") or {}
         problem = doc.get("id") or doc.get("query") or row.get("example") or row.get("full_prompt") or str(number)
         values = row["metric"] if "metric" in row else row["metrics"]
-        found.append((str(problem), json.loads(values) if isinstance(values, str) else dict(values)))
-    return "lighteval", found
+        rows.append((str(problem), json.loads(values) if isinstance(values, str) else dict(values)))
+    return "lighteval", rows

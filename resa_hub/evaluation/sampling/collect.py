@@ -2,7 +2,7 @@
 nothing is missing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -10,20 +10,33 @@ from ...core.errors import DoesNotFit, RunFailed
 from ...core.progress import Progress
 from ...core.strict import canonical_digest
 from ...engine.generation.base import Key, Sample
-from ..arms import PROMPT, Arm
-from .jobs import EngineJob, SamplingConfig, _about, _check, _idle, _prompt_rule, rendered, run_engine, sample_set
+from ..arms import NEGATED, PROMPT, Arm
+from .jobs import (
+    EngineJob,
+    MissingSample,
+    SamplingConfig,
+    check_fact,
+    engine_fact,
+    identical_arms,
+    prompt_digest,
+    rendered,
+    run_engine,
+    sample_set,
+)
 from .samples import SampleStore
 
 VLLM_NOTE = (
     "vLLM: arms share a seed per problem and sample, which couples them less than common uniforms do; "
     "intervals are wider for it, not wrong"
 )
+Samples = dict[str, dict[Key, Sample]]
+"""arm -> samples."""
 
 
 class CollectedSamples(NamedTuple):
-    samples: dict[str, dict[Key, Sample]]
-    """arm -> samples at the asked temperature."""
-    greedy: dict[str, dict[Key, Sample]]
+    samples: Samples
+    """At the temperature of the configuration."""
+    greedy: Samples
     sets: dict[str, str]
     """arm -> digest of its set in the sample store."""
     prompts: dict[str, str]
@@ -36,88 +49,106 @@ class CollectedSamples(NamedTuple):
     engine: dict[str, str]
 
 
-def collect(asked: SamplingConfig, arms: Sequence[Arm], store: SampleStore, progress: Progress) -> CollectedSamples:
+def collect(config: SamplingConfig, arms: Sequence[Arm], store: SampleStore, progress: Progress) -> CollectedSamples:
     """Every sample of every arm. Raises `DoesNotFit` where prompts and answers exceed the context, `RunFailed` where
     the self-check fails or the engine dies; what was finished by then is kept.
     """
-    asked = asked._replace(engines=asked.engines.settled(arms[0].base))
+    config = config._replace(engines=config.engines.settled(arms[0].base))
     make_controls(arms)
-    prompts = {arm.name: _prompts(asked, arm, store) for arm in arms}
-    left_out = {name: found["error"] for name, found in prompts.items() if "error" in found}
+    prompts = {arm.name: _prompt_facts(config, arm, store) for arm in arms}
+    left_out = {name: facts["error"] for name, facts in prompts.items() if "error" in facts}
     arms = [arm for arm in arms if arm.name not in left_out]
+    longest = {arm.name: prompts[arm.name]["longest"] for arm in arms}
+    digests = {arm.name: prompts[arm.name]["digest"] for arm in arms}
     for arm in arms:
-        _check_context(asked, arm, prompts[arm.name]["longest"])
-    samples: dict[str, dict[Key, Sample]] = {}
-    greedy: dict[str, dict[Key, Sample]] = {}
-    for _ in range(2):  # a damaged sample shows when it is read, and is missing then
-        for part in missing(asked, arms, store, {name: found.get("longest", 0) for name, found in prompts.items()}):
-            _generate(asked, part, store, progress)
-        samples = {
-            arm.name: store.read(sample_set(asked, arm, asked.temperature), asked.problems, asked.samples)
-            for arm in arms
-        }
-        greedy = (
-            {arm.name: store.read(sample_set(asked, arm, 0.0), asked.problems, 1) for arm in arms}
-            if asked.greedy
-            else {}
-        )
-        if all(len(table) == len(asked.problems) * asked.samples for table in samples.values()) and all(
-            len(t) == len(asked.problems) for t in greedy.values()
-        ):
-            break
-    else:
-        raise RunFailed(
-            "the engine did not give all samples that it was asked for",
-            "run it again, with --engine transformers if this was another",
-        )
-    identical = _idle(asked, arms, store)
+        _check_context(config, arm, longest[arm.name])
+    samples, greedy = _complete(config, arms, longest, store, progress)
+    unnamed_engine = {"name": config.engines.name, "dtype": config.engines.dtype}
     return CollectedSamples(
         samples=samples,
         greedy=greedy,
-        sets={arm.name: sample_set(asked, arm, asked.temperature).digest for arm in arms},
-        prompts={arm.name: prompts[arm.name]["digest"] for arm in arms},
-        identical=identical,
+        sets={arm.name: sample_set(config, arm, config.temperature).digest for arm in arms},
+        prompts=digests,
+        identical=identical_arms(config, arms, store),
         left_out=left_out,
-        notes=_notes(asked, arms, prompts, left_out, store),
-        engine=store.get_fact(_about(asked, arms[0].base))
-        or {"name": asked.engines.name, "dtype": asked.engines.dtype},
+        notes=_notes(config, arms, digests, left_out, store),
+        engine=store.get_fact(engine_fact(config, arms[0].base)) or unnamed_engine,
     )
 
 
-def missing(asked: SamplingConfig, arms: Sequence[Arm], store: SampleStore, longest: dict[str, int]) -> list[EngineJob]:
-    """What has to be generated, or checked, base by base; empty when everything is there. `longest`: tokens of the
-    longest prompt of each arm.
+def _complete(
+    config: SamplingConfig, arms: Sequence[Arm], longest: Mapping[str, int], store: SampleStore, progress: Progress
+) -> tuple[Samples, Samples]:
+    """(samples, greedy samples) of all arms, generated where they are missing.
+
+    Raises `RunFailed` where some are missing even then.
     """
-    parts: dict[str, EngineJob] = {}
-    for arm in arms:
-        jobs = []
-        for temperature, count in ((asked.temperature, asked.samples), *(((0.0, 1),) if asked.greedy else ())):
-            present = store.present(sample_set(asked, arm, temperature), asked.problems)
-            jobs += [
-                (temperature, arm.name, (p.id, n))
-                for p in asked.problems
-                for n in range(count)
-                if (p.id, n) not in present
-            ]
-        if jobs or (arm.folder and store.get_fact(_check(asked, arm)) is None):
-            part = parts.setdefault(arm.base.weights_digest, EngineJob(arm.base, [], [], 0))
-            parts[arm.base.weights_digest] = part._replace(
-                arms=[*part.arms, arm], jobs=part.jobs + jobs, longest=max(part.longest, longest.get(arm.name, 0))
-            )
-    return list(parts.values())
-
-
-def _generate(asked: SamplingConfig, part: EngineJob, store: SampleStore, progress: Progress) -> None:
-    label = f"{part.base.id.rpartition('/')[2]}, {len(part.arms)} arms" + (
-        f", {asked.engines.workers} processes" if asked.engines.workers > 1 else ""
+    for _ in range(2):  # a damaged sample shows only when it is read, and is missing then
+        for job in missing_jobs(config, arms, store, longest):
+            _run(config, job, store, progress)
+        samples = _read(config, arms, store, config.temperature, config.samples)
+        greedy = _read(config, arms if config.greedy else (), store, 0.0, 1)
+        problems = len(config.problems)
+        drawn_complete = all(len(table) == problems * config.samples for table in samples.values())
+        if drawn_complete and all(len(table) == problems for table in greedy.values()):
+            return samples, greedy
+    raise RunFailed(
+        "the engine did not give all samples that it was asked for",
+        "run it again, with --engine transformers if this was another",
     )
-    with progress.stage(label, len(part.jobs), "samples") as advance:
-        if asked.engines.workers > 1 and len(part.jobs) >= asked.engines.workers:
+
+
+def _read(config: SamplingConfig, arms: Sequence[Arm], store: SampleStore, temperature: float, count: int) -> Samples:
+    return {arm.name: store.read(sample_set(config, arm, temperature), config.problems, count) for arm in arms}
+
+
+def missing_jobs(
+    config: SamplingConfig, arms: Sequence[Arm], store: SampleStore, longest: Mapping[str, int]
+) -> list[EngineJob]:
+    """What has to be generated, or checked, one job a base; empty when everything is there. longest: arm -> tokens of
+    its longest prompt.
+    """
+    by_base: dict[str, list[Arm]] = {}
+    missing: dict[str, list[MissingSample]] = {}
+    for arm in arms:
+        missing[arm.name] = _missing_samples(config, arm, store)
+        unchecked = arm.folder is not None and store.get_fact(check_fact(config, arm)) is None
+        if missing[arm.name] or unchecked:
+            by_base.setdefault(arm.base.weights_digest, []).append(arm)
+    return [
+        EngineJob(
+            base=group[0].base,
+            arms=group,
+            missing=[sample for arm in group for sample in missing[arm.name]],
+            longest=max(longest[arm.name] for arm in group),
+        )
+        for group in by_base.values()
+    ]
+
+
+def _missing_samples(config: SamplingConfig, arm: Arm, store: SampleStore) -> list[MissingSample]:
+    missing = []
+    temperatures = [(config.temperature, config.samples)] + ([(0.0, 1)] if config.greedy else [])
+    for temperature, count in temperatures:
+        present = store.present(sample_set(config, arm, temperature), config.problems)
+        keys = [(problem.id, number) for problem in config.problems for number in range(count)]
+        missing += [MissingSample(temperature, arm.name, key) for key in keys if key not in present]
+    return missing
+
+
+def _run(config: SamplingConfig, job: EngineJob, store: SampleStore, progress: Progress) -> None:
+    """One job, by one engine or by several processes with an engine each."""
+    workers = config.engines.workers
+    label = f"{job.base.id.rpartition('/')[2]}, {len(job.arms)} arms"
+    if workers > 1:
+        label += f", {workers} processes"
+    with progress.stage(label, len(job.missing), "samples") as advance:
+        if workers > 1 and len(job.missing) >= workers:
             from .workers import share
 
-            share(asked, part, store.path.parent, asked.engines.workers, asked.engines.tensor_parallel, advance)
+            share(config, job, store.path.parent, advance)
         else:
-            run_engine(asked, part, store, advance)
+            run_engine(config, job, store, advance)
 
 
 def make_controls(arms: Sequence[Arm]) -> None:
@@ -126,60 +157,59 @@ def make_controls(arms: Sequence[Arm]) -> None:
         if arm.origin and arm.folder and not arm.folder.exists():
             from ...engine.model.controls import negated, random_like
 
-            if arm.role == "negated":
+            if arm.role == NEGATED:
                 negated(arm.origin, arm.folder)
             else:
                 random_like(arm.origin, int(arm.name.rpartition("-")[2]), arm.folder)
 
 
-def _prompts(asked: SamplingConfig, arm: Arm, store: SampleStore) -> dict[str, Any]:
+def _prompt_facts(config: SamplingConfig, arm: Arm, store: SampleStore) -> dict[str, Any]:
     """{digest, longest} of the arm's prompts, or the {error} that keeps a prompt-only arm from being asked; kept, so
     that a finished run loads nothing.
     """
-    name = "prompts " + canonical_digest(
-        [_prompt_rule(arm.base, arm.template), [[p.id, p.question] for p in asked.problems]]
-    )
-    found = store.get_fact(name)
-    if found is None:
+    questions = [[problem.id, problem.question] for problem in config.problems]
+    name = "prompts " + canonical_digest([prompt_digest(arm.base, arm.template), questions])
+    facts = store.get_fact(name)
+    if facts is None:
         try:
-            ids = rendered(arm.base, arm.template, tuple(p.question for p in asked.problems))
-            found = {"digest": "sha256:" + sha256(repr(ids).encode()).hexdigest(), "longest": max(map(len, ids))}
+            ids = rendered(arm.base, arm.template, config.questions)
+            facts = {"digest": "sha256:" + sha256(repr(ids).encode()).hexdigest(), "longest": max(map(len, ids))}
         except RunFailed as error:
             if arm.role != PROMPT:
                 raise
-            found = {"error": error.message}
-        store.put_fact(name, found)
-    return found
+            facts = {"error": error.message}
+        store.put_fact(name, facts)
+    return facts
 
 
-def _check_context(asked: SamplingConfig, arm: Arm, longest: int) -> None:
+def _check_context(config: SamplingConfig, arm: Arm, longest: int) -> None:
     context = arm.base.config.get("max_position_embeddings")
-    if isinstance(context, int) and longest + asked.new_tokens > context:
-        room = context - longest
-        raise DoesNotFit(
-            f"{arm.base.id} has a context of {context:,} tokens; the longest prompt has {longest:,}, which "
-            f"leaves {max(0, room):,} of the {asked.new_tokens:,} "
-            f"asked for an answer",
-            f"--new-tokens {room}, or another target"
-            if room > 0
-            else "no answer fits: take another target or benchmark",
-        )
+    if not isinstance(context, int) or longest + config.new_tokens <= context:
+        return
+    room = context - longest
+    another = "no answer fits: take another target or benchmark"
+    raise DoesNotFit(
+        f"{arm.base.id} has a context of {context:,} tokens; the longest prompt has {longest:,}, which "
+        f"leaves {max(0, room):,} of the {config.new_tokens:,} asked for an answer",
+        f"--new-tokens {room}, or another target" if room > 0 else another,
+    )
 
 
 def _notes(
-    asked: SamplingConfig, arms: Sequence[Arm], prompts: dict[str, Any], left_out: dict[str, str], store: SampleStore
+    config: SamplingConfig,
+    arms: Sequence[Arm],
+    prompts: Mapping[str, str],
+    left_out: Mapping[str, str],
+    store: SampleStore,
 ) -> list[str]:
-    """What a reader of the verdict has to know besides."""
+    """What a reader of the verdict has to know besides. prompts: arm -> digest of its prompts."""
     notes = [f"the arm {name} was left out: {why}" for name, why in left_out.items()]
-    if asked.engines.name == "vllm":
+    if config.engines.name == "vllm":
         notes.append(VLLM_NOTE)
-    other = [
-        arm.name
-        for arm in arms
-        if arm.role != PROMPT and prompts[arm.name]["digest"] != prompts[arms[0].name]["digest"]
-    ]
-    if other:
-        notes.append(f"other token ids in the prompts of {', '.join(other)}: another tokenizer or template")
+    usual = prompts[arms[0].name]
+    others = [arm.name for arm in arms if arm.role != PROMPT and prompts[arm.name] != usual]
+    if others:
+        notes.append(f"other token ids in the prompts of {', '.join(others)}: another tokenizer or template")
     if any(arm.role == PROMPT for arm in arms):
         notes.append("prompt-only is base with the R1 system text before the question: its prompts differ by design")
     if store.damaged:

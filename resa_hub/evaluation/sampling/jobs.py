@@ -1,24 +1,27 @@
 """One engine run: the arms it serves, the prompts it is given, and the samples it writes."""
 
+import contextlib
 import functools
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 from ...core.errors import HubError, RunFailed, Usage, did_you_mean
-from ...core.machine_errors import explain
+from ...core.machine_errors import machine_error
 from ...core.progress import Advance
 from ...core.strict import canonical_digest
 from ...data.snapshots import Files
-from ...engine.generation.base import Key
-from ..arms import Arm
+from ...engine.generation import base as generation
+from ...engine.generation.base import Engine, Finished, Key
+from ..arms import NEGATED, RANDOM, SOURCE, SOURCE_MODEL, Arm
 from ..benchmarks.base import Problem
 from .samples import SampleSet, SampleStore
 
-ENGINES = ("auto", "transformers", "vllm")
+ENGINE_CHOICES = ("auto", *generation.ENGINES)
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+LORA_CHOICES = ("auto", "merged", "beside")
 TOKENIZER = ("tokenizer.json", "tokenizer.model", "vocab.json")
 TEMPLATE = ("chat_template.jinja", "tokenizer_config.json")
 
@@ -27,7 +30,7 @@ class Engines(NamedTuple):
     """What samples are generated with."""
 
     name: str = "auto"
-    """transformers, vllm, or auto: vLLM where it is installed and a GPU is there."""
+    """A key of `generation.ENGINES`, or auto: vLLM where it is installed and a GPU is there."""
     dtype: str = "auto"
     """float32 on a CPU, else that of the model."""
     tensor_parallel: int = 1
@@ -40,19 +43,23 @@ class Engines(NamedTuple):
     """merged, beside or auto."""
 
     def settled(self, base: Files) -> "Engines":
-        """`auto` decided, for it is part of what a sample depends on; raises `Usage`."""
-        if self.tensor_parallel < 1 or self.workers < 1 or self.lora not in ("auto", "merged", "beside"):
+        """With `auto` of name and dtype decided, since a sample depends on both; raises `Usage`."""
+        if self.tensor_parallel < 1 or self.workers < 1 or self.lora not in LORA_CHOICES:
             raise Usage(
                 "workers and GPUs are counts; adapters run merged, beside or auto", "--workers 2 --tensor-parallel 1"
             )
-        if self.name not in ENGINES:
-            raise Usage(f"no engine is called {self.name!r}", did_you_mean(self.name, list(ENGINES)))
+        if self.name not in ENGINE_CHOICES:
+            raise Usage(f"no engine is called {self.name!r}", did_you_mean(self.name, list(ENGINE_CHOICES)))
         if self.dtype not in DTYPES:
             raise Usage(f"dtype {self.dtype!r} is not known", did_you_mean(self.dtype, list(DTYPES)))
         gpu = shutil.which("nvidia-smi") is not None and Path("/dev/nvidia0").exists()
-        name = ("vllm" if gpu and find_spec("vllm") else "transformers") if self.name == "auto" else self.name
-        own = str(base.config.get("dtype") or base.config.get("torch_dtype") or "float32")
-        return self._replace(name=name, dtype=(own if gpu else "float32") if self.dtype == "auto" else self.dtype)
+        name, dtype = self.name, self.dtype
+        if name == "auto":
+            name = "vllm" if gpu and find_spec("vllm") else "transformers"
+        if dtype == "auto":
+            stored = base.config.get("dtype") or base.config.get("torch_dtype") or "float32"
+            dtype = str(stored) if gpu else "float32"
+        return self._replace(name=name, dtype=dtype)
 
 
 class SamplingConfig(NamedTuple):
@@ -68,96 +75,149 @@ class SamplingConfig(NamedTuple):
     seed: int
     engines: Engines
 
+    @property
+    def questions(self) -> tuple[str, ...]:
+        return tuple(problem.question for problem in self.problems)
+
+    def at(self, temperature: float) -> generation.Sampling:
+        """What decides the tokens at a temperature; nothing is drawn at 0."""
+        top_p, seed = (self.top_p, self.seed) if temperature else (1.0, 0)
+        return generation.Sampling(temperature=temperature, top_p=top_p, new_tokens=self.new_tokens, seed=seed)
+
+
+class MissingSample(NamedTuple):
+    """A sample that has to be generated."""
+
+    temperature: float
+    arm: str
+    key: Key
+
 
 class EngineJob(NamedTuple):
     """What is missing of the arms of one base: the work of one engine."""
 
     base: Files
     arms: list[Arm]
-    jobs: list[tuple[float, str, Key]]
-    """(temperature, arm, key), arm by arm."""
+    missing: list[MissingSample]
+    """Arm by arm."""
     longest: int
     """Tokens of the longest prompt."""
 
 
-def sample_set(asked: SamplingConfig, arm: Arm, temperature: float) -> SampleSet:
-    """The key of an arm's samples; `asked.engines` are settled."""
+def sample_set(config: SamplingConfig, arm: Arm, temperature: float) -> SampleSet:
+    """The key of an arm's samples; `config.engines` are settled."""
+    sampling = config.at(temperature)
     settings = {
-        "engine": asked.engines.name,
-        "dtype": asked.engines.dtype,
-        "temperature": temperature,
-        "top_p": asked.top_p if temperature else 1.0,
-        "new_tokens": asked.new_tokens,
-        "seed": asked.seed if temperature else 0,
-        "prompt": _prompt_rule(arm.base, arm.template),
+        "engine": config.engines.name,
+        "dtype": config.engines.dtype,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "new_tokens": sampling.new_tokens,
+        "seed": sampling.seed,
+        "prompt": prompt_digest(arm.base, arm.template),
     }
-    return SampleSet(arm.identity, asked.benchmark, settings)
+    return SampleSet(arm.identity, config.benchmark, settings)
 
 
-def run_engine(asked: SamplingConfig, part: EngineJob, store: SampleStore, advance: Advance) -> None:
-    """One engine from its start to its end: load, self-check, samples, self-check. What does not pass the second check
-    is thrown away.
+def run_engine(config: SamplingConfig, job: EngineJob, store: SampleStore, advance: Advance) -> None:
+    """One engine from its start to its end: load, self-check, samples, self-check. What was generated before a failed
+    second check is thrown away.
+
+    Raises `RunFailed` where the engine dies, with the number of samples that are kept, and what the engine raises.
     """
-    from ...engine.generation.base import EngineConfig, Job, Sampling, open_engine
+    kept = 0
 
-    arms, problems = {arm.name: arm for arm in part.arms}, {p.id: p for p in asked.problems}
-    sets = {
-        (t, arm.name): sample_set(asked, arm, t)
-        for arm in part.arms
-        for t in {t for t, name, _ in part.jobs if name == arm.name}
-    }
-    ids = {
-        arm.name: dict(
-            zip(problems, rendered(arm.base, arm.template, tuple(p.question for p in asked.problems)), strict=True)
-        )
-        for arm in part.arms
-    }
-    texts = {arm.name: arm.texts or tuple(p.question for p in asked.problems[:4]) for arm in part.arms if arm.folder}
-    means = EngineConfig(
-        part.longest + asked.new_tokens, asked.engines.dtype, asked.engines.tensor_parallel, asked.engines.lora
-    )
-    kept, mark = 0, store.last()
+    def count(samples: int) -> None:
+        nonlocal kept
+        kept += samples
+        advance(samples)
+
+    prompts = {arm.name: _prompts(config, arm) for arm in job.arms}
     try:
-        engine = open_engine(asked.engines.name, part.base, {name: arm.folder for name, arm in arms.items()}, means)
-        try:
-            store.put_fact(_about(asked, part.base), engine.about)
-            identical = engine.check(texts)
-            for name in texts:
-                store.put_fact(_check(asked, arms[name]), {"identical": name in identical})
-            _idle(asked, part.arms, store)
-            for temperature in dict.fromkeys(t for t, _, _ in part.jobs):
-                jobs = [Job(name, key, ids[name][key[0]]) for t, name, key in part.jobs if t == temperature]
-                how = Sampling(
-                    temperature, asked.top_p if temperature else 1.0, asked.new_tokens, asked.seed if temperature else 0
-                )
-                for done in engine.run(jobs, how):
-                    for name in {one.arm for one in done}:
-                        store.add(
-                            sets[temperature, name],
-                            problems,
-                            [(one.key, one.sample) for one in done if one.arm == name],
-                        )
-                    kept += len(done)
-                    advance(len(done))
-            if part.jobs:
-                try:
-                    engine.check(texts)
-                except HubError:
-                    store.discard(mark, sets.values())
-                    raise
-        finally:
-            engine.close()
+        _generate(config, job, prompts, store, count)
     except HubError:
         raise
     except Exception as error:
-        found = explain(error)
-        what = (
-            found.message
-            if found
-            else f"{type(error).__name__}: {str(error).splitlines()[0][:160] if str(error) else ''}"
-        )
-        hint = f"run the same command again: {kept:,} new samples are kept, it goes on behind them"
-        raise RunFailed(f"the engine {asked.engines.name} died: {what}", hint) from error
+        raise RunFailed(
+            f"the engine {config.engines.name} died: {_reason(error)}",
+            f"run the same command again: {kept:,} new samples are kept, it goes on behind them",
+        ) from error
+
+
+def _generate(
+    config: SamplingConfig,
+    job: EngineJob,
+    prompts: Mapping[str, Mapping[str, list[int]]],
+    store: SampleStore,
+    advance: Advance,
+) -> None:
+    """prompts: arm -> problem id -> token ids."""
+    arms = {arm.name: arm for arm in job.arms}
+    sets = {
+        (temperature, name): sample_set(config, arms[name], temperature)
+        for temperature, name in dict.fromkeys((sample.temperature, sample.arm) for sample in job.missing)
+    }
+    mark = store.last()
+    with contextlib.closing(_open_engine(config, job)) as engine:
+        store.put_fact(engine_fact(config, job.base), engine.about)
+        _check_arms(config, job, engine, store)
+        for temperature in dict.fromkeys(sample.temperature for sample in job.missing):
+            missing = [sample for sample in job.missing if sample.temperature == temperature]
+            requests = [generation.Job(arm, key, prompts[arm][key[0]]) for _, arm, key in missing]
+            for batch in engine.run(requests, config.at(temperature)):
+                for name in {finished.arm for finished in batch}:
+                    _keep(config, sets[temperature, name], [f for f in batch if f.arm == name], store)
+                advance(len(batch))
+        if job.missing:
+            try:
+                engine.check(_probe_texts(config, job))
+            except HubError:
+                store.discard(mark, sets.values())
+                raise
+
+
+def _open_engine(config: SamplingConfig, job: EngineJob) -> Engine:
+    engine_config = generation.EngineConfig(
+        longest=job.longest + config.new_tokens,
+        dtype=config.engines.dtype,
+        tensor_parallel=config.engines.tensor_parallel,
+        lora=config.engines.lora,
+    )
+    folders = {arm.name: arm.folder for arm in job.arms}
+    return generation.open_engine(config.engines.name, job.base, folders, engine_config)
+
+
+def _check_arms(config: SamplingConfig, job: EngineJob, engine: Engine, store: SampleStore) -> None:
+    """The self-check of all adapters, kept; raises `RunFailed` where one is idle that may not be."""
+    texts = _probe_texts(config, job)
+    identical = engine.check(texts)
+    for arm in job.arms:
+        if arm.name in texts:
+            store.put_fact(check_fact(config, arm), {"identical": arm.name in identical})
+    identical_arms(config, job.arms, store)
+
+
+def _probe_texts(config: SamplingConfig, job: EngineJob) -> dict[str, tuple[str, ...]]:
+    """Arm -> texts on which its adapter has to change a logit; the first questions where it brings none."""
+    return {arm.name: arm.texts or config.questions[:4] for arm in job.arms if arm.folder}
+
+
+def _keep(config: SamplingConfig, samples: SampleSet, finished: Sequence[Finished], store: SampleStore) -> None:
+    problems = {problem.id: problem for problem in config.problems}
+    store.add(samples, problems, [(one.key, one.sample) for one in finished])
+
+
+def _reason(error: Exception) -> str:
+    explained = machine_error(error)
+    if explained:
+        return explained.message
+    return f"{type(error).__name__}: {str(error).splitlines()[0][:160] if str(error) else ''}"
+
+
+def _prompts(config: SamplingConfig, arm: Arm) -> dict[str, list[int]]:
+    """Problem id -> token ids."""
+    ids = [problem.id for problem in config.problems]
+    return dict(zip(ids, rendered(arm.base, arm.template, config.questions), strict=True))
 
 
 @functools.lru_cache(maxsize=16)
@@ -171,30 +231,35 @@ def rendered(base: Files, template: str | None, questions: tuple[str, ...]) -> l
 
 
 @functools.lru_cache(maxsize=64)
-def _prompt_rule(base: Files, template: str | None) -> str:
+def prompt_digest(base: Files, template: str | None) -> str:
     """Of all that makes token ids of a question."""
     return canonical_digest([base.digest_of(*TOKENIZER), base.digest_of(*TEMPLATE), template])
 
 
-def _check(asked: SamplingConfig, arm: Arm) -> str:
-    return "check " + canonical_digest([arm.identity, list(arm.texts), asked.engines.name, asked.engines.dtype])
+def check_fact(config: SamplingConfig, arm: Arm) -> str:
+    """The name under which the store keeps the self-check of an arm's adapter."""
+    parts = [arm.identity, list(arm.texts), config.engines.name, config.engines.dtype]
+    return "check " + canonical_digest(parts)
 
 
-def _about(asked: SamplingConfig, base: Files) -> str:
-    return "engine " + canonical_digest([asked.engines.name, asked.engines.dtype, base.weights_digest])
+def engine_fact(config: SamplingConfig, base: Files) -> str:
+    """The name under which the store keeps what the engine says of itself."""
+    return "engine " + canonical_digest([config.engines.name, config.engines.dtype, base.weights_digest])
 
 
-def _idle(asked: SamplingConfig, arms: Sequence[Arm], store: SampleStore) -> set[str]:
-    """The arms that change no logit; raises `RunFailed` where that is a control or the source, which would control
-    nothing.
+def identical_arms(config: SamplingConfig, arms: Sequence[Arm], store: SampleStore) -> set[str]:
+    """The arms whose adapter changes no logit, as the self-check found; raises `RunFailed` where that is a control or
+    the source, which would control nothing.
     """
-    found = {
-        arm.name: arm for arm in arms if arm.folder and (store.get_fact(_check(asked, arm)) or {}).get("identical")
-    }
-    for arm in found.values():
-        if arm.role in ("random", "negated", "source", "source-model"):
+    identical = set()
+    for arm in arms:
+        check = store.get_fact(check_fact(config, arm)) if arm.folder else None
+        if not check or not check.get("identical"):
+            continue
+        if arm.role in (RANDOM, NEGATED, SOURCE, SOURCE_MODEL):
             raise RunFailed(
                 f"the arm {arm.name!r} changes no logit, so it controls nothing",
                 "leave it out: --arms, or --controls 0",
             )
-    return set(found)
+        identical.add(arm.name)
+    return identical

@@ -7,6 +7,7 @@ id with another text is another one.
 
 import contextlib
 import errno
+import itertools
 import json
 import os
 import sqlite3
@@ -33,6 +34,7 @@ CREATE TABLE IF NOT EXISTS findings (name TEXT PRIMARY KEY, value TEXT NOT NULL)
 """
 """The id of a set is made from its digest: rows saved from a damaged file can never come to belong to another set."""
 DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+NO_LIMIT = 1 << 62
 LOCK_TIMEOUT_S = 60.0
 """Seconds that a writer waits for another."""
 T = TypeVar("T")
@@ -65,53 +67,59 @@ class SampleStore:
     """All samples of a workspace. Several processes may read and write at once; the first sample of a key stays."""
 
     def __init__(self, folder: Path, say: Callable[[str], None] = lambda text: None) -> None:
-        """say: told when the file is damaged. Nothing is made before something is kept."""
+        """say: is given a line when the file is damaged. Nothing is created before something is kept."""
         self.path, self.say = folder / FILE, say
         self.damaged = 0
         """Samples found unreadable; they were removed, to be made again."""
 
-    def present(self, of: SampleSet, problems: Sequence[SampledProblem]) -> set[Key]:
+    def present(self, samples: SampleSet, problems: Sequence[SampledProblem]) -> set[Key]:
         """Which samples are there, from the index alone."""
-        named = {_problem(p): p.id for p in problems}
-        rows = self._read("SELECT problem, number FROM samples WHERE set_id = ?", _set(of.digest))
-        return {(named[problem], number) for problem, number in rows if problem in named}
+        ids = {_problem_key(problem): problem.id for problem in problems}
+        rows = self._read("SELECT problem, number FROM samples WHERE set_id = ?", _set_id(samples.digest))
+        return {(ids[problem], number) for problem, number in rows if problem in ids}
 
     def read(
-        self, of: SampleSet | str, problems: Sequence[SampledProblem], count: int | None = None
+        self, samples: SampleSet | str, problems: Sequence[SampledProblem], count: int | None = None
     ) -> dict[Key, Sample]:
         """The samples (the first `count` of each problem) of a set or of its digest. A text that is damaged is removed,
         counted, and missing afterwards.
         """
-        number_of = _set(of if isinstance(of, str) else of.digest)
-        named, found, bad = {_problem(p): p.id for p in problems}, {}, []
+        digest = samples if isinstance(samples, str) else samples.digest
+        ids = {_problem_key(problem): problem.id for problem in problems}
         query = "SELECT rowid, problem, number, tokens, finished, text FROM samples WHERE set_id = ? AND number < ?"
+        found: dict[Key, Sample] = {}
+        damaged = []
         for row, problem, number, tokens, finished, text in self._read(
-            query, number_of, 1 << 62 if count is None else count
+            query, _set_id(digest), NO_LIMIT if count is None else count
         ):
-            if problem in named:
-                try:
-                    found[named[problem], number] = Sample(zlib.decompress(text).decode(), tokens, bool(finished))
-                except (zlib.error, UnicodeDecodeError, TypeError):
-                    bad.append(row)
-        if bad:
-            self._write(lambda db: db.executemany("DELETE FROM samples WHERE rowid = ?", [(row,) for row in bad]))
-            self.damaged += len(bad)
-            self.say(f"  {len(bad)} samples in {self.path} are damaged: they are made again")
+            if problem not in ids:
+                continue
+            try:
+                found[ids[problem], number] = Sample(zlib.decompress(text).decode(), tokens, bool(finished))
+            except (zlib.error, UnicodeDecodeError, TypeError):
+                damaged.append(row)
+        if damaged:
+            self._remove_damaged(damaged)
         return found
 
-    def add(self, of: SampleSet, problems: Mapping[str, SampledProblem], samples: Iterable[tuple[Key, Sample]]) -> None:
+    def _remove_damaged(self, rows: list[int]) -> None:
+        self._write(lambda db: db.executemany("DELETE FROM samples WHERE rowid = ?", [(row,) for row in rows]))
+        self.damaged += len(rows)
+        self.say(f"  {len(rows)} samples in {self.path} are damaged: they are made again")
+
+    def add(
+        self, samples: SampleSet, problems: Mapping[str, SampledProblem], finished: Iterable[tuple[Key, Sample]]
+    ) -> None:
         """Keep them, in one transaction; `problems` by id."""
-        digest = of.digest
+        digest = samples.digest
+        set_id, about = _set_id(digest), json.dumps(samples._asdict(), sort_keys=True)
         rows = [
-            (_set(digest), _problem(problems[id_]), n, s.tokens, s.finished, zlib.compress(s.text.encode()))
-            for (id_, n), s in samples
+            (set_id, _problem_key(problems[id_]), n, s.tokens, s.finished, zlib.compress(s.text.encode()))
+            for (id_, n), s in finished
         ]
 
         def write(db: sqlite3.Connection) -> None:
-            db.execute(
-                "INSERT OR IGNORE INTO sets VALUES (?, ?, ?)",
-                (_set(digest), digest, json.dumps(of._asdict(), sort_keys=True)),
-            )
+            db.execute("INSERT OR IGNORE INTO sets VALUES (?, ?, ?)", (set_id, digest, about))
             db.executemany("INSERT OR IGNORE INTO samples VALUES (?, ?, ?, ?, ?, ?)", rows)
 
         self._write(write)
@@ -125,11 +133,11 @@ class SampleStore:
 
     def discard(self, after: int, sets: Iterable[SampleSet]) -> None:
         """Throw away what was added to these sets behind a mark."""
-        rows = [(after, _set(of.digest)) for of in sets]
+        rows = [(after, _set_id(samples.digest)) for samples in sets]
         self._write(lambda db: db.executemany("DELETE FROM samples WHERE rowid > ? AND set_id = ?", rows))
 
     def get_fact(self, name: str) -> Any:
-        """A small fact that a run has measured, or None."""
+        """A small fact that a run has measured (JSON), or None."""
         rows = self._read("SELECT value FROM findings WHERE name = ?", name)
         return json.loads(rows[0][0]) if rows else None
 
@@ -155,24 +163,28 @@ class SampleStore:
         self._guarded(transaction)
 
     def _guarded(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do it; a damaged file is moved aside and the work done on a new one that holds what could still be read."""
+        """`work` on the database; raises `RunFailed` where it cannot be used."""
         try:
-            try:
-                return work(self._db)
-            except sqlite3.DatabaseError as error:
-                if _code(error) not in DAMAGED:
-                    raise
-                self._replace(error)
-                return work(self._db)
+            return self._on_sound_file(work)
         except sqlite3.Error as error:
-            why = {
+            reasons = {
                 sqlite3.SQLITE_FULL: os.strerror(errno.ENOSPC),
                 sqlite3.SQLITE_BUSY: f"another process has held it for {LOCK_TIMEOUT_S:.0f} s",
-            }.get(_code(error), str(error))
+            }
             raise RunFailed(
-                f"the samples in {self.path} cannot be used: {why}",
+                f"the samples in {self.path} cannot be used: {reasons.get(_code(error), str(error))}",
                 "mend that, then run the same command again: what was kept is used",
             ) from None
+
+    def _on_sound_file(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """A damaged file is moved aside, and the work done on a new one that holds what could still be read."""
+        try:
+            return work(self._db)
+        except sqlite3.DatabaseError as error:
+            if _code(error) not in DAMAGED:
+                raise
+            self._replace_file(error)
+        return work(self._db)
 
     @cached_property
     def _db(self) -> sqlite3.Connection:
@@ -199,27 +211,33 @@ class SampleStore:
         if db is not None:
             db.close()
 
-    def _replace(self, error: sqlite3.Error) -> None:
+    def _replace_file(self, error: sqlite3.Error) -> None:
         """Move the damaged file aside and begin a new one with what can still be read of it."""
         import filelock
 
         self.close()
         with filelock.FileLock(self.path.with_suffix(".lock")):
-            with contextlib.suppress(sqlite3.Error):
-                if self._db.execute("PRAGMA quick_check(1)").fetchone() == ("ok",):
-                    return  # another process has mended it meanwhile
+            if self._is_sound():
+                return  # another process has mended it meanwhile
             self.close()
-            number = 1
-            while (aside := self.path.with_name(f"{FILE}.damaged-{number}")).exists():
-                number += 1
-            for tail in ("", "-wal", "-shm"):
+            aside = self._free_name()
+            for suffix in ("", "-wal", "-shm"):
                 with contextlib.suppress(FileNotFoundError):
-                    os.replace(f"{self.path}{tail}", f"{aside}{tail}")
+                    os.replace(f"{self.path}{suffix}", f"{aside}{suffix}")
             saved = self._salvage(aside)
         self.say(
             f"  {self.path} is damaged ({error}): moved to {aside.name}, {saved:,} samples could be read from "
             "it, the others are made again"
         )
+
+    def _is_sound(self) -> bool:
+        with contextlib.suppress(sqlite3.Error):
+            return self._db.execute("PRAGMA quick_check(1)").fetchone() == ("ok",)
+        return False
+
+    def _free_name(self) -> Path:
+        names = (self.path.with_name(f"{FILE}.damaged-{number}") for number in itertools.count(1))
+        return next(path for path in names if not path.exists())
 
     def _salvage(self, aside: Path) -> int:
         """Copy whole rows until the damage is met; returns how many samples."""
@@ -229,11 +247,10 @@ class SampleStore:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 for table, columns in (("sets", 3), ("findings", 2), ("samples", 6)):
+                    insert = f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * columns)})"
                     for row in _readable(old, f"SELECT * FROM {table}"):
-                        done = self._db.execute(
-                            f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * columns)})", row
-                        )
-                        saved += done.rowcount if table == "samples" else 0
+                        inserted = self._db.execute(insert, row).rowcount
+                        saved += inserted if table == "samples" else 0
             finally:
                 self._db.execute("COMMIT")
         return saved
@@ -248,10 +265,10 @@ def _code(error: sqlite3.Error) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
-def _set(digest: str) -> int:
+def _set_id(digest: str) -> int:
     """A 64-bit number: the head of the digest `sha256:...`."""
     return int.from_bytes(bytes.fromhex(digest.partition(":")[2][:16]), signed=True)
 
 
-def _problem(problem: SampledProblem) -> bytes:
+def _problem_key(problem: SampledProblem) -> bytes:
     return sha256(f"{problem.id}\0{problem.question}".encode()).digest()[:16]

@@ -15,22 +15,24 @@ from ...core.progress import Advance
 from .jobs import EngineJob, SamplingConfig, run_engine
 from .samples import SampleStore
 
-POLL = 0.2
+POLL_S = 0.2
 
 
-def share(asked: SamplingConfig, part: EngineJob, folder: Path, workers: int, gpus: int, advance: Advance) -> None:
-    """Run `part` in `workers` processes that all write to the sample store in `folder`, each on `gpus` GPUs of its own
-    where there are any. A process that fails or dies ends the run; what all had finished is kept.
+def share(config: SamplingConfig, job: EngineJob, folder: Path, advance: Advance) -> None:
+    """Run `job` in `config.engines.workers` processes that all write to the sample store in `folder`, each on
+    `tensor_parallel` GPUs of its own where there are any. A process that fails or dies ends the run; what all had
+    finished is kept.
     """
     context = multiprocessing.get_context("spawn")  # torch and CUDA do not survive a fork
     queue = context.Queue()
-    size = -(-len(part.jobs) // workers)
-    parts = [part._replace(jobs=part.jobs[start : start + size]) for start in range(0, len(part.jobs), size)]
+    size = -(-len(job.missing) // config.engines.workers)
+    starts = range(0, len(job.missing), size)
+    shares = [job._replace(missing=job.missing[start : start + size]) for start in starts]
     processes = []
     try:
-        for number, own in enumerate(parts):
-            with _environment(number, workers, gpus):
-                process = context.Process(target=_worker, args=(asked, own, folder, queue), daemon=False)
+        for number, part in enumerate(shares):
+            with _environment(number, config.engines.workers, config.engines.tensor_parallel):
+                process = context.Process(target=_worker, args=(config, part, folder, queue), daemon=False)
                 process.start()
                 processes.append(process)
         _follow(processes, queue, advance)
@@ -42,31 +44,32 @@ def share(asked: SamplingConfig, part: EngineJob, folder: Path, workers: int, gp
 
 
 def _follow(processes: list[Any], queue: Any, advance: Advance) -> None:
-    """Until every process has said that it is done."""
-    waiting = len(processes)
-    while waiting:
+    """Until every process has reported its end; raises what a process raised, `RunFailed` where one died."""
+    running = len(processes)
+    while running:
         try:
-            said = queue.get(timeout=POLL)
+            message = queue.get(timeout=POLL_S)
         except Empty:
-            lost = [p for p in processes if p.exitcode not in (None, 0)]
+            lost = [process for process in processes if process.exitcode not in (None, 0)]
             if lost and queue.empty():
                 raise RunFailed(
                     f"a process of the engine died (exit code {lost[0].exitcode})",
                     "run the same command again: what was finished is kept",
                 ) from None
             continue
-        if isinstance(said, HubError):
-            raise said
-        if said is None:
-            waiting -= 1
+        if isinstance(message, HubError):
+            raise message
+        if message is None:
+            running -= 1
         else:
-            advance(said)
+            advance(message)
 
 
-def _worker(asked: SamplingConfig, part: EngineJob, folder: Path, queue: Any) -> None:
+def _worker(config: SamplingConfig, job: EngineJob, folder: Path, queue: Any) -> None:
+    """Puts numbers of finished samples on the queue, then None, or the error that ended it."""
     store = SampleStore(folder)
     try:
-        run_engine(asked, part, store, queue.put)
+        run_engine(config, job, store, queue.put)
         queue.put(None)
     except HubError as error:
         error.__cause__ = None  # may not be picklable
@@ -80,15 +83,16 @@ def _environment(number: int, workers: int, gpus: int) -> Iterator[None]:
     """What the next process sees, for its environment is copied when it starts: GPUs of its own, and its share of the
     cores.
     """
-    given = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    first = number * gpus
-    seen = given[first : first + gpus] if given else [str(n) for n in range(first, first + gpus)]
-    told = {
-        "CUDA_VISIBLE_DEVICES": ",".join(seen),
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers))),
+    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    own = range(number * gpus, (number + 1) * gpus)
+    devices = visible[own.start : own.stop] if visible else map(str, own)
+    cores = max(1, (os.cpu_count() or 1) // workers)
+    changes = {
+        "CUDA_VISIBLE_DEVICES": ",".join(devices),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(cores)),
     }
-    before = {name: os.environ.get(name) for name in told}
-    os.environ.update(told)
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
     try:
         yield
     finally:

@@ -1,0 +1,177 @@
+"""One evaluation as the page's template needs it: texts, numbers and pictures."""
+
+from typing import Any
+
+from ..adapter.results import AnyEvaluation, ArmResult
+from . import charts
+from .costs import costs
+from .data import ArmStatistics, ReportEntry, SampleStatistics
+from .words import points, short
+
+ROLES = ("base", "source", "source-model", "adapter", "random")
+"""Those that the style has a colour for."""
+TONES = {"transferred": "good", "harmful": "bad"}
+
+
+def page_entry(entry: ReportEntry) -> dict[str, Any]:
+    d = entry.document
+    return {
+        "d": d,
+        "tone": TONES.get(d.verdict, ""),
+        "word": d.verdict[:1].upper() + d.verdict[1:] + ".",
+        "warnings": entry.warnings,
+        "settings": entry.settings,
+        "making": entry.making,
+        "costs": costs(entry),
+        "unseen": entry.unseen,
+        **_arms(entry),
+        **_differences(d),
+        **_samples(entry),
+    }
+
+
+def safe(svg: str) -> Any:
+    """Only for SVG made by `charts`, which escapes what it is given."""
+    from markupsafe import Markup
+
+    return Markup(svg)
+
+
+def _role(role: str) -> str:
+    return role if role in ROLES else "other"
+
+
+def _arms(entry: ReportEntry) -> dict[str, Any]:
+    """All arms on one scale, then published scores."""
+    d = entry.document
+    base = d.arm("base")
+    line = base.score if base else None
+    scale = charts.arms_scale(d.arms, entry.published)
+    arms = [
+        {
+            "label": short(arm.name, d),
+            "role": _role(arm.role),
+            "score": arm.score,
+            "ci": arm.score_ci,
+            "lenient": arm.lenient,
+            "truncated": arm.truncated,
+            "tokens": arm.tokens,
+            "svg": safe(charts.arm_row(scale, arm, _role(arm.role), line)),
+        }
+        for arm in d.arms
+    ]
+    published = [
+        {
+            "label": p.label,
+            "source": p.source,
+            "score": p.score,
+            "ci": p.score_ci,
+            "svg": safe(charts.arm_row(scale, p, _role(p.role), line)),
+        }
+        for p in entry.published
+    ]
+    return {"arms": arms, "published": published, "arms_axis": safe(charts.axis(scale))}
+
+
+def _differences(d: AnyEvaluation) -> dict[str, Any]:
+    """Adapter minus every other arm: those that decide, then those that are only shown."""
+    if not d.comparisons and not d.contrasts:
+        return {"rules": [], "rules_axis": ""}
+    scale = charts.rule_scale(d.comparisons, d.contrasts, d.margin)
+    deciding = [
+        {
+            "against": short(c.against, d),
+            "value": 100 * c.value,
+            "ci": (100 * c.low, 100 * c.high),
+            "decides": True,
+            "svg": safe(charts.rule_row(scale, c, d.margin)),
+        }
+        for c in d.comparisons
+    ]
+    shown = [
+        {
+            "against": short(c.against, d),
+            "value": c.value,
+            "ci": (c.low, c.high),
+            "decides": False,
+            "svg": safe(charts.contrast_row(scale, c)),
+        }
+        for c in d.contrasts
+    ]
+    return {"rules": deciding + shown, "rules_axis": safe(charts.axis(scale, signed=True))}
+
+
+def _samples(entry: ReportEntry) -> dict[str, Any]:
+    """What the samples tell: flips, lengths and format."""
+    seen, d = entry.seen, entry.document
+    if seen is None:
+        return {"flips": [], "formats": []}
+    rows = {arm.name: arm for arm in d.arms}
+    others = [arm for arm in seen.arms if rows[arm.name].role != "base"]
+    scale = charts.flips_scale(others)
+    most = max(max(arm.right) for arm in seen.arms), max(max(arm.wrong) for arm in seen.arms)
+    striped = [arm.name for arm in others if rows[arm.name].role in ("adapter", "source", "source-model")]
+    # Of the controls only the first is shown problem by problem: they look alike.
+    striped += [arm.name for arm in others if rows[arm.name].role == "random"][:1]
+    return {
+        "flips": [_flips(arm, rows[arm.name], d, scale, arm.name in striped) for arm in others],
+        "flips_axis": safe(charts.axis(scale, signed=True)),
+        "formats": [_format(arm, rows[arm.name], d, most) for arm in seen.arms],
+        "format_sentence": _format_sentence(d, seen),
+        "notes": _notes(seen, d),
+        "shortest": seen.edges[0],
+        "longest": seen.edges[-1] - 1,
+    }
+
+
+def _flips(arm: ArmStatistics, row: ArmResult, d: AnyEvaluation, scale: charts.Scale, strip: bool) -> dict[str, Any]:
+    up, down = sum(c > 0 for c in arm.changes), sum(c < 0 for c in arm.changes)
+    return {
+        "label": short(arm.name, d),
+        "role": _role(row.role),
+        "gained": arm.gained,
+        "lost": arm.lost,
+        "svg": safe(charts.flip_row(scale, arm)),
+        "strip": safe(charts.problems_strip(arm.changes)) if strip else "",
+        "up": up,
+        "down": down,
+        "same": len(arm.changes) - up - down,
+    }
+
+
+def _format(arm: ArmStatistics, row: ArmResult, d: AnyEvaluation, most: tuple[int, int]) -> dict[str, Any]:
+    return {
+        "label": short(arm.name, d),
+        "role": _role(row.role),
+        "score": row.score,
+        "lenient": row.lenient,
+        "among_finished": arm.among_finished,
+        "finished": arm.finished,
+        "closed": arm.closed,
+        "boxed": arm.boxed,
+        "tokens": arm.tokens / arm.completions,
+        "svg": safe(charts.lengths(arm, most)),
+    }
+
+
+def _format_sentence(d: AnyEvaluation, seen: SampleStatistics) -> str:
+    """The gain beside the gain among finished completions; empty where there is none to give."""
+    shares = {arm.name: arm.among_finished for arm in seen.arms}
+    base, adapter = (shares.get(row.name) if row else None for row in (d.arm("base"), d.arm("adapter")))
+    if base is None or adapter is None:
+        return ""
+    among = 100 * (adapter - base)
+    return (
+        f"Here the gain is {points(d.gain)} points over all completions and {points(among)} among those that "
+        "were finished."
+    )
+
+
+def _notes(seen: SampleStatistics, d: AnyEvaluation) -> str:
+    """What the grading says of completions besides right and wrong."""
+    lines = []
+    for arm in seen.arms:
+        if arm.notes:
+            counts = ", ".join(f"{count:,} {note}" for note, count in sorted(arm.notes.items()))
+            lines.append(f"{short(arm.name, d)}: {counts}")
+    return f"Graded with reservations, and not right where in doubt: {'; '.join(lines)}." if lines else ""
