@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from resa_hub.adapter.workspace import Workspace
 from resa_hub.core.progress import Progress
-from resa_hub.evaluation.evaluate import EvalSettings, answers, evaluate
+from resa_hub.evaluation.evaluate import evaluate, stored_scores
+from resa_hub.evaluation.plan import EvalSettings
 from resa_hub.evaluation.statistics import paired_interval, retained
 from resa_hub.evaluation.verdict import AdapterArm, judge_all
 from resa_hub.extraction.extract import extract
@@ -112,7 +113,7 @@ def report(home: Workspace, target: str, names: dict[tuple[str, int], str], seed
         progress=Progress(quiet=True),
         record=False,
     )
-    tables = answers(list(names.values()), target, JUDGING, home, roles=("base", "source", "adapter"))
+    tables = stored_scores(list(names.values()), target, JUDGING, home, roles=("base", "source", "adapter"))
 
     def wide(table: Table) -> Table:
         return [row * len(seeds) for row in table]

@@ -6,7 +6,8 @@
 import tempfile
 
 from resa_hub.core.progress import Progress
-from resa_hub.evaluation.evaluate import EvalSettings, evaluate
+from resa_hub.evaluation.evaluate import evaluate
+from resa_hub.evaluation.plan import EvalSettings
 from resa_hub.extraction.extract import extract
 
 ARMS = (

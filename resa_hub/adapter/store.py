@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from ..config.refs import LABEL, NAME, VERSION, AdapterRef, ContentRef, check_label, check_name
 from ..core.errors import Conflict, HubError, Integrity, NotFound, RunFailed, Usage, did_you_mean
-from ..core.files import read_json
+from ..core.files import read_json, sync_files, sync_folder
 from .blobs import Blobs
 from .layout import SAE, FileEntry
 from .manifest import Manifest, read_manifest
@@ -170,9 +170,9 @@ class Store:
 
     def with_recipe(self, digest: str, name: str) -> Adapter | None:
         """The newest version of `name` that a recipe made."""
-        manifests = ((adapter.manifest, adapter) for adapter in self.readable()[0])
-        made = [adapter for manifest, adapter in manifests if (manifest.recipe_digest, manifest.name) == (digest, name)]
-        return max(made, key=lambda adapter: version_key(adapter.manifest.version), default=None)
+        adapters = [adapter for adapter in self.readable()[0] if adapter.manifest.name == name]
+        of_recipe = [adapter for adapter in adapters if adapter.manifest.recipe_digest == digest]
+        return max(of_recipe, key=lambda adapter: version_key(adapter.manifest.version), default=None)
 
     def next_version(self, name: str) -> str:
         """0.1.0, then one minor version after the latest."""
@@ -185,7 +185,7 @@ class Store:
     def _complete(self, target: Path, staged: Path, manifest: Manifest) -> None:
         """Give a version the SAE that an earlier pull left out."""
         if (staged / SAE).is_dir() and not (target / SAE).exists():
-            sync(staged / SAE)
+            sync_files(staged / SAE)
             self.blobs.share(staged, [entry for entry in manifest.files if entry.path.startswith(SAE)])
             os.rename(staged / SAE, target / SAE)
             sync_folder(target)
@@ -215,7 +215,7 @@ class Store:
         with self.staging() as folder:
             staged = folder / path.name
             staged.write_bytes(data)
-            sync(folder)
+            sync_files(folder)
             os.replace(staged, path)
             sync_folder(path.parent)
 
@@ -271,7 +271,7 @@ class Store:
                 "another version",
             )
         target.parent.mkdir(exist_ok=True)
-        sync(staged)
+        sync_files(staged)
         self.blobs.share(staged, [entry for entry in manifest.files if (staged / entry.path).exists()])
         os.rename(staged, target)
         sync_folder(target.parent)
@@ -298,22 +298,3 @@ def remove_abandoned(staging: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
         except PermissionError:
             continue  # alive, of another user
-
-
-def sync(folder: Path) -> None:
-    """Make every file below a folder readable and flush it to the disk."""
-    for root, _, names in os.walk(folder):
-        for name in names:
-            with open(os.path.join(root, name), "rb") as file:
-                os.fchmod(file.fileno(), 0o644)  # safetensors writes for its owner alone
-                os.fsync(file.fileno())
-        sync_folder(Path(root))
-
-
-def sync_folder(folder: Path) -> None:
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -41,7 +41,7 @@ class Workspace:
 
     @property
     def named(self) -> Store:
-        """Where an adapter that a recipe names is looked for."""
+        """The store in which an adapter that a recipe names is looked for."""
         return self._names_of.store if self._names_of else self.store
 
     @cached_property

@@ -38,7 +38,7 @@ COMMANDS: dict[str, Callable[..., Any] | dict[str, Callable[..., Any]]] = {
     "reproduce": exchange.reproduce,
     "recipe": {"list": recipe.list_, "show": recipe.show},
     "registry": {"list": registry.registry, "pin": registry.pin},
-} | plugins.rows("COMMANDS")
+} | {name: plugins.resolve(place, __package__ or "") for name, place in plugins.rows("COMMANDS").items()}
 """A noun has verbs of its own; the first is meant where none is named."""
 MEANT = {
     "eval": {"--plan": "plan", "--import": "logs", "--harness": "harness", "--tool": "harness", "--tasks": "harness"}

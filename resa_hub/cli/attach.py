@@ -1,3 +1,5 @@
+"""`attach`: an adapter on a model."""
+
 from pathlib import Path
 from typing import Annotated
 

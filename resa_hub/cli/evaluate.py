@@ -89,7 +89,7 @@ def settings(
     engines: Annotated[Any, OptionGroup(engines)] = None,
 ) -> Any:
     from ..adapter.results import MODEL_SELECTION, TEST
-    from ..evaluation.evaluate import EvalSettings
+    from ..evaluation.plan import EvalSettings
 
     return EvalSettings(
         benchmark=benchmark,
@@ -125,7 +125,7 @@ def judge(
     from ..adapter.workspace import Workspace
     from ..core.progress import Progress
     from ..evaluation.evaluate import evaluate
-    from ..evaluation.evaluate import plan as resolve
+    from ..evaluation.plan import plan as resolve
     from .render import page as report
     from .render import verdicts
 
@@ -232,6 +232,6 @@ def _required(names: list[str] | None, target: str | None) -> tuple[list[str], s
 
 
 def _quick(settings: Any, target: str, workspace: Any) -> Any:
-    from ..evaluation.evaluate import quick
+    from ..evaluation.plan import quick
 
     return quick(settings, target, workspace)

@@ -1,3 +1,5 @@
+"""`extract`: an adapter from a source model."""
+
 from typing import Annotated, Any
 
 from ..config.methods import HELP as METHODS_HELP

@@ -9,7 +9,6 @@ import click
 
 from ..core import torchrun
 from ..core.errors import HubError
-from .app import app
 from .output import fail
 
 ERROR_GRACE_SECONDS = 2.0
@@ -48,6 +47,8 @@ def _alone_only(arguments: list[str]) -> int:
 def _run(arguments: list[str]) -> int:
     debug, as_json = "--debug" in arguments, "--json" in arguments
     try:
+        from .app import app  # here: a plugin that is broken is an error like others
+
         result = app.main(arguments or ["--help"], prog_name="resa-hub", standalone_mode=False)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0

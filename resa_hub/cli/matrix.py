@@ -1,3 +1,5 @@
+"""`matrix`: adapters x models x benchmarks."""
+
 from typing import Annotated
 
 from . import options
@@ -28,63 +30,23 @@ def matrix(
     out: options.Out = Output(),
 ) -> None:
     """Which adapter helps which model: every cell with its verdict; goes on where it was stopped."""
-    import msgspec
-
     from ..adapter.workspace import Workspace
     from ..core.progress import Progress
-    from ..evaluation.evaluate import EvalSettings
-    from ..evaluation.matrix import markdown as tables
     from ..evaluation.matrix import matrix as verb
-    from ..evaluation.matrix import rows as adapters
-    from ..evaluation.matrix import worded
-    from ..evaluation.reports import report_of
+    from ..evaluation.matrix import rows
+    from ..evaluation.plan import EvalSettings
     from ..evaluation.sampling.jobs import Engines
-    from ..report.formats import check, write
+    from .render import grid
+    from .render import page as report
 
-    columns, names = targets.split(","), benchmarks.split(",")
-    if page:
-        check(page)
+    adapters, columns, names = sources.split(","), targets.split(","), benchmarks.split(",")
+    opened = Workspace.find(workspace)
+    report.check(page)
     if dry_run:
-        rows = [adapter.manifest.reference for adapter in adapters(sources.split(","), Workspace.find(workspace))]
-        cells = [[row, target, name] for row in rows for target in columns for name in names]
-        if not out.data({"cells": cells}, str(len(cells))):
-            out.table(["adapter", "target", "benchmark"], cells)
-        return
-    settings = EvalSettings(
-        problems=problems,
-        samples=samples,
-        seeds=controls,
-        split=split,
-        problem_seed=problem_seed,
-        greedy=False,
-        engines=Engines(engine),
-    )
-    made = verb(
-        sources.split(","),
-        targets=columns,
-        benchmarks=names,
-        settings=settings,
-        executor=executor,
-        workspace=workspace,
-        progress=Progress(quiet=out.silent),
-    )
-    if page and made.evaluations:
-        write(report_of(made.evaluations, Workspace.find(workspace)), page)
-    if out.data(msgspec.to_builtins(made), "\n".join(cell.verdict for cell in made.cells)):
-        return
-    if markdown:
-        out.text(tables(made))
-        return
-    cells = {(c.adapter, c.target, c.benchmark): worded(c) for c in made.cells}
-    for name in made.benchmarks:
-        out.table(
-            [name, *made.targets], [[a, *(cells[a, target, name] for target in made.targets)] for a in made.adapters]
-        )
-    out.text("gain over base in points; * p < 0.05 for any difference from base, corrected by Holm over all cells")
-    out.hint(f"kept in {made.file}")
-    if page:
-        out.text(
-            f"{page}  {page.stat().st_size / 1e3:,.0f} kB"
-            if made.evaluations
-            else f"{page} was not written: no adapter fits a target"
-        )
+        return grid.planned(out, rows(adapters, opened), columns, names)
+    sizes = {"problems": problems, "samples": samples, "seeds": controls, "split": split, "problem_seed": problem_seed}
+    settings = EvalSettings(**sizes, greedy=False, engines=Engines(engine))
+    run = {"executor": executor, "workspace": workspace, "progress": Progress(quiet=out.silent)}
+    made = verb(adapters, targets=columns, benchmarks=names, settings=settings, **run)
+    report.write(made.evaluations, opened, page)
+    grid.show(out, made, markdown, page)

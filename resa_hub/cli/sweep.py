@@ -1,3 +1,5 @@
+"""`sweep`: one method at many layers."""
+
 from typing import Annotated
 
 from . import options
@@ -35,19 +37,17 @@ def sweep(
     """Extract at many layers, judge each, and say whether layers differ at all."""
     from ..adapter.workspace import Workspace
     from ..core.progress import Progress
-    from ..evaluation.evaluate import EvalSettings
+    from ..evaluation.plan import EvalSettings
     from ..extraction.sweep import named, planned
     from ..extraction.sweep import sweep as verb
     from .render import swept
 
     registry = Workspace.find(workspace).registry
-    wanted, recipe = named(name, layers, recipe, registry)
+    numbers, recipe = named(name, layers, recipe, registry)
     choices = {"target": target, "method": method, "recipe": recipe, "settings": settings}
-    judging = EvalSettings(benchmark, problems, samples, controls, split, greedy=False)
     if dry_run:
-        plans = planned(source, layers=wanted, family=name, registry=registry, **choices).values()
-        if not out.data({"adapters": [p.name for p in plans], "seeds": seeds}, str(len(plans) * seeds)):
-            out.table(["layer", "adapter", "seeds"], [[p.recipe.hookpoint, p.name, str(seeds)] for p in plans])
-        return
+        plans = planned(source, layers=numbers, family=name, registry=registry, **choices)
+        return swept.planned(out, list(plans.values()), seeds)
+    judging = EvalSettings(benchmark, problems, samples, controls, split, greedy=False)
     run = {"judging": judging, "executor": executor, "workspace": workspace, "progress": Progress(quiet=out.silent)}
-    swept.show(out, verb(source, layers=wanted, seeds=seeds, family=name, **run, **choices))
+    swept.show(out, verb(source, layers=numbers, seeds=seeds, family=name, **run, **choices))

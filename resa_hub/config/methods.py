@@ -117,7 +117,7 @@ METHODS: dict[str, MethodSpec] = {
         sae_texts="sae_tuning:sae_texts",
         control=True,
     ),
-} | plugins.rows("METHODS")  # fmt: skip
+} | plugins.rows("METHODS", MethodSpec)  # fmt: skip
 
 PATCHING = tuple(name for name, spec in METHODS.items() if spec.patches)
 SCREENED = tuple(name for name, spec in METHODS.items() if spec.prepare)

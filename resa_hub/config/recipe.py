@@ -1,4 +1,4 @@
-"""What an extraction is told: frozen, strict, with a digest. Every field has a unit or a meaning."""
+"""The recipe of an extraction: frozen and strict settings, and a digest of those that differ from the defaults."""
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -113,21 +113,19 @@ class Rollouts(Strict, frozen=True, kw_only=True):
     has to serve them all.
     """
     source_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
-    """Share of the rollouts that the source writes: its own ways are where a student that has learnt from it will be.
-    Their teacher is the target, patched.
+    """Share of the rollouts that the source writes: a student that has learnt from it comes to write like it. Their
+    teacher is the target, patched.
     """
 
 
 class Screen(Strict, frozen=True, kw_only=True):
-    """What is tried without training before an extraction: how much of the KL between source and target the patched
-    teacher closes.
-    """
+    """What is tried before training: how much of the KL between source and target the patched teacher closes."""
 
     layers: tuple[Annotated[int, msgspec.Meta(ge=0)], ...] = ()
     """For hookpoint `auto`; none given: every layer but the last."""
     features: tuple[Count, ...] = ()
-    """Numbers of features (or directions), of which the smallest that does nearly as well as the best is taken; none
-    given: the recipe's.
+    """Numbers of features (or directions); the smallest that does nearly as well as the best is taken. None given: the
+    recipe's.
     """
     scales: tuple[Annotated[float, msgspec.Meta(gt=0)], ...] = ()
     """Factors on the patch, of which the best is taken; none given: the recipe's."""
@@ -191,7 +189,10 @@ class Recipe(Strict, frozen=True, kw_only=True):
 
 
 def override(values: dict[str, Any], settings: list[str]) -> dict[str, Any]:
-    """`values` with each `key.path=value` applied; the value is read as YAML. Unknown keys are found by `structure`."""
+    """`values` with each `key.path=value` applied; the value is read as YAML.
+
+    Raises `Usage` for text of another form; keys that no recipe has are refused by `structure`.
+    """
     import copy
 
     import yaml
@@ -228,7 +229,8 @@ def _number(value: Any) -> Any:
 
 
 def _paths(values: dict[str, Any], prefix: str = "") -> list[str]:
-    found = []
+    """The dotted keys of all leaves."""
+    paths = []
     for key, value in values.items():
-        found += _paths(value, f"{prefix}{key}.") if isinstance(value, dict) else [prefix + key]
-    return found
+        paths += _paths(value, f"{prefix}{key}.") if isinstance(value, dict) else [prefix + key]
+    return paths

@@ -117,7 +117,7 @@ REMOTES: dict[str, RemoteSpec] = {
         parse=_parse_oci,
         text=_write_oci,
     ),
-} | plugins.rows("REMOTES")  # fmt: skip
+} | plugins.rows("REMOTES", RemoteSpec)  # fmt: skip
 
 
 def parse_adapter(text: str) -> AdapterRef | ContentRef | RemoteRef:

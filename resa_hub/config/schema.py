@@ -102,7 +102,7 @@ class PublishedEntry(Strict, frozen=True, kw_only=True):
     recipe: str = ""
     source: str
     samples: int = 1
-    """Samples a problem; the uncertainty of a single one can be told from the score alone."""
+    """Samples a problem; the uncertainty of a single one follows from the score alone."""
 
 
 class SweepEntry(Strict, frozen=True, kw_only=True):

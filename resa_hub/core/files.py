@@ -1,4 +1,4 @@
-"""Reading files that a stranger may have made: size limits, no links, no special files; sha256 of a file."""
+"""Reading files that a stranger may have made (size limits, no links, no special files), and flushing ours to disk."""
 
 import hashlib
 import json
@@ -82,3 +82,23 @@ def walk(folder: Path) -> Iterator[str]:
         links = [name for name in folders if os.path.islink(os.path.join(root, name))]
         for name in sorted(names + links):
             yield (Path(root) / name).relative_to(folder).as_posix()
+
+
+def sync_files(folder: Path) -> None:
+    """Make every file below a folder readable and flush it to the disk."""
+    for root, _, names in os.walk(folder):
+        for name in names:
+            with open(os.path.join(root, name), "rb") as file:
+                os.fchmod(file.fileno(), 0o644)  # safetensors writes for its owner alone
+                os.fsync(file.fileno())
+        sync_folder(Path(root))
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush the entries of a folder, such as a rename, to the disk."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -26,7 +26,7 @@ class Sizes(NamedTuple):
         return sum(self.layers[: layer + 1])
 
 
-def tuning(layers: int, head: int) -> float:
+def tuning_flops(layers: int, head: int) -> float:
     """Operations a token of one step of guided tuning, or of measuring what features do to the logits.
 
     The student's forward pass and the gradient of its states through `layers` parameters and its head, and the
@@ -35,12 +35,12 @@ def tuning(layers: int, head: int) -> float:
     return 4.0 * (layers + head) + 2.0 * head
 
 
-def supervised(layers: int, head: int) -> float:
+def supervised_flops(layers: int, head: int) -> float:
     """Operations a token of one step on the texts themselves: forward and gradient of the states, no teacher."""
     return 4.0 * (layers + head)
 
 
-def sae_training(width: int, latents: int, k: int) -> float:
+def sae_training_flops(width: int, latents: int, k: int) -> float:
     """Operations a token of one step of a sparse TopK SAE.
 
     Only the encoder's product is dense; decoder and gradients touch k latents.
@@ -54,7 +54,7 @@ SELECTION_STEPS = 8
 """In how many steps selection `logits` chooses features: each sees the logits with those chosen before in place."""
 
 
-def comparing(layers: int) -> float:
+def comparison_flops(layers: int) -> float:
     """Operations a token of the states of source and target, both from `layers` parameters."""
     return 4.0 * layers
 

@@ -8,7 +8,7 @@ from . import statistics
 from .statistics import Interval
 
 
-class Pair(NamedTuple):
+class ArmPair(NamedTuple):
     """Scores of an adapter and of an arm it has to beat, [n problems, K samples] each."""
 
     adapter: str
@@ -27,7 +27,7 @@ class _HolmTest(NamedTuple):
     """What alpha is divided by for this test."""
 
 
-def compare(pairs: Sequence[Pair], margin: float, level: float) -> list[Comparison]:
+def compare(pairs: Sequence[ArmPair], margin: float, level: float) -> list[Comparison]:
     """A comparison for each pair: is the difference above the margin, is it below -margin? `level` is two-sided, each
     side is tested at half of the rest.
     """

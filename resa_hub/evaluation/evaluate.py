@@ -12,7 +12,7 @@ from ..engine.generation.base import Key, Sample
 from . import plan as planning
 from .analysis import ArmsOfAdapter, Grades, Table, cached_analysis
 from .arms import ADAPTER, BASE, RANDOM, SOURCE, Arm
-from .benchmarks.base import GradedCompletion
+from .benchmarks.base import GradedCompletion, Problem
 from .document import EvaluationRun, GradedArm, evaluation_documents
 from .plan import EvalSettings, EvaluationPlan
 from .sampling.collect import CollectedSamples, collect
@@ -78,11 +78,12 @@ def _stored_samples(plan: EvaluationPlan, arm: Arm, store: SampleStore) -> Mappi
 
 def _graded(plan: EvaluationPlan, samples: Mapping[Key, Sample], count: int) -> GradedArm:
     """Grades [n problems, count samples] of one arm."""
-    completions = []
-    for problem in plan.problems:
-        for sample in (samples[problem.id, number] for number in range(count)):
-            completions.append(GradedCompletion(problem, sample.text, sample.finished))
-    grades = plan.benchmark.grades(completions)
+
+    def completion(problem: Problem, number: int) -> GradedCompletion:
+        sample = samples[problem.id, number]
+        return GradedCompletion(problem, sample.text, sample.finished)
+
+    grades = plan.benchmark.grades([completion(problem, i) for problem in plan.problems for i in range(count)])
     rows = [grades[start : start + count] for start in range(0, len(grades), count)]
     return GradedArm(
         strict=[[int(grade.strict) for grade in row] for row in rows],
@@ -105,7 +106,7 @@ def _grades(
 
 
 def _opponents(label: str, arms: Mapping[str, Arm], identical: bool) -> ArmsOfAdapter:
-    """Random adapters are controls; source, negative, the prompt alone and other methods are shown beside."""
+    """Random adapters are controls of the rule; source, negative, prompt-only and other methods are only shown."""
     controls, shown = {}, []
     for name, arm in arms.items():
         if arm.role == RANDOM and arm.control_of == label:

@@ -19,7 +19,8 @@ from ..core.strict import canonical_digest
 from ..data.snapshots import locate
 from ..hub.resolve import choose_adapter, resolve_adapter
 from . import statistics
-from .evaluate import EvalSettings, evaluate
+from .evaluate import evaluate
+from .plan import EvalSettings
 
 FOREIGN = "does not fit"
 SIGNIFICANT = 0.05
@@ -182,7 +183,7 @@ def _evaluations(
     ]
     order, results = list(groups), {}
     with progress.stage("matrix", len(tasks), "evaluations") as advance:
-        for number, evaluations in run(tasks, executor):
+        for number, evaluations in run_tasks(tasks, executor):
             results |= {(order[number], e.adapter): e for e in evaluations}
             advance(1)
     return {

@@ -1,26 +1,38 @@
-"""How many problems and samples show a difference, and what they cost: before anything is generated.
+"""How many problems and samples show a difference, and what they cost on a GPU: before anything is generated.
 
-n = (z / delta)^2 (w^2 + v / K) with z = z(1 - alpha / 2) + z(power) = 2.80 for 95% and 80%: w is the standard deviation
-of the true effect over problems, v the variance of the difference of two single answers to one problem (2 E[p (1 - p)]
-for independent answers). On these problems w counts nothing.
+A power analysis: n = (M / delta)^2 (w^2 + v / K) with M = z(1 - alpha / 2) + z(power) = 2.80 for 95% and 80%. w is the
+standard deviation of the true effect over problems, v the variance of the difference of two single answers to one
+problem (2 E[p (1 - p)] for independent answers). On these problems w counts nothing.
 """
 
 import math
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
 from ..adapter.results import load_evaluations
 from ..adapter.workspace import Workspace
 from ..core.errors import Usage
-from . import decoding
-from .evaluate import EvalSettings, plan
+from ..core.gpus import GPUS
+from . import plan as planning
+from .plan import EvalSettings, EvaluationPlan
 
 LEVEL, POWER = 0.95, 0.80
-EFFECT_SPREAD = 0.10
+EFFECT_SD = 0.10
 """w where nothing was measured: a mean effect of 3 points made of gains of 30 points on one problem in ten has 9."""
-USUAL_SCORE = 0.5
+ASSUMED_SCORE = 0.5
 """Where no score of the base is known: the worst case."""
+SMALLEST_POINTS = 0.1
+"""The smallest difference that is planned for."""
+MAX_SAMPLES, MAX_SAMPLES_OF_ALL = 64, 1_024
+"""Samples a problem that a plan tries, and with all problems of a benchmark."""
+
+BANDWIDTH_SHARE = 0.5
+"""Share of a GPU's bandwidth that decoding gets: attention and sampling take their part."""
+MEMORY_SHARE, MAX_BATCH = 0.9, 256
+BYTES = 2
+"""A weight, a cache entry: 16-bit."""
 
 
 class VarianceEstimate(msgspec.Struct, frozen=True):
@@ -34,16 +46,19 @@ class VarianceEstimate(msgspec.Struct, frozen=True):
     """Measured, or assumed and how."""
 
     @classmethod
-    def assumed(cls, score: float | None, of: str = "") -> "VarianceEstimate":
-        """From a base score alone: problem rates from a Beta with a + b = 1 (most problems are mostly solved or mostly
-        not), so E[p (1 - p)] is half of score (1 - score): the K of 40 to 70 that is known for AIME24 comes out.
+    def assumed(cls, score: float | None, published: str = "") -> "VarianceEstimate":
+        """From a base score alone; published: the entry that tells it.
+
+        Problem rates from a Beta with a + b = 1 (most problems are mostly solved or mostly not), so E[p (1 - p)] is
+        half of score (1 - score): the K of 40 to 70 that is known for AIME24 comes out.
         """
-        mean = USUAL_SCORE if score is None else score
-        text = (
-            f"assumed: base score {100 * mean:.1f}%{f' ({of})' if of else ''}, effects that differ by "
-            f"{100 * EFFECT_SPREAD:.0f} points between problems"
+        mean = ASSUMED_SCORE if score is None else score
+        entry = f" ({published})" if published else ""
+        origin = (
+            f"assumed: base score {100 * mean:.1f}%{entry}, effects that differ by "
+            f"{100 * EFFECT_SD:.0f} points between problems"
         )
-        return cls(EFFECT_SPREAD, mean * (1 - mean), text)
+        return cls(EFFECT_SD, mean * (1 - mean), origin)
 
     @classmethod
     def measured(cls, half_width: float, half_width_same: float, problems: int, samples: int) -> "VarianceEstimate":
@@ -54,158 +69,198 @@ class VarianceEstimate(msgspec.Struct, frozen=True):
 
         total = (half_width / float(stats.t.ppf(0.975, problems - 1))) ** 2 * problems
         within = (half_width_same / float(stats.t.ppf(0.975, problems * (samples - 1)))) ** 2 * problems
-        return cls(
-            math.sqrt(max(0.0, total - within)),
-            within * samples,
-            f"measured on {problems} problems x {samples} samples",
-        )
+        origin = f"measured on {problems} problems x {samples} samples"
+        return cls(math.sqrt(max(0.0, total - within)), within * samples, origin)
 
 
-def reach(power: float = POWER, level: float = LEVEL) -> float:
-    """z(1 - alpha / 2) + z(power): 2.80."""
+def mde_multiplier(power: float = POWER, level: float = LEVEL) -> float:
+    """Minimum detectable effect in standard errors: z(1 - alpha / 2) + z(power) = 2.80 (Bloom 1995, Minimum detectable
+    effects).
+    """
     from scipy import stats
 
     return float(stats.norm.ppf((1 + level) / 2) + stats.norm.ppf(power))
 
 
-def problems_needed(delta: float, spread: VarianceEstimate, samples: int) -> int:
+def problems_needed(delta: float, variance: VarianceEstimate, samples: int) -> int:
     """Problems of K samples each that show `delta` on new problems of the kind."""
-    return max(2, math.ceil((reach() / delta) ** 2 * (spread.effect**2 + spread.answers / samples) - 1e-9))
+    single = variance.effect**2 + variance.answers / samples
+    return max(2, math.ceil((mde_multiplier() / delta) ** 2 * single - 1e-9))
 
 
-def samples_needed(delta: float, spread: VarianceEstimate, problems: int) -> int:
+def samples_needed(delta: float, variance: VarianceEstimate, problems: int) -> int:
     """Samples a problem that show `delta` on these n problems."""
-    return max(1, math.ceil((reach() / delta) ** 2 * spread.answers / problems - 1e-9))
+    return max(1, math.ceil((mde_multiplier() / delta) ** 2 * variance.answers / problems - 1e-9))
 
 
-def samples_needed_new(delta: float, spread: VarianceEstimate, problems: int) -> int | None:
+def samples_needed_new(delta: float, variance: VarianceEstimate, problems: int) -> int | None:
     """Samples a problem that show `delta` on new problems of the kind; None where more samples do not help, only more
     problems.
     """
-    left = problems * (delta / reach()) ** 2 - spread.effect**2
-    return max(1, math.ceil(spread.answers / left - 1e-9)) if left > 0 else None
+    left = problems * (delta / mde_multiplier()) ** 2 - variance.effect**2
+    return max(1, math.ceil(variance.answers / left - 1e-9)) if left > 0 else None
 
 
 def minimum_detectable_effect(
-    spread: VarianceEstimate, problems: int, samples: int, same_problems: bool = False
+    variance: VarianceEstimate, problems: int, samples: int, same_problems: bool = False
 ) -> float:
-    """The smallest difference that n problems x K samples show."""
-    effect = 0.0 if same_problems else spread.effect**2
-    return reach() * math.sqrt((effect + spread.answers / samples) / problems)
+    """The smallest difference that n problems x K samples show, a share."""
+    effect = 0.0 if same_problems else variance.effect**2
+    return mde_multiplier() * math.sqrt((effect + variance.answers / samples) / problems)
 
 
-FEWEST_POINTS = 0.1
-
-
-class Size(msgspec.Struct, frozen=True):
+class SampleSize(msgspec.Struct, frozen=True):
     """An evaluation of n problems x K samples; differences in points."""
 
     problems: int
     samples: int
     detects: float
-    """The smallest difference shown with 80% power on new problems of the kind."""
+    """Minimum detectable effect with 80% power on new problems of the kind."""
     detects_same: float
     """The same on these problems."""
 
+    @classmethod
+    def of(cls, variance: VarianceEstimate, problems: int, samples: int) -> "SampleSize":
+        new = minimum_detectable_effect(variance, problems, samples)
+        same = minimum_detectable_effect(variance, problems, samples, same_problems=True)
+        return cls(problems, samples, 100 * new, 100 * same)
 
-class Sizing(msgspec.Struct, frozen=True):
+
+class PowerAnalysis(msgspec.Struct, frozen=True):
     benchmark: str
     available: int | None
     """Problems there are; None for a generator."""
     detect: float
     """Points."""
     spread: VarianceEstimate
-    asked: Size
-    needed: Size | None
+    asked: SampleSize
+    needed: SampleSize | None
     """On new problems of the kind, the fewest completions; None where this benchmark has too few problems for any
     number of samples.
     """
-    needed_same: Size
+    needed_same: SampleSize
     """On these problems: samples alone."""
     arms: int
     completions: int
-    """Of all arms, at the size `chosen`: needed where there is one, else needed_same."""
+    """Of all arms, at the size `needed` where there is one, else `needed_same`."""
     tokens: int
     tokens_are: str
+    """How the length of a completion is known."""
     gpu_hours: dict[str, float]
     """Name of a GPU -> estimated hours on one of them."""
 
 
-def size(
+def power_analysis(
     names: Sequence[str], target: str, settings: EvalSettings, detect: float, workspace: Workspace, force: bool = False
-) -> Sizing:
+) -> PowerAnalysis:
     """What it takes to show `detect` points between an adapter and base. Raises the errors of `plan`."""
-    if not FEWEST_POINTS <= detect <= 100:
+    if not SMALLEST_POINTS <= detect <= 100:
         raise Usage(
             f"a difference of {detect:g} points cannot be planned for",
-            f"--detect between {FEWEST_POINTS} and 100, for example 3",
+            f"--detect between {SMALLEST_POINTS} and 100, for example 3",
         )
-    made = plan(names, target, settings, workspace, force)
-    delta, spread, tokens, tokens_are = detect / 100, *_known(made, workspace)
-    fixed = "full" in made.benchmark.splits
-    available = len(made.benchmark.problems(made.settings.split)) if fixed else None
-
-    def sized(problems: int, samples: int) -> Size:
-        found = [100 * minimum_detectable_effect(spread, problems, samples, same) for same in (False, True)]
-        return Size(problems, samples, *found)
-
-    asked = sized(len(made.problems), settings.samples)
-    same = sized(len(made.problems), samples_needed(delta, spread, len(made.problems)))
-    needed = _fewest(delta, spread, available)
-    chosen = needed and sized(*needed)
-    completions = len(made.arms) * (chosen or same).problems * (chosen or same).samples
-    return Sizing(
-        benchmark=made.benchmark.name,
+    plan = planning.plan(names, target, settings, workspace, force)
+    delta, problems, known = detect / 100, len(plan.problems), _known(plan, workspace)
+    fixed = "full" in plan.benchmark.splits
+    available = len(plan.benchmark.problems(plan.settings.split)) if fixed else None
+    needed = _fewest_completions(delta, known.variance, available)
+    needed_same = SampleSize.of(known.variance, problems, samples_needed(delta, known.variance, problems))
+    planned = needed or needed_same
+    completions = len(plan.arms) * planned.problems * planned.samples
+    return PowerAnalysis(
+        benchmark=plan.benchmark.name,
         available=available,
         detect=detect,
-        spread=spread,
-        asked=asked,
-        needed=chosen,
-        needed_same=same,
-        arms=len(made.arms),
+        spread=known.variance,
+        asked=SampleSize.of(known.variance, problems, settings.samples),
+        needed=needed,
+        needed_same=needed_same,
+        arms=len(plan.arms),
         completions=completions,
-        tokens=round(completions * tokens),
-        tokens_are=tokens_are,
-        gpu_hours=decoding.hours(made.target.config, completions, tokens),
+        tokens=round(completions * known.tokens),
+        tokens_are=known.tokens_are,
+        gpu_hours=gpu_hours(plan.target.config, completions, known.tokens),
     )
 
 
-def _fewest(delta: float, spread: VarianceEstimate, available: int | None) -> tuple[int, int] | None:
-    """(problems, samples) of the fewest completions, at least two samples, within the problems there are."""
-    sizes = [(problems_needed(delta, spread, samples), samples) for samples in range(2, 65)]
+def _fewest_completions(delta: float, variance: VarianceEstimate, available: int | None) -> SampleSize | None:
+    """The size that shows `delta` on new problems with at least two samples, within the problems there are."""
+    sizes = [(problems_needed(delta, variance, samples), samples) for samples in range(2, MAX_SAMPLES + 1)]
     fitting = [(problems, samples) for problems, samples in sizes if available is None or problems <= available]
     if fitting:
-        return min(fitting, key=lambda size: size[0] * size[1])
-    more = samples_needed_new(delta, spread, available) if available else None
-    return (available, more) if available and more and more <= 1_024 else None
+        return SampleSize.of(variance, *min(fitting, key=lambda size: size[0] * size[1]))
+    samples = samples_needed_new(delta, variance, available) if available else None
+    if available and samples and samples <= MAX_SAMPLES_OF_ALL:
+        return SampleSize.of(variance, available, samples)
+    return None
 
 
-def _known(made, workspace: Workspace) -> tuple[VarianceEstimate, float, str]:
-    """(spread, mean tokens of a completion, what these tokens are): from an evaluation beside one of the adapters, else
-    from the scores that are published.
-    """
-    for adapter, _ in made.adapters.values():
-        for found in reversed(load_evaluations(adapter)):
-            told = {"problems", "samples", "gain_ci", "gain_ci_same_problems", "gain", "arms"}
-            own = not found.get("harness") and (found.get("benchmark"), found.get("target")) == (
-                made.benchmark.name,
-                made.target_name,
-            )
-            if own and found.keys() >= told and found["samples"] > 1:
-                new, same = ((found[ci][1] - found[ci][0]) / 200 for ci in ("gain_ci", "gain_ci_same_problems"))
-                tokens = max(arm["tokens"] for arm in found["arms"])
-                return (
-                    VarianceEstimate.measured(new, same, found["problems"], found["samples"]),
-                    tokens,
-                    f"{tokens:.0f} a completion, measured",
-                )
+class _Known(NamedTuple):
+    variance: VarianceEstimate
+    tokens: float
+    """Mean of a completion."""
+    tokens_are: str
+
+
+def _known(plan: EvaluationPlan, workspace: Workspace) -> _Known:
+    """From the latest evaluation beside one of the adapters, else from the scores that are published."""
+    for adapter, _ in plan.adapters.values():
+        for evaluation in reversed(load_evaluations(adapter)):
+            if _tells_variance(evaluation, plan):
+                return _measured(evaluation)
+    tokens, tokens_are = plan.sampling.new_tokens, "at most: the whole budget of every completion"
     published = workspace.registry.entries["published"]
-    for name in (f"{made.target_name}-10-seeds", made.target_name):
-        score = published[name].value.scores.get(made.benchmark.name) if name in published else None
+    for name in (f"{plan.target_name}-10-seeds", plan.target_name):
+        score = published[name].value.scores.get(plan.benchmark.name) if name in published else None
         if score is not None:
-            return (
-                VarianceEstimate.assumed(score / 100, name),
-                made.asked.new_tokens,
-                "at most: the whole budget of every completion",
-            )
-    return VarianceEstimate.assumed(None), made.asked.new_tokens, "at most: the whole budget of every completion"
+            return _Known(VarianceEstimate.assumed(score / 100, name), tokens, tokens_are)
+    return _Known(VarianceEstimate.assumed(None), tokens, tokens_are)
+
+
+def _tells_variance(evaluation: dict[str, Any], plan: EvaluationPlan) -> bool:
+    """Whether an evaluation was made here of this target and benchmark, with more than one sample."""
+    fields = {"problems", "samples", "gain_ci", "gain_ci_same_problems", "gain", "arms"}
+    same = (evaluation.get("benchmark"), evaluation.get("target")) == (plan.benchmark.name, plan.target_name)
+    return not evaluation.get("harness") and same and evaluation.keys() >= fields and evaluation["samples"] > 1
+
+
+def _measured(evaluation: dict[str, Any]) -> _Known:
+    # Intervals are in points: half their width as a share.
+    new, same = ((high - low) / 200 for low, high in (evaluation["gain_ci"], evaluation["gain_ci_same_problems"]))
+    variance = VarianceEstimate.measured(new, same, evaluation["problems"], evaluation["samples"])
+    tokens = max(arm["tokens"] for arm in evaluation["arms"])
+    return _Known(variance, tokens, f"{tokens:.0f} a completion, measured")
+
+
+def gpu_hours(config: dict[str, Any], completions: int, tokens: float) -> dict[str, float]:
+    """GPU -> estimated hours of one for completions of `tokens` new tokens each, within a factor of two; GPUs whose
+    memory is too small are left out.
+
+    Decoding is bound by memory: one step gives a token to each row of a batch and reads all weights and the rows'
+    key-value cache, half full on average. config: of the model.
+    """
+    weights, cache = BYTES * parameter_count(config), BYTES * cache_entries_per_token(config)
+    hours = {}
+    for gpu in GPUS:
+        room = MEMORY_SHARE * gpu.memory * 1e9 - weights
+        batch = min(MAX_BATCH, int(room / (cache * tokens))) if room > 0 else 0
+        if batch:
+            step_seconds = (weights + batch * cache * tokens / 2) / (BANDWIDTH_SHARE * gpu.bandwidth * 1e9)
+            hours[gpu.name] = completions * tokens / batch * step_seconds / 3600
+    return hours
+
+
+def parameter_count(config: dict[str, Any]) -> int:
+    """Of a decoder with gated MLPs, from its config."""
+    hidden, heads = config["hidden_size"], config["num_attention_heads"]
+    head_size = config.get("head_dim") or hidden // heads
+    attention = 2 * hidden * head_size * (heads + config.get("num_key_value_heads", heads))
+    embeddings = config["vocab_size"] * hidden * (1 if config.get("tie_word_embeddings") else 2)
+    return config["num_hidden_layers"] * (attention + 3 * hidden * config["intermediate_size"]) + embeddings
+
+
+def cache_entries_per_token(config: dict[str, Any]) -> int:
+    """Numbers that one token keeps in the key-value cache."""
+    heads = config["num_attention_heads"]
+    head_size = config.get("head_dim") or config["hidden_size"] // heads
+    return 2 * config["num_hidden_layers"] * config.get("num_key_value_heads", heads) * head_size

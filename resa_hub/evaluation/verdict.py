@@ -25,7 +25,7 @@ import msgspec
 from ..adapter.results import Comparison
 from ..core.errors import Usage
 from . import statistics
-from .comparisons import Pair, compare
+from .comparisons import ArmPair, compare
 from .statistics import Difference, Interval, NonInferior, Retained
 
 Word = Literal[
@@ -149,7 +149,7 @@ def verdict_fields(verdict: Verdict) -> dict[str, Any]:
         "base_over_source": verdict.base_over_source,
         "adapter_over_source": verdict.adapter_over_source,
         "margin": 100 * verdict.margin,
-        "comparisons": [msgspec.to_builtins(comparison) for comparison in verdict.comparisons],
+        "comparisons": list(verdict.comparisons),
     }
 
 
@@ -162,11 +162,11 @@ class _Reference(NamedTuple):
     margin: float
 
 
-def _pairs(name: str, arm: AdapterArm, base: Any) -> list[Pair]:
+def _pairs(name: str, arm: AdapterArm, base: Any) -> list[ArmPair]:
     if BASE in arm.controls:
         raise Usage(f"{name}: a control is named {BASE!r}", "that name belongs to the base arm")
     others = {BASE: base, **arm.controls}
-    return [Pair(name, against, arm.scores, scores) for against, scores in others.items()]
+    return [ArmPair(name, against, arm.scores, scores) for against, scores in others.items()]
 
 
 def _verdict(reference: _Reference, arm: AdapterArm, comparisons: tuple[Comparison, ...], rule: VerdictRule) -> Verdict:

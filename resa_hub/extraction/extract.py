@@ -20,7 +20,7 @@ from ..core.machine_errors import machine_errors
 from ..core.progress import Progress
 from ..core.strict import canonical_digest
 from ..data import saes
-from .inputs import check_kinship, gather
+from .inputs import check_kinship, gather_inputs
 from .plan import Plan
 from .plan import plan as resolve
 from .run import ExtractionRun, ResourceLimits
@@ -51,7 +51,7 @@ def extract(
     workspace, progress = Workspace.find(workspace), progress or Progress()
     plan = plan or resolve(source, registry=workspace.registry, **choices)
     with machine_errors(NOT_BEGUN):
-        run = ExtractionRun(gather(plan, workspace), workspace, limits, progress)
+        run = ExtractionRun(gather_inputs(plan, workspace), workspace, limits, progress)
     if torchrun.world_size() == 1:
         return _extract(run, again, resume)
     from ..engine.distributed import init_process_group
@@ -121,7 +121,7 @@ def screen(
     """
     workspace = Workspace.find(workspace)
     with machine_errors(NOT_BEGUN):
-        run = ExtractionRun(gather(plan, workspace), workspace, limits, progress or Progress())
+        run = ExtractionRun(gather_inputs(plan, workspace), workspace, limits, progress or Progress())
     tried = plan.recipe.screen
     if plan.recipe.hookpoint != AUTO and not (tried and (tried.features or tried.scales)):
         raise Usage(
@@ -152,7 +152,7 @@ def pretrain_saes(
     if not all(_trains_one_sae(plan) for plan in plans):
         return 0
     with machine_errors(NOT_BEGUN):
-        first = gather(plans[0], workspace)
+        first = gather_inputs(plans[0], workspace)
     every = [first._replace(plan=plan, saes=saes.initial_saes(plan.recipe, workspace.registry)) for plan in plans]
     waiting = [inputs for inputs in every if not workspace.store.with_recipe(inputs.digest, inputs.plan.name)]
     if not waiting:

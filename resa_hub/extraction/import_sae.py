@@ -55,7 +55,6 @@ def import_sae(
     TopK SAE, `Usage` where nothing says the hookpoint, `Conflict` for a name that means something else.
     """
     workspace = Workspace.find(workspace)
-    path = workspace_registry(workspace)
     found = saes.locate(origin, check_hookpoint(hookpoint) if hookpoint else None)
     at = _hookpoint(found)
     name = check_name(name or _name(origin))
@@ -67,34 +66,32 @@ def import_sae(
         from ..engine.sae.formats import to_saelens
 
         latents, k = to_saelens(found, width, at, staged, base)
-        with workspace.store.lock():
-            entry = _entry(
-                Workspace(workspace.folder).registry,
-                name,
-                f"imported from {origin}, {found.digest[:19]}",
-                Sae(
-                    id=f"./{FOLDER}/{name}",
-                    format="saelens",
-                    base=base,
-                    hookpoints=at.replace(str(layer_of(at)), "{N}"),
-                    latents=latents,
-                    k=k,
-                ),
-            )
-            new = not target.exists()
-            if new:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(staged, target)
-            elif _digest(target) != _digest(staged):
-                raise Conflict(f"{name} has another SAE of {at} already", "choose another --name")
-            update_registry(path, {"saes": {name: minimal_entry(entry)}}, "registry.yaml.before-import")
+        pattern = at.replace(str(layer_of(at)), "{N}")
+        entry = Sae(id=f"./{FOLDER}/{name}", format="saelens", base=base, hookpoints=pattern, latents=latents, k=k)
+        note = f"imported from {origin}, {found.digest[:19]}"
+        new = _keep(staged, target, name, entry, note, workspace)
     except OSError as error:
-        raise RunFailed(
-            f"cannot write into {workspace.folder}: {error.strerror}", "check the permissions and the free space"
-        ) from None
+        problem = f"cannot write into {workspace.folder}: {error.strerror}"
+        raise RunFailed(problem, "check the permissions and the free space") from None
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     return Taken(name, at, target, base, latents, k, found.format, missing, new)
+
+
+def _keep(staged: Path, target: Path, name: str, fresh: Sae, note: str, workspace: Workspace) -> bool:
+    """Move the SAE in and name it in registry.yaml; whether it was not there before. Raises `Conflict`."""
+    with workspace.store.lock():
+        # Read under the lock: another import may have named the same meanwhile.
+        entry = _entry(Workspace(workspace.folder).registry, name, note, fresh)
+        new = not target.exists()
+        if new:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(staged, target)
+        elif _digest(target) != _digest(staged):
+            raise Conflict(f"{name} has another SAE of {target.name} already", "choose another --name")
+        path = workspace_registry(workspace)
+        update_registry(path, {"saes": {name: minimal_entry(entry)}}, "registry.yaml.before-import")
+    return new
 
 
 def _hookpoint(found: SaeFiles) -> str:
@@ -131,21 +128,21 @@ def _check_weights(found: SaeFiles) -> None:
             )
 
 
-def _base(asked: str | None, found: SaeFiles, hookpoint: str, registry: Registry) -> tuple[str, int | None, str]:
+def _base(named: str | None, found: SaeFiles, hookpoint: str, registry: Registry) -> tuple[str, int | None, str]:
     """The base's name, its width where its sizes are at hand, and what is not known."""
-    said = saes.base_of(found)
-    if asked and said and not saes.same_base(asked, said, registry):
+    recorded = saes.base_of(found)
+    if named and recorded and not saes.same_base(named, recorded, registry):
         raise DoesNotFit(
-            f"the SAE {found.origin} says that it was made for {said}, not for {asked}",
+            f"the SAE {found.origin} says that it was made for {recorded}, not for {named}",
             "leave --base out, or name another SAE",
         )
-    if not (asked or said):
+    if not (named or recorded):
         return "", None, "its base is not named (--base MODEL): whether it fits is seen when it is used"
-    name = registry.name_of_base(asked or said)
+    name = registry.name_of_base(named or recorded)
     try:
         config = _sizes(registry.base_name(name), registry)
     except HubError:
-        if asked:
+        if named:
             raise
         config = {}
     width, layers = config.get("hidden_size"), config.get("num_hidden_layers")

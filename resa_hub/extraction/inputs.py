@@ -51,24 +51,23 @@ class Inputs(NamedTuple):
         return canonical_digest(decides)
 
 
-def gather(chosen: Plan, workspace: Workspace) -> Inputs:
-    """The files and texts that a plan names, fetched where they are not here. Raises the errors of `sources.locate`,
+def gather_inputs(plan: Plan, workspace: Workspace) -> Inputs:
+    """The files and texts that a plan names, fetched where they are not here. Raises the errors of `snapshots.locate`,
     `datasets.load` and `saes.initial_saes`.
     """
-    recipe = chosen.recipe
-    starts, source = (
-        saes.initial_saes(recipe, workspace.registry),
-        _files(chosen.source),
-    )  # the first can be refused before anything large is fetched
+    recipe = plan.recipe
+    # SAEs first: one that does not fit is refused before anything large is fetched.
+    starts = saes.initial_saes(recipe, workspace.registry)
+    source = _files(plan.source)
     return Inputs(
-        chosen,
-        source,
-        _files(chosen.target),
-        datasets.load(recipe.trigger, chosen.trigger),
-        datasets.load(recipe.elicit, chosen.elicit),
-        {name: _files(ref) for name, ref in chosen.siblings.items()},
-        _reference(recipe, source, workspace),
-        starts,
+        plan=plan,
+        source=source,
+        target=_files(plan.target),
+        trigger=datasets.load(recipe.trigger, plan.trigger),
+        elicit=datasets.load(recipe.elicit, plan.elicit),
+        siblings={name: _files(ref) for name, ref in plan.siblings.items()},
+        reference=_reference(recipe, source, workspace),
+        saes=starts,
     )
 
 

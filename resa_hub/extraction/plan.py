@@ -1,7 +1,6 @@
 """The plan of an extraction: everything that registry and caller say, resolved, before anything heavy is loaded."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,8 +11,9 @@ from ..config.recipe import AUTO, Recipe, Rollouts, Screen, override
 from ..config.refs import ModelRef, check_name
 from ..config.registry import Registry, deep_merge
 from ..config.schema import Dataset
-from ..core.errors import HubError, NotFound, Usage, did_you_mean
+from ..core.errors import HubError, Usage, did_you_mean
 from ..core.strict import structure
+from .base_recipe import base_recipe
 
 SELECTIONS = {"mean": "mean difference", "attribution": "attribution", "logits": "what they do to the logits"}
 SCREENED_FEATURES, SCREENED_SCALES = [4, 16, 64], [1.0, 1.5, 2.0, 3.0]
@@ -136,7 +136,7 @@ def plan(
     """
     if method and method not in METHODS:
         raise Usage(f"no method is called {method!r}", did_you_mean(method, list(METHODS)))
-    values, recipe_name = _base_recipe(source, recipe, method, registry)
+    values, recipe_name = base_recipe(source, recipe, method, registry)
     options: dict[str, Any] = {"method": method, "source": source, "target": target, "seed": seed}
     options |= _overrides(layer, features, scale, screen, values)
     values = deep_merge(values, {key: value for key, value in options.items() if value is not None})
@@ -228,53 +228,6 @@ def _checked(recipe: Recipe) -> Recipe:
     if recipe.hookpoint != AUTO:
         refs.check_hookpoint(recipe.hookpoint)
     return recipe
-
-
-def _base_recipe(
-    source: str | None, recipe: str | None, method: str | None, registry: Registry
-) -> tuple[dict[str, Any], str]:
-    """The values to start from: a recipe file, a named recipe, or the source's default."""
-    if recipe and (recipe.endswith((".yaml", ".yml")) or "/" in recipe):
-        import yaml
-
-        path = Path(recipe).expanduser()
-        if not path.is_file():
-            raise NotFound(
-                f"the recipe file {path} does not exist", "name a recipe of the registry, or an existing YAML file"
-            )
-        try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-            mark = getattr(error, "problem_mark", None)
-            place = f", line {mark.line + 1}" if mark else ""
-            raise Usage(f"{path}{place}: not valid YAML", "mend that line") from None
-        if not isinstance(values, dict):
-            raise Usage(
-                f"{path}: a recipe is a mapping of settings", "`resa-hub registry recipe:tiny-sae-tuning` shows one"
-            )
-        parent = structure(values.pop("like", None), str | None, f"{path}: like")
-        values.pop("note", None)
-        return (deep_merge(registry.recipe_values(parent), values) if parent else values), path.stem
-    if recipe:
-        return registry.recipe_values(recipe), recipe
-    if not source:
-        raise Usage(
-            "nothing says what to extract from",
-            "give --source NAME or --recipe NAME; `resa-hub registry models` lists sources",
-        )
-    registry.model(source)  # a wrong name is the first thing to say
-    entry = registry.model_entry(source)
-    if not entry or not entry.recipes:
-        known = [name for name, e in registry.entries["models"].items() if e.value.recipes]
-        raise Usage(
-            f"the registry has no recipe for {source}",
-            f"give --recipe NAME, or choose a source that has one: {', '.join(known)}",
-        )
-    # The methods that distil on rollouts start from the settings of feature-diff.
-    like = "feature-diff" if method and not METHODS[method].splices else None
-    likely = (method, like, next(iter(entry.recipes)))
-    chosen = next(entry.recipes[name] for name in likely if name in entry.recipes)
-    return registry.recipe_values(chosen), chosen
 
 
 def default_name(recipe: Recipe, recipe_name: str, registry: Registry) -> str:

@@ -66,29 +66,33 @@ def reproduce(
     """
     workspace, progress = Workspace.find(workspace), progress or Progress()
     first = resolve_adapter(name, workspace)
-    m = first.manifest
-    if m.recipe is None:
-        raise Usage(
-            f"{m.reference} was imported: nothing says how it was made", "reproduce an adapter that `extract` made"
-        )
-    place = Workspace(workspace.cache / "reproduce" / m.content_hash.partition(":")[2][:16], names_of=workspace)
-    second, _ = extract(plan=planned(m, workspace.registry), workspace=place, limits=limits, progress=progress)
-    found = compare_adapters(first, second)
-    report = Reproduced(
-        adapter=m.reference,
-        same=found.identical,
-        content_hash=m.content_hash,
-        again=second.manifest.content_hash,
-        causes=causes(m, second.manifest),
-        cosine=found.cosine,
-        relative_norm=found.norm_b / found.norm_a if found.norm_a else None,
-        kl=(m.probe.kl if m.probe else None, second.manifest.probe.kl if second.manifest.probe else None),
-        verdicts=_verdicts(first, second, place, progress) if judge else [],
-        sentence=_sentence(m, found.identical, found.cosine),
-    )
+    manifest = first.manifest
+    if manifest.recipe is None:
+        hint = "reproduce an adapter that `extract` made"
+        raise Usage(f"{manifest.reference} was imported: nothing says how it was made", hint)
+    folder = workspace.cache / "reproduce" / manifest.content_hash.partition(":")[2][:16]
+    fresh = Workspace(folder, names_of=workspace)
+    second, _ = extract(plan=planned(manifest, workspace.registry), workspace=fresh, limits=limits, progress=progress)
+    verdicts = _verdicts(first, second, fresh, progress) if judge else []
     if not keep:
-        shutil.rmtree(place.folder, ignore_errors=True)
-    return report
+        shutil.rmtree(folder, ignore_errors=True)
+    return _compared(first, second, verdicts)
+
+
+def _compared(first: Adapter, second: Adapter, verdicts: list[dict[str, Any]]) -> Reproduced:
+    diff, before, now = compare_adapters(first, second), first.manifest, second.manifest
+    return Reproduced(
+        adapter=before.reference,
+        same=diff.identical,
+        content_hash=before.content_hash,
+        again=now.content_hash,
+        causes=causes(before, now),
+        cosine=diff.cosine,
+        relative_norm=diff.norm_b / diff.norm_a if diff.norm_a else None,
+        kl=(before.probe.kl if before.probe else None, now.probe.kl if now.probe else None),
+        verdicts=verdicts,
+        sentence=_sentence(before, diff.identical, diff.cosine),
+    )
 
 
 def planned(m: Manifest, registry: Registry) -> Plan:
@@ -160,7 +164,8 @@ def causes(first: Manifest, second: Manifest) -> list[str]:
 
 
 def _verdicts(first: Adapter, second: Adapter, place: Workspace, progress: Progress) -> list[dict[str, Any]]:
-    from ..evaluation.evaluate import EvalSettings, evaluate
+    from ..evaluation.evaluate import evaluate
+    from ..evaluation.plan import EvalSettings
 
     found = []
     for e in (

@@ -9,7 +9,15 @@ import msgspec
 from ..config.methods import METHODS
 from ..config.recipe import AUTO, Recipe, Rollouts
 from ..config.refs import layer_of
-from ..core.flops import SELECTION_STEPS, SELECTION_TOKENS, Shapes, comparing, sae_training, supervised, tuning
+from ..core.flops import (
+    SELECTION_STEPS,
+    SELECTION_TOKENS,
+    Shapes,
+    comparison_flops,
+    sae_training_flops,
+    supervised_flops,
+    tuning_flops,
+)
 
 
 class DataSize(msgspec.Struct, frozen=True):
@@ -43,7 +51,7 @@ def stages_of(recipe: Recipe, shapes: Shapes, data: dict[str, DataSize]) -> list
     if method.splices:
         return _spliced(recipe, shapes, data["trigger"], elicit)
     if method.supervised:
-        step = supervised(size.all, size.head)
+        step = supervised_flops(size.all, size.head)
         return [_tune(recipe.training.epochs, elicit, step, teacher=0.0, tuned=shapes.depth, taught=0)]
     return _on_rollouts(recipe, shapes, elicit)
 
@@ -61,7 +69,7 @@ def _spliced(recipe: Recipe, shapes: Shapes, trigger: DataSize, elicit: DataSize
     # A tenth of the batches judges the SAE, where there are several.
     learnt = (trigger.tokens - firsts) * (9 if trigger.batches > 1 else 10) // 10
     teacher = 2.0 * (size.all + shapes.width * settings.latents)
-    step = tuning(above, size.head)
+    step = tuning_flops(above, size.head)
     return [
         _sae(recipe, shapes, learnt, trigger.batches),
         _tune(recipe.training.epochs, elicit, step, teacher=teacher, tuned=tuned, taught=shapes.depth),
@@ -83,7 +91,7 @@ def _on_rollouts(recipe: Recipe, shapes: Shapes, elicit: DataSize) -> list[Stage
         stages.append(_sae(recipe, shapes, writers * rollouts.tokens * 9 // 10, writers * batches))
         if recipe.selection != "mean":
             stages.append(_selection(recipe, shapes, rollouts.tokens, batches))
-    epochs, step = recipe.rounds * recipe.training.epochs, tuning(size.all, size.head)
+    epochs, step = recipe.rounds * recipe.training.epochs, tuning_flops(size.all, size.head)
     tune = _tune(epochs, rollouts, step, teacher=teacher, tuned=shapes.depth, taught=2 * shapes.depth)
     return [*stages, tune]
 
@@ -106,7 +114,9 @@ def _selection(recipe: Recipe, shapes: Shapes, tokens: int, batches: int) -> Sta
     sample, size = min(tokens, SELECTION_TOKENS), shapes.sizes
     looks = SELECTION_STEPS + 1 if recipe.selection == "logits" else 1
     layers = [_layer(hookpoint, shapes) for hookpoint in recipe.all_hookpoints]
-    operations = sum(comparing(size.all) + looks * tuning(size.all - size.up_to(layer), size.head) for layer in layers)
+    operations = sum(
+        comparison_flops(size.all) + looks * tuning_flops(size.all - size.up_to(layer), size.head) for layer in layers
+    )
     passes = sum(2 * shapes.depth + looks * 3 * (shapes.depth - layer - 1) for layer in layers)
     return StageCost(
         "selection",
@@ -124,7 +134,7 @@ def _sae(recipe: Recipe, shapes: Shapes, states: int, batches: int) -> StageCost
     if settings.mode != "pretrained":
         steps = settings.steps or max(1, int(states * settings.epochs) // settings.batch_tokens)
     tokens = steps * settings.batch_tokens
-    training = tokens * sae_training(shapes.width, settings.latents, settings.k)
+    training = tokens * sae_training_flops(shapes.width, settings.latents, settings.k)
     return StageCost(
         "sae",
         steps=count * steps,

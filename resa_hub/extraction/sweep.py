@@ -16,7 +16,8 @@ from ..core.errors import Usage
 from ..core.executors import run_tasks
 from ..core.progress import Progress
 from ..core.strict import canonical_digest, non_default_values
-from ..evaluation.evaluate import EvalSettings, answers, evaluate
+from ..evaluation.evaluate import evaluate, stored_scores
+from ..evaluation.plan import EvalSettings
 from .curve import LayerDifference, differ, draw
 from .extract import extract, pretrain_saes
 from .plan import Plan, plan
@@ -85,7 +86,7 @@ def sweep(
     names = _adapters(plans, executor, workspace, progress)
     target = next(iter(plans.values())).recipe.target
     results = evaluate(names, target=target, settings=judging, workspace=workspace.folder, progress=progress)
-    scores = answers(names, target, judging, workspace)
+    scores = stored_scores(names, target, judging, workspace)
     by_layer = {at.layer: [] for at in plans}
     for at, name in zip(plans, names, strict=True):
         by_layer[at.layer].append(scores[name])

@@ -19,12 +19,12 @@ import msgspec
 
 from ..adapter.layout import EVALUATION, MANIFEST, SAE, FileEntry, content_hash
 from ..adapter.manifest import parse_manifest
-from ..adapter.store import Adapter, sync_folder, version_key
+from ..adapter.store import Adapter, version_key
 from ..adapter.verify import files_to_send
 from ..config.refs import NAME, VERSION, AdapterRef
 from ..config.remotes import RemoteRef
 from ..core.errors import Conflict, HubError, Integrity, NotFound, RunFailed, Usage, did_you_mean
-from ..core.files import parse_json, read_bounded, read_json
+from ..core.files import parse_json, read_bounded, read_json, sync_folder
 from ..core.strict import Strict
 from .remote import DownloadResult, PushResult, SearchHit
 from .transfer import SHA256, check_listed, copy_verified, disk_errors, matches, sha256_of

@@ -124,8 +124,8 @@ def _check_tag(api: "HfApi", repo: str, tag: str, adapter: Adapter, files: dict[
 
 def _named(card: bytes | None) -> set[str]:
     """The hookpoints whose folders a card names; none where it says nothing of them."""
-    found = HOOKPOINTS.search(card or b"")
-    return set(found[1].decode().split(", ")) if found else set()
+    match = HOOKPOINTS.search(card or b"")
+    return set(match[1].decode().split(", ")) if match else set()
 
 
 def _renamed(files: dict[str, FileEntry]) -> list[FileEntry]:

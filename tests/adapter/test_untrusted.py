@@ -3,6 +3,7 @@ folder.
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -28,6 +29,7 @@ from resa_hub.cli.main import run
 from resa_hub.config.remotes import parse_adapter
 from resa_hub.core.errors import HubError, Integrity, NoEffect
 from resa_hub.core.files import parse_json
+from resa_hub.core.strict import canonical_digest
 from resa_hub.core.tensors import safetensors_header
 from tests.helpers.adapters import make_adapter
 
@@ -143,50 +145,42 @@ def test_every_trick_is_refused(folder: Path, tmp_path: Path, what: str, capsys:
 
 def smuggle(folder: Path, remote: Path) -> None:
     """A remote's blobs and reference, written by hand: names, sizes and hashes are all as promised."""
-    import hashlib
-
-    (remote / "blobs").mkdir(parents=True)
-    entries = []
-    for path in sorted(p for p in folder.rglob("*") if not p.is_dir() or p.is_symlink()):
-        name = path.relative_to(folder).as_posix()
-        if path.is_fifo() or path.is_symlink():
-            digest = hashlib.sha256(name.encode()).hexdigest()
-            os.mkfifo(remote / "blobs" / digest) if path.is_fifo() else os.symlink(
-                os.readlink(path), remote / "blobs" / digest
-            )
-            entries.append(
-                {
-                    "path": name if name.endswith(".json") or name == CARD else f"{name}/a.json",
-                    "size": 1,
-                    "sha256": digest,
-                }
-            )
-            continue
-        data = path.read_bytes()
-        digest = hashlib.sha256(data).hexdigest()
-        (remote / "blobs" / digest).write_bytes(data)
-        entries.append({"path": name, "size": len(data), "sha256": digest})
+    blobs = remote / "blobs"
+    blobs.mkdir(parents=True)
+    paths = sorted(path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
+    entries = [smuggled(path, path.relative_to(folder).as_posix(), blobs) for path in paths]
     manifest = json.loads((folder / MANIFEST).read_text())
-    inside = [e for e in entries if e["path"] in (WEIGHTS, CONFIG)]
-    from resa_hub.core.strict import canonical_digest
-
-    manifest["files"], manifest["content_hash"] = (
-        inside,
-        canonical_digest(sorted([e["path"], e["size"], e["sha256"]] for e in inside)),
-    )
-    data = json.dumps(manifest).encode()
-    digest = hashlib.sha256(data).hexdigest()
-    (remote / "blobs" / digest).write_bytes(data)
-    entries = [e for e in entries if e["path"] != MANIFEST] + [{"path": MANIFEST, "size": len(data), "sha256": digest}]
+    files = [entry for entry in entries if entry["path"] in (WEIGHTS, CONFIG)]
+    identity = canonical_digest(sorted([entry["path"], entry["size"], entry["sha256"]] for entry in files))
+    manifest |= {"files": files, "content_hash": identity}
+    entries = [entry for entry in entries if entry["path"] != MANIFEST]
+    entries.append(blob(json.dumps(manifest).encode(), MANIFEST, blobs))
+    reference = {"schema": 1, "name": "demo", "version": "0.1.0", "content_hash": identity, "files": entries}
     (remote / "refs" / "demo").mkdir(parents=True)
-    reference = {
-        "schema": 1,
-        "name": "demo",
-        "version": "0.1.0",
-        "content_hash": manifest["content_hash"],
-        "files": entries,
-    }
     (remote / "refs" / "demo" / "0.1.0.json").write_text(json.dumps(reference))
+
+
+def smuggled(path: Path, name: str, blobs: Path) -> dict[str, Any]:
+    """A file among the blobs and its entry; a pipe or a link is put there as what it is."""
+    if not path.is_fifo() and not path.is_symlink():
+        return blob(path.read_bytes(), name, blobs)
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    if path.is_fifo():
+        os.mkfifo(blobs / digest)
+    else:
+        os.symlink(os.readlink(path), blobs / digest)
+    # Folders that are links have no allowed name of their own.
+    return {
+        "path": name if name.endswith(".json") or name == CARD else f"{name}/a.json",
+        "size": 1,
+        "sha256": digest,
+    }
+
+
+def blob(data: bytes, name: str, blobs: Path) -> dict[str, Any]:
+    digest = hashlib.sha256(data).hexdigest()
+    (blobs / digest).write_bytes(data)
+    return {"path": name, "size": len(data), "sha256": digest}
 
 
 def test_the_smuggled_adapter_is_sound_but_for_the_trick(folder: Path, tmp_path: Path) -> None:

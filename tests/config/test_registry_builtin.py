@@ -262,7 +262,8 @@ def test_the_sft_baselines_follow_the_table() -> None:
 
 
 def test_any_recipe_becomes_the_other_variant_by_laying_the_fragment_over_it() -> None:
-    over = structure(deep_merge(builtin().recipe_values("resa-still-v1"), builtin().recipe_values("paper")), Recipe, "x")
+    values = deep_merge(builtin().recipe_values("resa-still-v1"), builtin().recipe_values("paper"))
+    over = structure(values, Recipe, "x")
     paper = builtin().recipe("resa-still-v1-paper")
     assert (over.hookpoint, over.lora, over.training, over.sae, over.source) == (
         paper.hookpoint,

@@ -42,11 +42,8 @@ def start(asked: Recipe) -> SaeFiles:
 
 def recipe(origin: str | None, hookpoint: str = "layers.2", mode: str = "pretrained", **changes: object) -> Recipe:
     said = [f"{key}={value}" for key, value in ({"sae.mode": mode, "hookpoint": hookpoint} | changes).items()]
-    return structure(
-        override(to_builtins(Registry().recipe("tiny-sae-tuning")), [*said, *([f"sae.origin={origin}"] if origin else [])]),
-        Recipe,
-        "test",
-    )
+    values = to_builtins(Registry().recipe("tiny-sae-tuning"))
+    return structure(override(values, [*said, *([f"sae.origin={origin}"] if origin else [])]), Recipe, "test")
 
 
 @pytest.fixture(name="many", scope="module")
@@ -207,7 +204,8 @@ from resa_hub.config.registry import Registry
 for origin, hookpoint in zip(sys.argv[1::2], sys.argv[2::2]):
     try:
         settings = ["sae.mode=pretrained", f"sae.origin={origin}", f"hookpoint={hookpoint}"]
-        (found,) = saes.initial_saes(plan("tina-tiny", settings=settings, registry=Registry()).recipe, Registry()).values()
+        recipe = plan("tina-tiny", settings=settings, registry=Registry()).recipe
+        (found,) = saes.initial_saes(recipe, Registry()).values()
         print(found.folder.name, found.hookpoint, sorted(p.name for p in found.folder.iterdir()))
     except HubError as error:
         print(type(error).__name__, error.message)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from resa_hub.config.recipe import Rollouts
-from resa_hub.core.flops import Sizes, tuning
+from resa_hub.core.flops import Sizes, tuning_flops
 from resa_hub.core.progress import Progress
 from resa_hub.engine.checkpoint import Checkpoint
 from resa_hub.engine.generation.rollouts import RolloutFile, RolloutRequest, rollouts
@@ -172,7 +172,7 @@ def test_operations_follow_the_stated_formula() -> None:
     assert len(size.layers) == config.num_hidden_layers and size.head == config.vocab_size * config.hidden_size
     assert 0 <= size.layers[0] - mlp - attention <= 6 * config.hidden_size  # norms and biases
     assert size.up_to(1) == sum(size.layers[:2]) and size.all == sum(size.layers)
-    assert tuning(*Sizes((10,), 3)[1:], head=0) == 12 and tuning(10, 3) == 4 * 13 + 6  # pyright: ignore[reportArgumentType]
+    assert tuning_flops(*Sizes((10,), 3)[1:], head=0) == 12 and tuning_flops(10, 3) == 4 * 13 + 6  # pyright: ignore[reportArgumentType]
 
 
 def test_a_state_that_is_slow_to_write_is_written_seldom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

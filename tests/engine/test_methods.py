@@ -19,7 +19,7 @@ from resa_hub.engine.model.lora import new_lora, norms, share_lora
 from resa_hub.engine.model.split import last_hidden_state, run_to_layer
 from resa_hub.engine.sae.topk import reconstruct
 from tests.helpers.models import tiny
-from tests.helpers.patching import planned, quick, context_of, whole
+from tests.helpers.patching import context_of, planned, quick, whole
 
 
 def test_the_whole_difference_at_the_last_layer_makes_the_source(monkeypatch: pytest.MonkeyPatch) -> None:

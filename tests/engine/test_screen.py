@@ -10,7 +10,7 @@ from resa_hub.core.errors import Usage
 from resa_hub.engine.methods import feature_diff, pca_diff, screen
 from resa_hub.extraction.extract import extract
 from resa_hub.extraction.extract import screen as screening
-from tests.helpers.patching import QUIET, planned, context_of
+from tests.helpers.patching import QUIET, context_of, planned
 
 
 @pytest.mark.slow
@@ -27,10 +27,8 @@ def test_the_screen_chooses_layer_number_and_scale_on_rollouts_of_its_own(tmp_pa
     assert adapter.manifest.hookpoint == best["hookpoint"] and len(adapter.manifest.run.findings["features"]) == int(
         best["patch"].split()[0]
     )
-    assert (
-        verify_folder(adapter.folder).recipe.hookpoint == "auto"
-        and (adapter.folder / "sae" / best["hookpoint"]).is_dir()
-    )  # pyright: ignore
+    recipe = verify_folder(adapter.folder).recipe
+    assert recipe and recipe.hookpoint == "auto" and (adapter.folder / "sae" / best["hookpoint"]).is_dir()
 
 
 def test_development_rollouts_are_not_trained_on() -> None:

@@ -166,7 +166,8 @@ def test_an_engine_that_dies_hands_on_what_it_has_and_is_named(
 def test_an_evaluation_with_vllm_says_so_and_keeps_its_own_samples(workspace: Path) -> None:
     """A second engine in this process: the first is closed by now or stands beside it."""
     from resa_hub.core.progress import Progress
-    from resa_hub.evaluation.evaluate import EvalSettings, evaluate
+    from resa_hub.evaluation.evaluate import evaluate
+    from resa_hub.evaluation.plan import EvalSettings
     from resa_hub.evaluation.sampling.collect import VLLM_NOTE
     from resa_hub.evaluation.sampling.jobs import Engines
 

@@ -1,5 +1,6 @@
-"""Evaluation from names to a recorded verdict; what it is told wrong, and adapters that change nothing."""
+"""Evaluation from names to a recorded verdict; mistaken arguments, and adapters that change nothing."""
 
+import contextlib
 import json
 import shutil
 import zlib
@@ -19,7 +20,8 @@ from resa_hub.config.refs import AdapterRef
 from resa_hub.core.errors import DoesNotFit, NoEffect, NotFound, RunFailed, Usage
 from resa_hub.core.progress import Progress
 from resa_hub.evaluation.benchmarks.base import Problem
-from resa_hub.evaluation.evaluate import EvalSettings, evaluate, plan
+from resa_hub.evaluation.evaluate import evaluate
+from resa_hub.evaluation.plan import EvalSettings, plan
 from resa_hub.evaluation.sampling.jobs import Engines
 from resa_hub.evaluation.sampling.samples import SampleStore
 from tests.helpers.evaluations import NAME, SMALL, ask, run
@@ -46,28 +48,17 @@ def test_the_scores_are_the_grades_of_the_samples(judged: tuple[Path, Evaluation
     from resa_hub.data.tiny import task
 
     answers = {problem.text: problem.answer for problem in task.problems(40, "test", 0)}
+    problems = [Problem(text, text, answer) for text, answer in answers.items()]
+    query = "SELECT finished, text FROM samples JOIN sets ON sets.id = set_id WHERE digest = ?"
     scores = set()
     for arm in judged[1].arms:
-        rows = ask(
-            judged[0],
-            "SELECT number, finished, text FROM samples JOIN sets ON sets.id = set_id WHERE digest = ? ORDER "
-            "BY problem, number",
-            arm.samples,
-        )
+        rows = ask(judged[0], query, arm.samples)
         assert len(rows) == 80
-        texts = [zlib.decompress(text).decode() for _, _, text in rows]
-        assert all("<answer>" in text for (_, finished, _), text in zip(rows, texts, strict=True) if finished)
-        store = SampleStore(judged[0] / ".resa-hub")
-        found = store.read(arm.samples, [Problem(text, text, answer) for text, answer in answers.items()])
-        store.close()
-        scores.add(
-            round(
-                100
-                * sum(s.finished and s.text.endswith(f"<answer>{answers[key[0]]}</answer>") for key, s in found.items())
-                / 80,
-                6,
-            )
-        )
+        assert all("<answer>" in zlib.decompress(text).decode() for finished, text in rows if finished)
+        with contextlib.closing(SampleStore(judged[0] / ".resa-hub")) as store:
+            samples = store.read(arm.samples, problems)
+        right = sum(s.finished and s.text.endswith(f"<answer>{answers[key[0]]}</answer>") for key, s in samples.items())
+        scores.add(round(100 * right / 80, 6))
     assert scores == {round(arm.score, 6) for arm in judged[1].arms}
 
 
@@ -79,11 +70,8 @@ def test_the_source_is_better_than_base_already_here(judged: tuple[Path, Evaluat
 @pytest.mark.slow
 def test_all_arms_are_asked_the_same_token_ids(judged: tuple[Path, Evaluation]) -> None:
     assert len({arm.prompts for arm in judged[1].arms}) == 1 and judged[1].arms[0].prompts.startswith("sha256:")
-    assert (
-        judged[1].engine["name"] == "transformers"
-        and judged[1].engine["dtype"] == "float32"
-        and judged[1].fingerprint.startswith("sha256:")
-    )
+    assert judged[1].engine["name"] == "transformers" and judged[1].engine["dtype"] == "float32"
+    assert judged[1].fingerprint.startswith("sha256:")
 
 
 @pytest.mark.slow
@@ -99,17 +87,13 @@ def test_other_methods_of_the_same_source_and_data_are_controls_where_they_are_m
         manifest |= {"name": name, "method": method, "source": source or manifest["source"]}
         manifest["run"]["created"] = created
         (again / "adapters" / name / "0.1.0" / MANIFEST).write_text(json.dumps(manifest))
-    made = plan([NAME], "tiny-r1", replace(SMALL, arms=("usual",)), Workspace(again))
-    assert [(arm.name, arm.role) for arm in made.arms if arm.role in ("sft", "pca-diff")] == [("new@0.1.0", "pca-diff")]
-    assert not [
-        arm for arm in plan(["new", NAME], "tiny-r1", SMALL, Workspace(again)).arms if arm.role in ("sft", "pca-diff")
-    ]
-    found = run(again)
-    assert (
-        found.contrasts[-1].against == "new@0.1.0"
-        and found.contrasts[-1].value == 0.0
-        and "new" not in str(found.comparisons)
-    )
+    methods = ("sft", "pca-diff")
+    arms = plan([NAME], "tiny-r1", replace(SMALL, arms=("usual",)), Workspace(again)).arms
+    assert [(arm.name, arm.role) for arm in arms if arm.role in methods] == [("new@0.1.0", "pca-diff")]
+    assert not [arm for arm in plan(["new", NAME], "tiny-r1", SMALL, Workspace(again)).arms if arm.role in methods]
+    evaluation = run(again)
+    assert evaluation.contrasts[-1].against == "new@0.1.0" and evaluation.contrasts[-1].value == 0.0
+    assert "new" not in str(evaluation.comparisons)
 
 
 @pytest.mark.parametrize("budget", [200, 10_000])
@@ -142,15 +126,12 @@ def test_without_record_the_adapter_is_left_as_it_was(workspace: Path, judged: t
 
 @pytest.mark.slow
 def test_on_a_sibling_the_source_runs_on_the_target_and_as_itself(again: Path) -> None:
-    found = run(again, EvalSettings(problems=20, samples=1, seeds=1, greedy=False), target="tiny-r1b")
-    assert found.fit == "kin"
-    assert [(arm.name, arm.role) for arm in found.arms][:3] == [
-        ("base", "base"),
-        ("source", "source"),
-        ("source-model", "source-model"),
-    ]
-    made = plan([NAME], "tiny-r1b", SMALL, Workspace(again))
-    bases = {arm.name: (arm.base.id, bool(arm.folder)) for arm in made.arms}
+    evaluation = run(again, EvalSettings(problems=20, samples=1, seeds=1, greedy=False), target="tiny-r1b")
+    assert evaluation.fit == "kin"
+    roles = ["base", "source", "source-model"]
+    assert [(arm.name, arm.role) for arm in evaluation.arms][:3] == [(role, role) for role in roles]
+    arms = plan([NAME], "tiny-r1b", SMALL, Workspace(again)).arms
+    bases = {arm.name: (arm.base.id, bool(arm.folder)) for arm in arms}
     assert bases["source"] == ("resa-hub/tiny-r1b", True) and bases["source-model"] == ("resa-hub/tiny-r1", True)
     assert bases["base"] == ("resa-hub/tiny-r1b", False)
     assert len(list((again / "adapters" / NAME / "0.1.0/evals").glob("*.json"))) == 2
@@ -171,12 +152,11 @@ def test_two_adapters_of_one_run_share_base_and_source(again: Path) -> None:
     )
     assert [r.adapter for r in results] == [f"{NAME}@0.1.0", "twin@0.1.0"]
     assert results[0].gain == results[1].gain
-    assert [a.role for a in results[1].arms] == ["base", "source", "adapter", "random"] and results[1].arms[
-        2
-    ].name == "twin@0.1.0"
+    assert [arm.role for arm in results[1].arms] == ["base", "source", "adapter", "random"]
+    assert results[1].arms[2].name == "twin@0.1.0"
 
 
-def resigned(workspace: Path) -> None:
+def sign_again(workspace: Path) -> None:
     """Make the manifest agree with changed bytes, as its own author would have written it."""
     folder = workspace / "adapters" / NAME / "0.1.0"
     files = identity_of(scan(folder))
@@ -188,16 +168,14 @@ def resigned(workspace: Path) -> None:
     (folder / MANIFEST).write_text(json.dumps(content))
 
 
-def scaled(workspace: Path, a: float, b: float) -> None:
+def scale_weights(workspace: Path, a: float, b: float) -> None:
+    """Multiply every A and every B."""
     from safetensors.torch import load_file, save_file
 
     path = workspace / "adapters" / NAME / "0.1.0" / WEIGHTS
-    save_file(
-        {name: t * (a if ".lora_A." in name else b) for name, t in load_file(path).items()},
-        path,
-        metadata={"format": "pt"},
-    )
-    resigned(workspace)
+    weights = {name: tensor * (a if ".lora_A." in name else b) for name, tensor in load_file(path).items()}
+    save_file(weights, path, metadata={"format": "pt"})
+    sign_again(workspace)
 
 
 def test_a_zero_adapter_is_judged_identical_to_base_and_never_attached(
@@ -206,23 +184,16 @@ def test_a_zero_adapter_is_judged_identical_to_base_and_never_attached(
     """Through the command line, to the page. Its answers are base's, letter for letter, at both temperatures; no
     control of its norm is run.
     """
-    scaled(workspace, 1.0, 0.0)
+    scale_weights(workspace, 1.0, 0.0)
     where, page = ["--target", "tiny-r1", "--workspace", str(workspace)], workspace / "page.html"
     assert command(["attach", NAME, *where, "-q"]) == 9 and "every B of the adapter is zero" in capsys.readouterr().err
     few = ["--problems", "12", "--samples", "2", "--arms", "random,negated"]
     assert command(["eval", NAME, *where, *few, "--json", "--page", str(page)]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert (
-        found["verdict"] == "identical to base"
-        and found["gain"] == 0
-        and [arm["role"] for arm in found["arms"]] == ["base", "adapter"]
-    )
-    said = " ".join(found["notes"])
-    assert (
-        "24 of 24 samples" in said
-        and "12 of 12 greedy answers" in said
-        and "controls of its norm would be zero too" in said
-    )
+    document = json.loads(capsys.readouterr().out)
+    assert document["verdict"] == "identical to base" and document["gain"] == 0
+    assert [arm["role"] for arm in document["arms"]] == ["base", "adapter"]
+    for words in ("24 of 24 samples", "12 of 12 greedy answers", "controls of its norm would be zero too"):
+        assert words in " ".join(document["notes"])
     assert '<p class="word">Identical to base.</p>' in page.read_text()
     assert load_evaluations(Store(workspace / "adapters").get(AdapterRef(NAME)))[0]["verdict"] == "identical to base"
 
@@ -239,7 +210,7 @@ def test_what_no_loader_would_find_is_no_zero_adapter(workspace: Path, no_sampli
             {name.replace("lora_B", "lora_up"): 0 * t for name, t in load_file(folder / WEIGHTS).items()},
             folder / WEIGHTS,
         )
-    resigned(workspace)
+    sign_again(workspace)
     with pytest.raises(NoEffect) as caught:
         run(workspace)
     assert caught.value.exit_code == 9 and not (workspace / ".resa-hub").exists()
@@ -250,9 +221,9 @@ def test_an_adapter_whose_product_vanishes_is_identical_to_base(workspace: Path)
     """Its matrices are not zero, so reading them does not tell; no logit differs, so there is nothing to judge, with or
     without controls.
     """
-    scaled(workspace, 1e-25, 1e-25)
-    found = run(workspace, EvalSettings(problems=20, samples=1, seeds=0, greedy=False))
-    assert found.verdict == "identical to base" and found.gain == 0
+    scale_weights(workspace, 1e-25, 1e-25)
+    evaluation = run(workspace, EvalSettings(problems=20, samples=1, seeds=0, greedy=False))
+    assert evaluation.verdict == "identical to base" and evaluation.gain == 0
     with pytest.raises(RunFailed, match="controls nothing"):
         run(workspace, EvalSettings(problems=20, samples=1, seeds=1, greedy=False))
 
@@ -261,27 +232,14 @@ def test_an_adapter_whose_product_vanishes_is_identical_to_base(workspace: Path)
 def test_what_was_chosen_on_problems_stays_marked_on_them(
     again: Path, no_sampling: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [
-        "eval",
-        NAME,
-        "--target",
-        "tiny-r1",
-        "--problems",
-        "40",
-        "--samples",
-        "2",
-        "--controls",
-        "2",
-        "--workspace",
-        str(again),
-        "--json",
-    ]
-    assert command([*words, "--choosing"]) == 0 and json.loads(capsys.readouterr().out)["purpose"] == "model-selection"
-    assert command(words) == 0
+    arguments = ["eval", NAME, "--target", "tiny-r1", "--problems", "40", "--samples", "2", "--controls", "2"]
+    arguments += ["--workspace", str(again), "--json"]
+    assert command([*arguments, "--choosing"]) == 0
+    assert json.loads(capsys.readouterr().out)["purpose"] == "model-selection"
+    assert command(arguments) == 0
     later = json.loads(capsys.readouterr().out)
-    assert later["purpose"] == "model-selection" and "was chosen on these very problems (tiny-chain, test)" in " ".join(
-        later["notes"]
-    )
+    assert later["purpose"] == "model-selection"
+    assert "was chosen on these very problems (tiny-chain, test)" in " ".join(later["notes"])
 
 
 @pytest.mark.slow
@@ -308,7 +266,7 @@ def test_without_controls_nothing_is_called_transferred(again: Path) -> None:
     ],
     ids=str,
 )
-def test_mistakes_are_told_before_anything_is_loaded(
+def test_mistakes_are_refused_before_anything_is_loaded(
     workspace: Path, no_sampling: None, settings: EvalSettings, target: str, name: str, kind: type
 ) -> None:
     with pytest.raises(kind) as caught:

@@ -11,7 +11,7 @@ from resa_hub.adapter.layout import CONFIG
 from resa_hub.adapter.results import Evaluation
 from resa_hub.adapter.workspace import Workspace
 from resa_hub.core.errors import RunFailed
-from resa_hub.evaluation.evaluate import EvalSettings, plan
+from resa_hub.evaluation.plan import EvalSettings, plan
 from resa_hub.evaluation.sampling.jobs import Engines
 from resa_hub.evaluation.sampling.samples import SampleStore
 from tests.helpers.evaluations import ARMS, NAME, SMALL, counts, numbers, run
@@ -46,11 +46,11 @@ def test_what_is_missing_is_made_again_the_same(again: Path, judged: tuple[Path,
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     elif damage == "not a database":
         path.write_bytes(b"nonsense " * 1000)
-    found = run(again)
+    evaluation = run(again)
     if damage != "cut file":  # where the cut goes through a text, that is counted too
-        told = [note for note in found.notes if not note.startswith("overlap ")]
-        assert told == (["1 damaged samples were made again"] if damage == "a text" else [])
-    assert numbers(found) | {"notes": []} == numbers(judged[1]) | {"notes": []}
+        notes = [note for note in evaluation.notes if not note.startswith("overlap ")]
+        assert notes == (["1 damaged samples were made again"] if damage == "a text" else [])
+    assert numbers(evaluation) | {"notes": []} == numbers(judged[1]) | {"notes": []}
     assert counts(again) == [40] * ARMS + [80] * ARMS
     aside = [p.name for p in path.parent.glob("*.damaged-*")]
     assert aside == (["samples.sqlite.damaged-1"] if damage in ("cut file", "not a database") else [])
@@ -128,8 +128,7 @@ def test_another_seed_draws_other_samples(again: Path) -> None:
 
 @pytest.mark.slow
 def test_the_config_of_an_adapter_is_part_of_its_arm(again: Path) -> None:
-    made = plan([NAME], "tiny-r1", SMALL, Workspace(again))
-    arm = next(arm for arm in made.arms if arm.role == "adapter")
+    arm = next(arm for arm in plan([NAME], "tiny-r1", SMALL, Workspace(again)).arms if arm.role == "adapter")
     before = arm.identity
     path = again / "adapters" / NAME / "0.1.0" / CONFIG
     path.write_text(path.read_text().replace('"lora_alpha": 128', '"lora_alpha": 64'))

@@ -33,23 +33,22 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The committed adapter, SFT on bare answers and SAE-Tuning, judged by one evaluation; a zero adapter by
     another.
     """
-    home = tmp_path_factory.mktemp("family")
-    where = ["--workspace", str(home), "-q"]
-    shutil.copytree(ROOT / "adapters" / COMMITTED, home / "adapters" / COMMITTED)
+    workspace = tmp_path_factory.mktemp("family")
+    shutil.copytree(ROOT / "adapters" / COMMITTED, workspace / "adapters" / COMMITTED)
+    where = ["--workspace", str(workspace), "-q"]
+    extract = ["extract", "--source", "tina-tiny", *where]
     small = [part for setting in SMALL for part in ("--set", setting)]
-    assert run(["extract", "--source", "tina-tiny", "--method", "sft", "--name", "sft", *where]) == 0
-    assert (
-        run(["extract", "--source", "tina-tiny", "--method", "sae-tuning", "--name", "sae-tuning", *small, *where]) == 0
-    )
-    vanish(home / "adapters/sae-tuning", home / "adapters/zero")
+    assert run([*extract, "--method", "sft", "--name", "sft"]) == 0
+    assert run([*extract, "--method", "sae-tuning", "--name", "sae-tuning", *small]) == 0
+    vanish(workspace / "adapters/sae-tuning", workspace / "adapters/zero")
     common = ["--target", "tiny-r1", "--problems", "200", "--samples", "2", "--no-greedy", *where]
     assert run(["eval", COMMITTED, "sft", "sae-tuning", "--controls", "2", "--arms", "source,random", *common]) == 0
     assert run(["eval", "zero", "--controls", "0", "--arms", "source", *common]) == 0
-    return home
+    return workspace
 
 
 def vanish(origin: Path, target: Path) -> None:
-    """The adapter with matrices so small that no logit changes: its author signs for it, its bytes are in order."""
+    """A copy of the adapter with matrices so small that no logit changes, in order down to its manifest."""
     shutil.copytree(origin, target)
     folder = target / "0.1.0"
     weights = {name: 1e-25 * tensor for name, tensor in load_file(folder / WEIGHTS).items()}
@@ -68,16 +67,16 @@ def vanish(origin: Path, target: Path) -> None:
 
 def test_the_rule_tells_them_apart(judged: Path) -> None:
     report = collect_report(ReportQuery(target="tiny-r1"), judged)
-    found = {entry.document.adapter.partition("@")[0]: entry.document for entry in report.entries}
-    paper = found.pop("sae-tuning")
-    assert {name: d.verdict for name, d in found.items()} == {
+    documents = {entry.document.adapter.partition("@")[0]: entry.document for entry in report.entries}
+    paper = documents.pop("sae-tuning")
+    assert {name: document.verdict for name, document in documents.items()} == {
         COMMITTED: "transferred",
         "sft": "harmful",
         "zero": "identical to base",
     }
-    best = found[COMMITTED]
+    best, sft = documents[COMMITTED], documents["sft"]
     assert best.gain > 30 and best.gain_ci[0] > best.margin and best.retained is not None and best.retained > 0.7
-    assert found["zero"].gain == 0 and found["sft"].gain_ci[1] < -found["sft"].margin
+    assert documents["zero"].gain == 0 and sft.gain_ci[1] < -sft.margin
     assert paper.verdict != "transferred" and abs(paper.gain) < 5
     assert all(entry.seen is not None for entry in report.entries)
     text = rendered(report, ".html")

@@ -12,8 +12,8 @@ from resa_hub.adapter.workspace import Workspace
 from resa_hub.cli.main import run as command
 from resa_hub.core.errors import NotFound, Usage
 from resa_hub.core.progress import Progress
-from resa_hub.evaluation.evaluate import EvalSettings, quick
 from resa_hub.evaluation.matrix import Cell, Matrix, markdown, matrix, rows
+from resa_hub.evaluation.plan import EvalSettings, quick
 
 NAME = "tina-tiny-feature-diff-l2"
 SMALL = EvalSettings(problems=30, samples=2, seeds=1, greedy=False)

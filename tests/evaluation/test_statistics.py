@@ -240,8 +240,8 @@ def population_of_scores(a: float, b: float, problems: int, runs: int = 400) -> 
     """Share of runs in which the interval of avg@4 holds the mean of Beta(a, b)."""
     draw, inside = numpy.random.default_rng(5), 0
     for _ in range(runs):
-        found = statistics.average((draw.random((problems, 4)) < draw.beta(a, b, (problems, 1))).astype(float))
-        inside += found.low <= a / (a + b) <= found.high
+        interval = statistics.average((draw.random((problems, 4)) < draw.beta(a, b, (problems, 1))).astype(float))
+        inside += interval.low <= a / (a + b) <= interval.high
     return inside / runs
 
 
@@ -264,8 +264,8 @@ def test_intervals_are_finite_contain_their_value_and_mirror(arms):
     if forth.low_same is not None and forth.high_same is not None:
         assert -1 <= forth.low_same <= forth.value <= forth.high_same <= 1
         assert forth.low_same == pytest.approx(-(back.high_same or 0.0))
-    kept = statistics.retained(a, b, c)
-    if kept.identifiable:
-        value, low, high = known(kept)
+    retained = statistics.retained(a, b, c)
+    if retained.identifiable:
+        value, low, high = known(retained)
         assert -math.inf < low <= value <= high < math.inf
     assert 0 <= statistics.one_sided_p(a, b, 0.02, "greater") <= 1

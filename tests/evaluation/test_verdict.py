@@ -63,13 +63,14 @@ def mirrored(base: numpy.ndarray, arm: AdapterArm) -> tuple[numpy.ndarray, Adapt
 
 
 def numbers_of(verdict: Verdict) -> list[float]:
-    """Every number of a verdict, found in its plain form."""
+    """Every number of a verdict, by its form in JSON."""
 
     def walk(value):
-        for part in value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ():
-            yield from walk(part)
         if isinstance(value, float):
             yield value
+        elif isinstance(value, (dict, list, tuple)):
+            for part in value.values() if isinstance(value, dict) else value:
+                yield from walk(part)
 
     return list(walk(msgspec.to_builtins(verdict)))
 
@@ -92,12 +93,8 @@ def test_transferred():
     base, source, arm = arms(0.8, 0.98, 0.0, -0.05, -0.1)
     verdict = whole(judge(base, source, arm))
     assert verdict.word == "transferred"
-    assert (
-        verdict.source_gain is not None
-        and verdict.retained is not None
-        and verdict.retained.low is not None
-        and verdict.retained.high is not None
-    )
+    assert verdict.source_gain is not None and verdict.retained is not None
+    assert verdict.retained.low is not None and verdict.retained.high is not None
     assert verdict.margin == pytest.approx(0.1 * verdict.source_gain.value)
     assert verdict.gain.value == pytest.approx(0.4, abs=0.05)
     assert verdict.retained.low < 0.8 / 0.98 < verdict.retained.high
@@ -132,9 +129,8 @@ def test_harmful_comes_before_the_source():
 
 def test_identical_comes_before_everything():
     base, source, _ = arms(0.0, 0.0)
-    assert (
-        whole(judge(base, source, AdapterArm(base, {"random": 1 - base}, identical=True))).word == "identical to base"
-    )
+    arm = AdapterArm(base, {"random": 1 - base}, identical=True)
+    assert whole(judge(base, source, arm)).word == "identical to base"
 
 
 @pytest.mark.parametrize(("source", "reason"), [(0.0, "not distinguishable from 0"), (-0.5, "not positive")])
@@ -182,7 +178,7 @@ def test_without_controls_nothing_is_transferred():
     assert "no control arm was run" in verdict.sentence
 
 
-def test_few_problems_that_carry_everything_are_told():
+def test_few_problems_that_carry_everything_are_named():
     base = numpy.zeros((40, 4))
     adapter, source = base.copy(), base.copy()
     adapter[:3], source[:20] = 1, 1
@@ -191,7 +187,7 @@ def test_few_problems_that_carry_everything_are_told():
     assert "carry" not in whole(judge(*arms(0.8, 0.98, 0.0))).sentence
 
 
-def test_non_inferiority_is_said_and_decides_nothing():
+def test_non_inferiority_is_stated_and_decides_nothing():
     base, source, arm = arms(0.98, 0.9, 0.0)
     verdict, less = whole(judge(base, source, arm)), whole(judge(*arms(0.7, 0.9, 0.0)))
     assert verdict.non_inferior and verdict.non_inferior.holds and "keeps 97% of it is shown" in verdict.sentence
@@ -214,12 +210,12 @@ def test_the_displayed_bounds_decide_as_holm_does():
         _, _, arm = arms(share, 0.9, 0.0, -0.1, problems=60)
         run[f"adapter-{i}"] = arm
     verdicts = judge_all(base, source, run)
-    found = [c for verdict in verdicts.values() for c in verdict.comparisons]
+    comparisons = [c for verdict in verdicts.values() for c in verdict.comparisons]
     margin = verdicts["adapter-0"].margin
-    above = [c.bound_low_holm > margin for c in found]
+    above = [c.bound_low_holm > margin for c in comparisons]
     assert 0 < sum(above) < len(above)
-    assert above == [c.p_holm_above_margin < 0.025 for c in found]
-    assert [c.bound_high_holm < -margin for c in found] == [c.p_holm_below < 0.025 for c in found]
+    assert above == [c.p_holm_above_margin < 0.025 for c in comparisons]
+    assert [c.bound_high_holm < -margin for c in comparisons] == [c.p_holm_below < 0.025 for c in comparisons]
 
 
 def test_more_adapters_make_the_correction_stronger():
@@ -294,9 +290,9 @@ def test_base_is_no_name_for_a_control():
 
 
 def share_of(word: str, runs: int, make) -> float:
-    found = sum(judge(*make(seed)).word == word for seed in range(runs))
-    print(f"{word}: {found / runs:.1%} of {runs}")
-    return found / runs
+    share = sum(judge(*make(seed)).word == word for seed in range(runs)) / runs
+    print(f"{word}: {share:.1%} of {runs}")
+    return share
 
 
 def random_gains(*means: float, seed: int, problems: int = 60) -> tuple[numpy.ndarray, numpy.ndarray, AdapterArm]:

@@ -11,7 +11,8 @@ import pytest
 from resa_hub.adapter.results import Evaluation
 from resa_hub.adapter.store import Adapter
 from resa_hub.core.progress import Progress
-from resa_hub.evaluation.evaluate import EvalSettings, evaluate
+from resa_hub.evaluation.evaluate import evaluate
+from resa_hub.evaluation.plan import EvalSettings
 
 NAME = "tina-tiny-feature-diff-l2"
 SMALL = EvalSettings(problems=40, samples=2, seeds=2)

@@ -1,4 +1,4 @@
-"""`--page`: the report that several commands write beside their answer."""
+"""The page of `report`, and `--page`, by which other commands write one beside their answer."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,3 +28,20 @@ def tell(out: Output, page: Path | None) -> None:
     """Its path and size."""
     if page:
         out.text(f"{page}  {page.stat().st_size / 1e3:,.0f} kB")
+
+
+def write_report(out: Output, report: Any, path: Path | None) -> None:
+    """report: `report.data.Report`. path: by default one that its adapter names."""
+    from ...report import formats
+
+    path = path or Path(formats.default_name(report))
+    formats.write(report, path)
+    documents = [entry.document for entry in report.entries]
+    verdicts = [{"adapter": d.adapter, "target": d.target, "verdict": d.verdict} for d in documents]
+    if out.data({"page": str(path), "bytes": path.stat().st_size, "evaluations": verdicts}, str(path)):
+        return
+    for d in documents:
+        out.text(f"{d.verdict}: {d.adapter} on {d.target}, {d.benchmark}")
+    for line in report.left_out:
+        out.hint(f"left out: {line}")
+    tell(out, path)

@@ -11,9 +11,9 @@ def show(
 ) -> None:
     import msgspec
 
-    from ...evaluation.sizing import size
+    from ...evaluation.sizing import power_analysis
 
-    found = size(names, target, settings, detect, workspace, force)
+    found = power_analysis(names, target, settings, detect, workspace, force)
     best = found.needed or found.needed_same
     if out.data(msgspec.to_builtins(found), f"{best.problems} x {best.samples}"):
         return

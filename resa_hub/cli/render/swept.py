@@ -1,10 +1,17 @@
 """A sweep over layers: one line an adapter, and whether layers differ at all."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from ..output import Output
 
 COLUMNS = ("layer", "seed", "adapter", "gain, points", "95%", "controls", "verdict")
+
+
+def planned(out: Output, plans: Sequence[Any], seeds: int) -> None:
+    """plans: `extraction.plan.Plan`, one a layer."""
+    if not out.data({"adapters": [plan.name for plan in plans], "seeds": seeds}, str(len(plans) * seeds)):
+        out.table(["layer", "adapter", "seeds"], [[plan.recipe.hookpoint, plan.name, str(seeds)] for plan in plans])
 
 
 def show(out: Output, found: Any) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from ...core.plugins import resolve
+from ...core import plugins
 from ...data.snapshots import Files
 
 Key = tuple[str, int]
@@ -21,7 +21,11 @@ class Sample(NamedTuple):
     """False where the budget of new tokens ran out."""
 
 
-ENGINES = {"transformers": "transformers_engine:TransformersEngine", "vllm": "vllm_engine:VllmEngine"}
+ENGINES = {
+    "transformers": "transformers_engine:TransformersEngine",
+    "vllm": "vllm_engine:VllmEngine",
+} | plugins.rows("ENGINES")
+"""Name -> what opens it, called with (base, arms, config); it has the methods of `Engine`."""
 BASE_CHANGED = "none of its samples was kept: report this, with `resa-hub show` of the adapters"
 
 
@@ -87,4 +91,4 @@ class Engine(Protocol):
 
 def open_engine(name: str, base: Files, arms: Mapping[str, Path | None], config: EngineConfig) -> Engine:
     """Load the base once; raises `MissingExtra` for an engine that is not installed."""
-    return resolve(ENGINES[name], __package__ or "")(base, arms, config)
+    return plugins.resolve(ENGINES[name], __package__ or "")(base, arms, config)

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ...core.flops import tuning
+from ...core.flops import tuning_flops
 from ..model.kl import Head
 from ..model.lora import new_lora, share_lora, state_of
 from ..model.split import last_hidden_state, lm_head
@@ -34,20 +35,12 @@ def distill(
     recipe, size = context.recipe, context.models.target_sizes
     student = new_lora(context.models.new_copy(), recipe.lora, None, recipe.seed)
     base: PreTrainedModel = student.get_base_model()  # pyright: ignore[reportAssignmentType]
-    carriers: dict[str, Any] = {
-        name: share_lora(student, context.models.new_copy(name), recipe.lora).train().get_base_model()
-        for name in _sibling_carriers(context, batches)
-    }
-
-    def forward(example: TrainingExample) -> Tensor:
-        model: PreTrainedModel = carriers.get(example.batch.writer, base)
-        return last_hidden_state(model, example.batch.ids.to(model.device))
-
     head = lm_head(base)
-    loss = teacher_loss(forward, (head, teacher_head or head), recipe.training)
+    loss = teacher_loss(_student_pass(context, student, batches), (head, teacher_head or head), recipe.training)
     make_example = _example_maker(context, teacher, saes)
     probe_texts = context.texts.probe_texts(batches)
-    tokens, found = sum(trained.tokens for trained in saes.values()), dict(findings)
+    tokens = sum(trained.tokens for trained in saes.values())
+    findings = dict(findings)
     for number in range(1, recipe.rounds + 1):
         if number > 1:
             batches = context.texts.student_rollouts(base, state_of(student))
@@ -59,13 +52,13 @@ def distill(
             recipe.seed,
             context.progress,
             context.ledger,
-            operations=tuning(size.all, size.head),
+            operations=tuning_flops(size.all, size.head),
             state=STATE if number == 1 else f"{STATE}-{number}",
         )
         tokens += recipe.training.epochs * sum(batch.tokens for batch in batches)
         ends = first_and_last_loss(losses)
-        found |= ends if number == 1 else {f"round_{number}": ends}
-    return MethodOutput(state_of(student), None, saes, probe_texts, tokens, found)
+        findings |= ends if number == 1 else {f"round_{number}": ends}
+    return MethodOutput(state_of(student), None, saes, probe_texts, tokens, findings)
 
 
 def _example_maker(
@@ -88,10 +81,21 @@ def _example_maker(
     return make_example
 
 
-def _sibling_carriers(context: ExtractionContext, batches: list[Batch]) -> list[str]:
-    """Siblings on which the LoRA stands while it learns from what they wrote; their heads are the target's, or as good
-    as.
+def _student_pass(
+    context: ExtractionContext, student: PeftModel, batches: list[Batch]
+) -> Callable[[TrainingExample], Tensor]:
+    """Example -> the last hidden state of the model that carries the LoRA on it: the target, or, with
+    `rollouts.student: writer`, the sibling that wrote the batch. One LoRA then stands on all of them at once; their
+    heads are the target's, or as good as.
     """
-    if context.rollout_settings.student != "writer":
-        return []
-    return sorted({batch.writer for batch in batches if batch.writer})
+    carriers: dict[str, Any] = {"": student.get_base_model()}
+    if context.rollout_settings.student == "writer":
+        for name in sorted({batch.writer for batch in batches if batch.writer}):
+            sibling = share_lora(student, context.models.new_copy(name), context.recipe.lora)
+            carriers[name] = sibling.train().get_base_model()
+
+    def forward(example: TrainingExample) -> Tensor:
+        model: PreTrainedModel = carriers.get(example.batch.writer, carriers[""])
+        return last_hidden_state(model, example.batch.ids.to(model.device))
+
+    return forward

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ...core.errors import Usage
-from ...core.flops import tuning
+from ...core.flops import tuning_flops
 from ..model.lora import new_lora, state_of
 from ..model.split import check_layer, decoder_layers, last_hidden_state, lm_head, run_from_layer, run_to_layer, spliced
 from ..model.tokens import Batch
@@ -76,7 +76,7 @@ def tune(context: ExtractionContext, replace: Splice) -> MethodOutput:
         recipe.seed,
         context.progress,
         context.ledger,
-        operations=tuning(size.all if at_mlp else size.all - size.up_to(layer), size.head),
+        operations=tuning_flops(size.all if at_mlp else size.all - size.up_to(layer), size.head),
     )
     tokens = trained.tokens + recipe.training.epochs * sum(batch.tokens for batch in batches)
     probe_texts, findings = context.texts.probe_texts(batches), first_and_last_loss(losses)

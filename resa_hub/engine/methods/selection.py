@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...config.refs import layer_of
 from ...core.errors import NoEffect, Usage
-from ...core.flops import SELECTION_STEPS, SELECTION_TOKENS, comparing, tuning
+from ...core.flops import SELECTION_STEPS, SELECTION_TOKENS, comparison_flops, tuning_flops
 from ..model.kl import chunked_kl
 from ..model.split import Hidden, last_hidden_state, lm_head, run_from_layer
 from ..model.tokens import Batch
@@ -88,7 +88,7 @@ def compare_states(
     chosen = [batch for batch, tokens in zip(batches, total, strict=True) if tokens <= SELECTION_TOKENS]
     sample = []
     for batch in chosen or batches[:1]:
-        context.ledger.add(STAGE, batch.tokens, comparing(context.models.target_sizes.all) * batch.tokens)
+        context.ledger.add(STAGE, batch.tokens, comparison_flops(context.models.target_sizes.all) * batch.tokens)
         pair = states(context, batch, hookpoint, before)
         final = last_hidden_state(context.source, batch.ids.to(context.source.device))
         sample.append(ComparedBatch(batch, pair, final))
@@ -131,7 +131,7 @@ def attribution(
     """
     score = torch.zeros(sae.cfg.d_sae, device=sae.W_dec.device)
     size = context.models.target_sizes
-    operations = tuning(size.all - size.up_to(layer_of(hookpoint)), size.head)
+    operations = tuning_flops(size.all - size.up_to(layer_of(hookpoint)), size.head)
     for compared in sample:
         context.ledger.add(STAGE, operations=operations * compared.batch.tokens)
         source, start = compared.states

@@ -10,7 +10,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from ...core.errors import RunFailed
-from ...core.flops import supervised
+from ...core.flops import supervised_flops
 from ..model.kl import Head, chunked
 from ..model.lora import new_lora, state_of
 from ..model.split import last_hidden_state, lm_head
@@ -35,7 +35,7 @@ def run(context: ExtractionContext) -> MethodOutput:
         recipe.seed,
         context.progress,
         context.ledger,
-        operations=supervised(size.all, size.head),
+        operations=supervised_flops(size.all, size.head),
     )
     tokens = recipe.training.epochs * sum(batch.tokens for batch in batches)
     findings = first_and_last_loss(losses, "loss")

@@ -5,7 +5,7 @@ from sae_lens import TopKTrainingSAEConfig
 
 from ...adapter.manifest import SaeInit
 from ...config.refs import layer_of
-from ...core.flops import sae_training
+from ...core.flops import sae_training_flops
 from ..checkpoint import Checkpoint
 from ..ledger import CostTracker, sizes
 from ..sae.activations import ActivationCache, Sources
@@ -34,7 +34,7 @@ def save_finished(context: ExtractionContext, trained: TrainedSae, hookpoint: st
     sae, settings = trained.sae, context.recipe.sae
     steps = 0 if settings.mode == "pretrained" else count_steps(settings, trained.tokens)
     below = sizes(context.source).up_to(layer_of(hookpoint))
-    step_operations = sae_training(sae.cfg.d_in, sae.cfg.d_sae, sae.cfg.k)
+    step_operations = sae_training_flops(sae.cfg.d_in, sae.cfg.d_sae, sae.cfg.k)
     operations = 2.0 * below * trained.tokens + steps * settings.batch_tokens * step_operations
     ledger.add(STAGE, steps * settings.batch_tokens, operations)
     rest = {key: msgspec.to_builtins(value) for key, value in trained._asdict().items() if key != "sae"}

@@ -179,21 +179,21 @@ def stream(
     generator = torch.Generator().manual_seed(seed)
     buffers = plan_buffers(sources, width, skip_first)
     _check_enough(buffers, processes)
-    only: Tensor | None = None  # the only buffer stays in memory
+    compute = functools.partial(_own_states, hookpoint, width, skip_first, processes, read)
+    only = compute(buffers[0]) if len(buffers) == 1 else None
     while True:
         for number, buffer in enumerate(buffers):
-            order = torch.randperm(buffer.states, generator=generator)
-            if len(order) < size:
-                order = order.repeat(-(-size // len(order)))  # data smaller than one batch is repeated
+            order = _shuffled(buffer.states, size, generator)
             batches = len(order) // size
             if start >= batches:
                 start -= batches
                 continue
-            compute = functools.partial(_own_states, buffer, hookpoint, width, skip_first, processes, read)
-            if len(buffers) == 1:
-                states = only = compute() if only is None else only
+            if only is not None:
+                states = only
+            elif cache:
+                states = cache.get(number, functools.partial(compute, buffer))
             else:
-                states = cache.get(number, compute) if cache else compute()
+                states = compute(buffer)
             if not processes.is_single:
                 order = own_places(buffer.batches, skip_first, processes)[order]
             for batch in range(start, batches):
@@ -201,6 +201,12 @@ def stream(
                 yield states[places if processes.is_single else places[places >= 0]].float()
             del states  # before the next buffer is computed
             start = 0
+
+
+def _shuffled(count: int, size: int, generator: torch.Generator) -> Int[Tensor, " n"]:
+    """A random order of `count` states, repeated until it fills a batch of `size`."""
+    order = torch.randperm(count, generator=generator)
+    return order if count >= size else order.repeat(-(-size // count))
 
 
 def _check_enough(buffers: Sequence[Buffer], processes: ProcessGroup) -> None:
@@ -218,18 +224,18 @@ def _check_enough(buffers: Sequence[Buffer], processes: ProcessGroup) -> None:
 
 
 def _own_states(
-    buffer: Buffer, hookpoint: str, width: int, skip_first: bool, processes: ProcessGroup, read: ReadStates | None
+    hookpoint: str, width: int, skip_first: bool, processes: ProcessGroup, read: ReadStates | None, buffer: Buffer
 ) -> Float[Tensor, "n d_in"]:
     """The states of a buffer that this process computes."""
-    own = buffer.batches[processes.rows]
-    if not own:  # a last, short buffer
+    batches = buffer.batches[processes.rows]
+    if not batches:  # a last, short buffer
         return torch.empty(0, width)
-    return (read or compute_states)(own, hookpoint, skip_first)
+    return (read or compute_states)(batches, hookpoint, skip_first)
 
 
 def own_places(batches: Sequence[ModelBatch], skip_first: bool, processes: ProcessGroup) -> Int[Tensor, " n"]:
     """Of every state of a buffer, where it stands among those of this process; -1 for those of others."""
     lengths = [states_of(batch, skip_first) for _, batch in batches]
     owners = [torch.full((length,), i % processes.world_size) for i, length in enumerate(lengths)]
-    own = torch.cat(owners) == processes.rank
-    return torch.where(own, own.long().cumsum(0) - 1, -1)
+    is_own = torch.cat(owners) == processes.rank
+    return torch.where(is_own, is_own.long().cumsum(0) - 1, -1)

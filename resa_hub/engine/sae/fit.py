@@ -130,11 +130,8 @@ def fit(
     progress: Progress,
     checkpoint: Checkpoint,
 ) -> Iterator[None]:
-    """Train in place and pause after each step, so that several trainings can take turns. A run that was killed goes on
-    from its last state.
-
-    fresh: the decoder's bias starts at the mean of the first batch. Raises `RunFailed` at a step whose loss is not
-    finite.
+    """Train in place, pausing after each step; a run that was killed goes on from its last state. fresh: the decoder's
+    bias starts at the mean of the first batch. Raises `RunFailed` at a step whose loss is not finite.
     """
     sae.low_precision = settings.encoder == "bfloat16"
     size, processes = settings.batch_tokens, checkpoint.processes

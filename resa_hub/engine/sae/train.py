@@ -90,28 +90,19 @@ def sae_training_steps(
     """
     model = sources[0][0]
     width = run_to_layer(model, sources[0][1][0].ids[:1].to(model.device), hookpoint).shape[-1]
-    record, tokens = None, 0
     if start:
         sae, record = load_initial_sae(start, width, hookpoint, held_out, progress)
         settings = _settings_of_start(sae, settings, progress)
     else:
-        sae = new_sae(width, settings, hookpoint, seed)
+        sae, record = new_sae(width, settings, hookpoint, seed), None
     sae.cfg.metadata.hf_hook_name = hook_path(model, hookpoint)
+    tokens = 0
     if settings.mode != "pretrained":
         sae.to(model.device)
         tokens = activations.count_states(sources, settings.skip_first)
-        stream_from = functools.partial(
-            activations.stream,
-            sources,
-            hookpoint,
-            width,
-            settings.batch_tokens,
-            seed,
-            skip_first=settings.skip_first,
-            cache=cache,
-            processes=checkpoint.processes,
-            read=read,
-        )
+        data = sources, hookpoint, width, settings.batch_tokens, seed
+        options = {"skip_first": settings.skip_first, "processes": checkpoint.processes, "cache": cache, "read": read}
+        stream_from = functools.partial(activations.stream, *data, **options)
         steps = count_steps(settings, tokens)
         yield from fit(sae, stream_from, settings, steps, fresh=start is None, progress=progress, checkpoint=checkpoint)
     sae.requires_grad_(False)

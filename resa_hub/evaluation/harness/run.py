@@ -94,7 +94,7 @@ def plan(
     `hub.resolve.fitting_adapter`.
     """
     tool = commands.named(harness, config)
-    kinds = planning.chosen(arms)
+    kinds = planning.arm_kinds(arms)
     if others := set(kinds) - {SOURCE, RANDOM, *ARMS}:
         raise Usage(
             f"{harness} runs base, source, adapter and random controls, not {', '.join(sorted(others))}",
