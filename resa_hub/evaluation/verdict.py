@@ -194,10 +194,8 @@ def _verdict(reference: _Reference, arm: AdapterArm, comparisons: tuple[Comparis
         adapter_over_source=_ratio(adapter_score, source_score),
         non_inferior=non_inferior,
     )
-    sentence = _sentence(verdict, len(arm.scores)) + _few(
-        verdict.word, statistics.participation_ratio(arm.scores, base)
-    )
-    return msgspec.structs.replace(verdict, sentence=sentence)
+    warning = _few(verdict.word, statistics.participation_ratio(arm.scores, base))
+    return msgspec.structs.replace(verdict, sentence=_sentence(verdict, len(arm.scores)) + warning)
 
 
 def _word(

@@ -21,7 +21,7 @@ ARTIFACTS = sorted((ROOT / "tests" / "artifacts").iterdir())
 
 
 def test_the_published_schema_is_that_of_the_program() -> None:
-    """Golden; `UPDATE_GOLDEN=1 pytest tests/test_schema.py` writes it anew."""
+    """Golden; `UPDATE_GOLDEN=1 pytest tests/adapter/test_schema.py` writes it anew."""
     if os.environ.get("UPDATE_GOLDEN"):
         published.PATH.write_text(published.schema())
     assert published.PATH.read_text() == published.schema()

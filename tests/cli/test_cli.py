@@ -59,7 +59,7 @@ def every_command() -> list[list[str]]:
 
 
 def test_help_of_every_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Golden; `UPDATE_GOLDEN=1 pytest tests/test_cli.py` writes it anew."""
+    """Golden; `UPDATE_GOLDEN=1 pytest tests/cli/test_cli.py` writes it anew."""
     monkeypatch.setenv("COLUMNS", "100")
     text = "".join(
         f"$ resa-hub {' '.join(arguments)}\n{out(capsys, *arguments)}\n"

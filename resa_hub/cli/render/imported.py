@@ -18,7 +18,7 @@ def show(out: Output, files: Sequence[str], metric: str | None) -> None:
 
 
 def text(out: Output, found: Any) -> None:
-    """found: `bridge.Imported`."""
+    """found: `evaluation.harness.imported.Imported`."""
     out.text(f"{found.problems} problems x {found.samples} samples")
     rows = [
         [a.name, a.tool, a.metric, f"{a.score:.1f}", f"[{a.score_ci[0]:.1f}, {a.score_ci[1]:.1f}]"] for a in found.arms

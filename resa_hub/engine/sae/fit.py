@@ -30,10 +30,12 @@ COUNTERS = (
 """What SAELens' trainer knows beside weights, optimiser and schedule."""
 
 
-class StreamFrom(Protocol):
-    """Batches of activations, from the batch `start` on."""
+class Stream(Protocol):
+    """`activations.stream` of certain texts."""
 
-    def __call__(self, *, start: int) -> Iterator[Float[Tensor, "n d_in"]]: ...
+    def __call__(
+        self, *, size: int, skip_first: bool, start: int, processes: ProcessGroup
+    ) -> Iterator[Float[Tensor, "n d_in"]]: ...
 
 
 class SaeTrainer(Protocol):
@@ -122,7 +124,7 @@ class AdamTrainer:
 
 def fit(
     sae: SparseTopKTrainingSAE,
-    stream_from: StreamFrom,
+    stream: Stream,
     settings: SaeSettings,
     steps: int,
     *,
@@ -142,7 +144,7 @@ def fit(
         progress.say(f"  train SAE: continuing at step {trainer.steps} of {steps}")
     done = trainer.steps
     with progress.stage("train SAE", (steps - done) * size, "tokens") as advance:
-        batches = stream_from(start=done)
+        batches = stream(size=size, skip_first=settings.skip_first, start=done, processes=processes)
         for step in range(done, steps):
             batch = next(batches).to(sae.device)
             if fresh and step == 0:

@@ -100,11 +100,9 @@ def sae_training_steps(
     if settings.mode != "pretrained":
         sae.to(model.device)
         tokens = activations.count_states(sources, settings.skip_first)
-        data = sources, hookpoint, width, settings.batch_tokens, seed
-        options = {"skip_first": settings.skip_first, "processes": checkpoint.processes, "cache": cache, "read": read}
-        stream_from = functools.partial(activations.stream, *data, **options)
+        stream = functools.partial(activations.stream, sources, hookpoint, width, seed=seed, cache=cache, read=read)
         steps = count_steps(settings, tokens)
-        yield from fit(sae, stream_from, settings, steps, fresh=start is None, progress=progress, checkpoint=checkpoint)
+        yield from fit(sae, stream, settings, steps, fresh=start is None, progress=progress, checkpoint=checkpoint)
     sae.requires_grad_(False)
     return TrainedSae(sae, quality(sae, held_out, hookpoint, settings.skip_first, progress), tokens, record)
 
