@@ -22,7 +22,12 @@ from resa_hub.extraction.extract import extract
 SEEDS = tuple(range(int(os.environ.get("RESA_BENCH_SEEDS", "3"))))
 TARGETS = ("tiny-r1", "tiny-r1b")
 JUDGING = EvalSettings(
-    problems=int(os.environ.get("RESA_BENCH_PROBLEMS", "250")), samples=4, seeds=0, split="test", greedy=False, problem_seed=7
+    problems=int(os.environ.get("RESA_BENCH_PROBLEMS", "250")),
+    samples=4,
+    seeds=0,
+    split="test",
+    greedy=False,
+    problem_seed=7,
 )
 FOLDER = Path(".resa-hub/bench")
 WITH_SAE = ("feature-diff", "random-features", "outside-features")

@@ -62,10 +62,11 @@ def test_a_remote(answers: list[dict]) -> None:
 
 
 def test_help_and_errors_name_what_plugins_add() -> None:
-    plugin = {"RESA_HUB_PLUGINS": "tests.plugins.everything"}
-    assert "hello" in resa_hub("--help", **plugin).stdout
-    extract, push = resa_hub("extract", "--help", **plugin).stdout, resa_hub("push", "--help", **plugin).stdout
-    assert "half-source" in extract and "memory:PLACE" in push
+
+    def help_of(*command: str) -> str:
+        return resa_hub(*command, "--help", RESA_HUB_PLUGINS="tests.plugins.everything").stdout
+
+    assert "hello" in help_of() and "half-source" in help_of("extract") and "memory:PLACE" in help_of("push")
     assert "half-source" not in resa_hub("extract", "--help").stdout
 
 

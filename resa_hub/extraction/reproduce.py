@@ -74,9 +74,10 @@ def reproduce(
     fresh = Workspace(folder, names_of=workspace)
     second, _ = extract(plan=planned(manifest, workspace.registry), workspace=fresh, limits=limits, progress=progress)
     verdicts = _verdicts(first, second, fresh, progress) if judge else []
+    report = _compared(first, second, verdicts)  # reads the weights of both
     if not keep:
         shutil.rmtree(folder, ignore_errors=True)
-    return _compared(first, second, verdicts)
+    return report
 
 
 def _compared(first: Adapter, second: Adapter, verdicts: list[dict[str, Any]]) -> Reproduced:

@@ -90,7 +90,7 @@ def test_our_trainer_gives_saelens_own_parameters(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("latents", [100, 256, 600])
-def test_sums_by_latent_lie_in_the_room_of_the_training(latents: int) -> None:
+def test_sums_by_latent_lie_in_the_buffers_of_the_training(latents: int) -> None:
     """In pieces or whole they are the same, latents that never fire included, and the gradient is that very memory."""
     generator = torch.Generator().manual_seed(0)
     indices, values, x = (
@@ -300,7 +300,7 @@ def test_the_stream_gives_each_state_once_a_pass_and_repeats_small_data(monkeypa
     assert torch.allclose(torch.cat([next(small) for _ in range(4)]).sum(0), first.sum(0), atol=1e-4)
 
 
-def test_picked_keeps_the_chosen_latents_only() -> None:
+def test_gather_latents_keeps_the_chosen_latents_only() -> None:
     sae, state = new_sae(32, SETTINGS, "layers.1", 0), torch.randn(3, 6, 32)
     values, indices = encode(sae, state)
     dense = torch.zeros(3, 6, 96).scatter(-1, indices, values)

@@ -153,7 +153,7 @@ def test_the_first_process_raises_the_error_of_the_one_that_failed(
     assert store.check(["heard"])
 
 
-def test_an_error_of_the_first_process_is_its_own_and_a_lost_one_is_told(at_once: None) -> None:
+def test_an_error_of_the_first_process_is_raised_as_it_is_and_a_lost_process_is_named(at_once: None) -> None:
     error = Usage("wrong")
     assert first_error(FakeStore(), 0, error) is error
     for rank in range(2):

@@ -124,7 +124,8 @@ def test_an_imported_sae_is_used_by_its_name(
         "layers.2",
     )
     start, tuned = (
-        load_saelens(folder, WIDTH, "layers.2") for folder in (moved / "saes/mine/layers.2", adapter.folder / "sae/layers.2")
+        load_saelens(folder, WIDTH, "layers.2")
+        for folder in (moved / "saes/mine/layers.2", adapter.folder / "sae/layers.2")
     )
     assert 0 < (start.W_dec - tuned.W_dec).abs().max() < 0.5  # it began there, and moved
     said = [
