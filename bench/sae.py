@@ -17,8 +17,8 @@ from sparsify import SparseCoder, SparseCoderConfig
 from torch import Tensor
 
 from resa_hub.config.recipe import SaeSettings
-from resa_hub.engine.sae.fit import AdamTrainer
 from resa_hub.engine.sae.topk import new_sae
+from resa_hub.engine.sae.training_loop import AdamTrainer
 
 K = 32
 SIZES = ((256, 4_096, 4_096), (256, 16_384, 4_096), (1_536, 16_384, 4_096))

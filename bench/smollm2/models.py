@@ -12,7 +12,7 @@ from resa_hub.core.progress import Progress
 from resa_hub.data.snapshots import Files
 from resa_hub.engine.model.loading import load_base, load_tokenizer
 from resa_hub.engine.model.lora import merge, new_lora, save_lora, state_of
-from resa_hub.engine.model.split import last_hidden_state, lm_head
+from resa_hub.engine.model.partial_forward import last_hidden_state, lm_head
 from resa_hub.engine.model.tokens import bucketed, end_token, prompt
 
 LORA = LoraSettings(rank=16, alpha=32, dropout=0.0)

@@ -19,7 +19,7 @@ from ..core.files import ASK_AUTHOR, read_json
 from ..core.tensors import TensorInfo, read_tensor, safetensors_header
 from .layout import CONFIG, WEIGHTS
 from .manifest import Base
-from .sketch import correlation, shapes
+from .weight_fingerprint import correlation, shapes
 
 LEVELS = ("exact", "kin", "distant", "foreign")
 KIN_CORRELATION, DISTANT_CORRELATION = 0.98, 0.5

@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from ..core.errors import Integrity
 from ..core.files import read_json
-from ..core.text import plain_json
+from ..core.safe_text import plain_json
 
 if TYPE_CHECKING:
     from .store import Adapter

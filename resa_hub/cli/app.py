@@ -6,7 +6,24 @@ from typing import Any
 import click
 
 from ..core import plugins
-from . import attach, demo, evaluate, exchange, extract, matrix, recipe, registry, report, share, store, sweep, versions
+from . import (
+    attach,
+    demo,
+    evaluate,
+    extract,
+    import_export,
+    matrix,
+    pull,
+    push,
+    recipe,
+    registry,
+    report,
+    reproduce,
+    search,
+    store,
+    sweep,
+    versions,
+)
 from .options import command
 
 COMMANDS: dict[str, Callable[..., Any] | dict[str, Callable[..., Any]]] = {
@@ -22,9 +39,9 @@ COMMANDS: dict[str, Callable[..., Any] | dict[str, Callable[..., Any]]] = {
     "report": report.report,
     "matrix": matrix.matrix,
     "sweep": sweep.sweep,
-    "push": share.push,
-    "pull": share.pull,
-    "search": share.search,
+    "push": push.push,
+    "pull": pull.pull,
+    "search": search.search,
     "list": store.list_,
     "show": store.show,
     "log": versions.log,
@@ -33,9 +50,9 @@ COMMANDS: dict[str, Callable[..., Any] | dict[str, Callable[..., Any]]] = {
     "tag": versions.tag,
     "rm": versions.rm,
     "gc": versions.gc,
-    "import": exchange.import_,
-    "export": exchange.export,
-    "reproduce": exchange.reproduce,
+    "import": import_export.import_,
+    "export": import_export.export,
+    "reproduce": reproduce.reproduce,
     "recipe": {"list": recipe.list_, "show": recipe.show},
     "registry": {"list": registry.registry, "pin": registry.pin},
 } | {name: plugins.resolve(place, __package__ or "") for name, place in plugins.rows("COMMANDS").items()}

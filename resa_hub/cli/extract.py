@@ -6,7 +6,7 @@ from ..config.methods import HELP as METHODS_HELP
 from . import options
 from .options import Option, OptionGroup
 from .output import Output
-from .render import costs, forecast, screened
+from .render import costs, forecast, screen_trials
 
 Target = Annotated[str | None, Option("--target", help="Model to train the adapter on; the source's base by default.")]
 Layer = Annotated[str | None, Option("--layer", help="Hookpoint layers.N, 0-based; auto: the screen chooses.")]
@@ -79,7 +79,7 @@ def extract(
         out.hint(f"  {label:<9} {value}")
     run = {"limits": limits, "workspace": workspace, "progress": Progress(quiet=out.silent)}
     if choices["screen"]:
-        return screened.show(out, extraction.screen(plan, **run))
+        return screen_trials.show(out, extraction.screen(plan, **run))
     adapter, new = extraction.extract(plan=plan, again=again, resume=resume, **run)
     costs.finished(out, adapter, new)
     if not out.silent:

@@ -126,6 +126,7 @@ Recipe = Annotated[str | None, Option("--recipe", help="Registry name or YAML fi
 Settings = Annotated[list[str] | None, Option("--set", help="key=value of the recipe, as training.learning_rate=1e-4.")]
 Controls = Annotated[int, Option("--controls", help="Random adapters of the same norm, for each adapter.", min=0)]
 ProblemSeed = Annotated[int, Option("--problem-seed --draw", help="Other problems of a generated benchmark.", min=0)]
+NoSae = Annotated[bool, Option("--no-sae", help="Without its SAE, which is often the larger part.")]
 Page = Annotated[Path | None, Option("--page", help="Also write the report: page.html, page.md or page.json.")]
 Workspace = Annotated[Path | None, Option("--workspace", help="Folder that holds adapters/.")]
 DryRun = Annotated[bool, Option("--dry-run", help="Say what would be done, and do nothing.")]

@@ -31,7 +31,7 @@ def report(
 ) -> None:
     """Write evaluations as one page: verdicts in words, every arm, flips, lengths, settings, samples."""
     from ..evaluation.reports import ReportQuery, collect_report
-    from ..report.formats import rendered
+    from ..report.write_report import rendered
 
     if samples != "none" and not samples.isdecimal():
         raise Usage(f"--samples {samples!r} is no number", "--samples 2000, or --samples none")

@@ -66,7 +66,7 @@ def show(
     """What an adapter is and from what it was made."""
     from ..adapter.results import load_evaluations
     from ..adapter.workspace import Workspace
-    from ..evaluation.published import compare
+    from ..evaluation.published_scores import compare
     from ..hub.resolve import resolve_adapter
 
     opened = Workspace.find(workspace)

@@ -13,8 +13,8 @@ from . import plan as planning
 from .analysis import ArmsOfAdapter, Grades, Table, cached_analysis
 from .arms import ADAPTER, BASE, RANDOM, SOURCE, Arm
 from .benchmarks.base import GradedCompletion, Problem
-from .document import EvaluationRun, GradedArm, evaluation_documents
 from .plan import EvalSettings, EvaluationPlan
+from .result_document import EvaluationRun, GradedArm, evaluation_documents
 from .sampling.collect import CollectedSamples, collect
 from .sampling.jobs import sample_set
 from .sampling.samples import SampleStore
@@ -45,7 +45,7 @@ def evaluate(
     run = EvaluationRun(plan, collected, arms, graded, analysis, seconds=time.monotonic() - began)
     documents = evaluation_documents(run, workspace.registry)
     if record:
-        from .record import save_evaluation
+        from .save import save_evaluation
 
         for document, fitted in zip(documents, plan.adapters.values(), strict=True):
             save_evaluation(fitted.adapter, document)

@@ -12,11 +12,11 @@ from ..adapter.store import Adapter
 from ..adapter.workspace import Workspace
 from ..config.recipe import Recipe
 from ..core.errors import HubError, NotFound
-from ..core.text import plain
-from ..report import observe
-from ..report.data import EmbeddedSamples, PublishedScore, ReportEntry, SampleStatistics, flat, scalars
-from ..report.observe import Graded, Table
-from . import benchmarks, published
+from ..core.safe_text import plain
+from ..report import sample_statistics
+from ..report.report_data import EmbeddedSamples, PublishedScore, ReportEntry, SampleStatistics, flat, scalars
+from ..report.sample_statistics import Graded, Table
+from . import benchmarks, published_scores
 from .arms import BASE
 from .benchmarks.base import Benchmark, GradedCompletion, Problem
 from .sampling.samples import FILE, SampleStore
@@ -80,14 +80,14 @@ def _samples(document: AnyEvaluation, most: int, workspace: Workspace) -> _Sampl
     except HubError as error:
         return _Samples(missing=error.message)
     scores = {arm.name: arm.score for arm in document.arms}
-    differing = [name for name, table in tables.items() if abs(observe.score(table) - scores[name]) > 1e-6]
+    differing = [name for name, table in tables.items() if abs(sample_statistics.score(table) - scores[name]) > 1e-6]
     if differing or BASE not in tables:
         arms = ", ".join(differing) or BASE
         return _Samples(missing=f"the samples in this workspace give other scores than the document for {arms}")
-    statistics = observe.observe(tables, BASE)
+    statistics = sample_statistics.observe(tables, BASE)
     if not most:
         return _Samples(statistics, missing="they were not asked for")
-    return _Samples(statistics, observe.embedded(problems, tables, most))
+    return _Samples(statistics, sample_statistics.embedded(problems, tables, most))
 
 
 def graded(document: AnyEvaluation, workspace: Workspace) -> tuple[list[tuple[str, str]], Mapping[str, Table]]:
@@ -137,7 +137,7 @@ def _published(
     registry = workspace.registry
     for name in names:
         registry.get("published", name)  # raises for a wrong name
-    of_adapter = published.entry_of(document.adapter.partition("@")[0], recipe, registry)
+    of_adapter = published_scores.entry_of(document.adapter.partition("@")[0], recipe, registry)
     candidates = [
         ("adapter", of_adapter[0] if of_adapter else ""),
         ("source", source),
@@ -159,5 +159,5 @@ def _published_score(name: str, role: str, benchmark: str, workspace: Workspace)
         return None
     problems = known[benchmark].value.problems if benchmark in known else None
     # The interval is of one sample a problem: of an average over several it would be too wide.
-    interval = published.wilson(score, problems) if problems and entry.samples == 1 else None
+    interval = published_scores.wilson(score, problems) if problems and entry.samples == 1 else None
     return PublishedScore(label=name, role=role, score=score, score_ci=interval, source=entry.source)

@@ -14,9 +14,9 @@ from ..adapter.workspace import Workspace, WorkspaceLike
 from ..config.refs import AdapterRef
 from ..core.errors import HubError, NotFound, Usage
 from ..core.files import read_json
-from ..core.text import plain
+from ..core.safe_text import plain
 from ..hub.resolve import resolve_adapter
-from ..report.data import Report, ReportEntry
+from ..report.report_data import Report, ReportEntry
 from . import statistics
 from .report_entries import EMBEDDED_SAMPLES, report_entry
 

@@ -159,7 +159,7 @@ def pretrain_saes(
         return 0
     with machine_errors(KEPT), contextlib.ExitStack() as stack:
         from ..engine.methods.layers import train_layers
-        from ..engine.methods.stage_one import FINISHED
+        from ..engine.methods.sae_stage import FINISHED
 
         contexts = {}
         for inputs in waiting:

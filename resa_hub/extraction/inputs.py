@@ -5,7 +5,7 @@ the result.
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..adapter import sketch
+from ..adapter import weight_fingerprint
 from ..adapter.fit import DISTANT_CORRELATION
 from ..adapter.layout import WEIGHTS
 from ..adapter.workspace import Workspace
@@ -83,13 +83,13 @@ def check_kinship(inputs: Inputs) -> None:
     _check_shapes(recipe.source, inputs.source[0], recipe.target, target)
     for name, (files, _) in inputs.siblings.items():
         _check_shapes(name, files, recipe.target, target)
-        r = sketch.correlation(sketch.sketch(target.weights), files.weights)
+        r = weight_fingerprint.correlation(weight_fingerprint.sketch(target.weights), files.weights)
         if r < DISTANT_CORRELATION:
             raise DoesNotFit(
                 f"{name} is no sibling of {recipe.target}: unrelated weights (correlation {r:.3f})",
                 "name models of the target's close lineage",
             )
-    layers = sketch.shapes(target.config).get("num_hidden_layers")
+    layers = weight_fingerprint.shapes(target.config).get("num_hidden_layers")
     deepest = max((refs.layer_of(at) for at in recipe.all_hookpoints if at != AUTO), default=0)
     if isinstance(layers, int) and deepest >= layers:
         raise Usage(
@@ -99,7 +99,7 @@ def check_kinship(inputs: Inputs) -> None:
 
 
 def _check_shapes(name: str, model: Files, target_name: str, target: Files) -> None:
-    ours, theirs = sketch.shapes(target.config), sketch.shapes(model.config)
+    ours, theirs = weight_fingerprint.shapes(target.config), weight_fingerprint.shapes(model.config)
     different = [key for key in theirs if key != "vocab_size" and ours.get(key) != theirs[key]]
     if different:
         key = different[0]

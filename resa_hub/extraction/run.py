@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from ..adapter import sketch
+from ..adapter import weight_fingerprint
 from ..adapter.layout import content_hash, identity_of, scan
 from ..adapter.manifest import DataRecord, Manifest, Run, Sibling
 from ..adapter.workspace import Workspace
@@ -17,8 +17,8 @@ from .inputs import Inputs
 from .run_dir import Work, seconds_between_states
 
 if TYPE_CHECKING:
+    from ..engine.cost_tracker import CostTracker
     from ..engine.distributed import ProcessGroup
-    from ..engine.ledger import CostTracker
     from ..engine.methods.context import ExtractionContext
     from ..engine.run import ExtractionResult
 LIBRARIES = ("torch", "transformers", "peft", "sae-lens", "safetensors", "numpy")
@@ -52,7 +52,7 @@ class ExtractionRun(NamedTuple):
 
     def into(self, folder: Path, work: Work) -> Manifest:
         """Extract into an empty folder; the manifest's version is still to be given."""
-        from ..engine.ledger import TOTAL
+        from ..engine.cost_tracker import TOTAL
         from ..engine.run import make
 
         context = self.context(work)
@@ -73,7 +73,7 @@ class ExtractionRun(NamedTuple):
             files=identity_of(entries),
             method=recipe.method,
             hookpoint=result.hookpoint,
-            base=sketch.describe_base(self.inputs.target[0]),
+            base=weight_fingerprint.describe_base(self.inputs.target[0]),
             probe=result.probe,
             source=str(plan.source),
             source_revision=Source(source, lora).revision,
@@ -91,7 +91,7 @@ class ExtractionRun(NamedTuple):
         """When, on what and at which cost."""
         from importlib.metadata import version
 
-        from ..engine.ledger import TOTAL
+        from ..engine.cost_tracker import TOTAL
         from ..engine.run import hardware
 
         seconds, rate = ledger.costs[TOTAL].seconds, self.limits.rate
@@ -115,8 +115,8 @@ class ExtractionRun(NamedTuple):
 
     def context(self, work: Work | None) -> "ExtractionContext":
         """The engine's side of the run; work: where its states are kept, None: nowhere."""
+        from ..engine.cost_tracker import CostTracker
         from ..engine.distributed import SINGLE_PROCESS
-        from ..engine.ledger import CostTracker
         from ..engine.methods.context import ExtractionContext
         from ..engine.methods.inputs import MethodInputs, RunResources
         from ..engine.model.loading import Source

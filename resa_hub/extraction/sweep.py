@@ -18,8 +18,8 @@ from ..core.progress import Progress
 from ..core.strict import canonical_digest, non_default_values
 from ..evaluation.evaluate import evaluate, stored_scores
 from ..evaluation.plan import EvalSettings
-from .curve import LayerDifference, differ, draw
 from .extract import extract, pretrain_saes
+from .layer_differences import LayerDifference, differ, draw
 from .plan import Plan, plan
 
 NOISE = 0.05

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..adapter.results import ArmResult, Comparison, Contrast, Sweep, SweepPoint
-from .data import ArmStatistics, PublishedScore
+from .report_data import ArmStatistics, PublishedScore
 
 ROW = 30
 """Height of a row, pixels."""

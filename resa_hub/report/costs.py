@@ -3,8 +3,8 @@
 import re
 from typing import Any
 
-from .data import ReportEntry
-from .words import count, plainly
+from .number_words import count, plainly
+from .report_data import ReportEntry
 
 STAGES = ("rollouts", "sae", "adapter", "total")
 PRICES = (("run.usd", "the extraction's price"), ("run.source_usd", "the training of its source"))

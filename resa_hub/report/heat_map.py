@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from .data import ReportEntry
+from .report_data import ReportEntry
 
 LEVELS = 4
 """Shades on either side of grey."""

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..adapter.results import AnyEvaluation, Sweep
-from .data import Report, ReportEntry
-from .words import drawn, interval, minus, number, plainly, points, pvalue, short, span
+from .number_words import drawn, interval, minus, number, plainly, points, pvalue, short, span
+from .report_data import Report, ReportEntry
 
 
 def escape(text: object) -> str:

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from . import charts
-from .data import Report, ReportEntry
 from .heat_map import heat_map
+from .number_words import count, drawn, interval, minus, number, plainly, points, pvalue, span
 from .page_entry import page_entry, safe
 from .page_samples import payload, sentence
-from .words import count, drawn, interval, minus, number, plainly, points, pvalue, span
+from .report_data import Report, ReportEntry
 
 TEMPLATES = Path(__file__).parent / "templates"
 MANY = 6

@@ -5,8 +5,8 @@ from typing import Any
 from ..adapter.results import AnyEvaluation, ArmResult
 from . import charts
 from .costs import costs
-from .data import ArmStatistics, ReportEntry, SampleStatistics
-from .words import points, short
+from .number_words import points, short
+from .report_data import ArmStatistics, ReportEntry, SampleStatistics
 
 ROLES = ("base", "source", "source-model", "adapter", "random")
 """Those that the style has a colour for."""

@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from .data import EmbeddedSamples, ReportEntry
-from .words import short
+from .number_words import short
+from .report_data import EmbeddedSamples, ReportEntry
 
 
 def payload(entries: Sequence[ReportEntry]) -> str:

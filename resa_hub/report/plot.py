@@ -10,7 +10,7 @@ import warnings
 from typing import Any
 
 from ..adapter.results import AnyEvaluation, ArmResult
-from .words import drawn, minus, short, span
+from .number_words import drawn, minus, short, span
 
 COLOURS = {"base": "#3d4148", "source": "#1f7a5c", "source-model": "#1f7a5c", "adapter": "#6a3fb0", "random": "#75797f"}
 OTHER = "#86661a"

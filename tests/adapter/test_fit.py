@@ -14,7 +14,7 @@ from resa_hub.adapter import fit as fit_module
 from resa_hub.adapter.fit import Fit, LoraFile, assess_fit, read_lora, require_fit
 from resa_hub.adapter.layout import WEIGHTS
 from resa_hub.adapter.manifest import Base, Sketch
-from resa_hub.adapter.sketch import correlation, describe_base, shapes, sketch
+from resa_hub.adapter.weight_fingerprint import correlation, describe_base, shapes, sketch
 from resa_hub.config.refs import Repo
 from resa_hub.core.errors import DoesNotFit, Integrity, NoEffect
 from resa_hub.core.tensors import safetensors_header
@@ -221,7 +221,7 @@ ASSESS = """
 import json, sys
 from pathlib import Path
 from resa_hub.adapter.fit import assess_fit, read_lora
-from resa_hub.adapter.sketch import describe_base
+from resa_hub.adapter.weight_fingerprint import describe_base
 from resa_hub.config.refs import Repo
 from resa_hub.data.snapshots import locate
 target = locate(Repo("resa-hub/tiny-r1b"))

@@ -9,7 +9,7 @@ import pytest
 from resa_hub.cli.main import run
 from resa_hub.config.registry import Registry
 from resa_hub.core.errors import NotFound, Usage
-from resa_hub.evaluation.published import compare, entry_of, wilson
+from resa_hub.evaluation.published_scores import compare, entry_of, wilson
 from resa_hub.extraction.describe import describe, runnable
 from resa_hub.extraction.estimate import Estimate, Shapes, estimate, measured_speed
 from resa_hub.extraction.plan import plan

@@ -20,8 +20,8 @@ from transformers import (
 
 from resa_hub.adapter.fit import assess_fit, read_lora
 from resa_hub.adapter.layout import CONFIG
-from resa_hub.adapter.sketch import correlation, decoder_matrices, sketch
 from resa_hub.adapter.store import Adapter
+from resa_hub.adapter.weight_fingerprint import correlation, decoder_matrices, sketch
 from resa_hub.config.recipe import LoraSettings
 from resa_hub.config.refs import Repo
 from resa_hub.core.errors import DoesNotFit
@@ -31,7 +31,7 @@ from resa_hub.data.architectures import check
 from resa_hub.data.snapshots import locate
 from resa_hub.engine.model.loading import load_base
 from resa_hub.engine.model.lora import modules_of, new_lora, state_of
-from resa_hub.engine.model.split import check_splittable, hook_path, last_hidden_state, lm_head
+from resa_hub.engine.model.partial_forward import check_splittable, hook_path, last_hidden_state, lm_head
 from resa_hub.extraction.extract import extract
 from resa_hub.inference.attach import attach
 from tests.helpers.adapters import kl_of

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from resa_hub.config.recipe import SaeSettings
-from resa_hub.engine.ledger import _reset_peaks, peak_memory
+from resa_hub.engine.cost_tracker import _reset_peaks, peak_memory
 from resa_hub.engine.model.tokens import Batch
 from resa_hub.engine.sae import activations
 from resa_hub.engine.sae.activations import ActivationCache

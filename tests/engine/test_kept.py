@@ -12,9 +12,9 @@ from resa_hub.config.recipe import Rollouts
 from resa_hub.core.flops import Sizes, tuning_flops
 from resa_hub.core.progress import Progress
 from resa_hub.engine.checkpoint import Checkpoint
+from resa_hub.engine.cost_tracker import CostTracker, sizes
 from resa_hub.engine.generation.rollouts import RolloutFile, RolloutRequest, rollouts
 from resa_hub.engine.generation.sampling import Completion
-from resa_hub.engine.ledger import CostTracker, sizes
 from resa_hub.engine.methods.teacher_states import TeacherStateCache, TrainingExample
 from resa_hub.engine.model.loading import load_base
 from resa_hub.engine.model.tokens import Batch

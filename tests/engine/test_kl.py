@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from resa_hub.engine.model.kl import CHUNK, Direction, chunked_kl, kl
-from resa_hub.engine.model.split import last_hidden_state, lm_head
+from resa_hub.engine.model.partial_forward import last_hidden_state, lm_head
 from tests.helpers.models import random_ids, random_model
 
 WIDTH, VOCABULARY = 16, 50

@@ -13,7 +13,7 @@ from resa_hub.config.registry import Registry
 from resa_hub.core.progress import Progress
 from resa_hub.engine.checkpoint import Checkpoint
 from resa_hub.engine.methods.layers import groups, training_bytes
-from resa_hub.engine.model.split import run_to_layer, run_to_layers
+from resa_hub.engine.model.partial_forward import run_to_layer, run_to_layers
 from resa_hub.engine.sae import activations
 from resa_hub.engine.sae.activations import OnePass
 from resa_hub.engine.sae.train import sae_training_steps, train_interleaved, train_sae

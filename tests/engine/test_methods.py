@@ -16,7 +16,7 @@ from resa_hub.engine.methods.context import ExtractionContext
 from resa_hub.engine.methods.gaussian import noisy
 from resa_hub.engine.model.loading import load_base
 from resa_hub.engine.model.lora import new_lora, norms, share_lora
-from resa_hub.engine.model.split import last_hidden_state, run_to_layer
+from resa_hub.engine.model.partial_forward import last_hidden_state, run_to_layer
 from resa_hub.engine.sae.topk import reconstruct
 from tests.helpers.models import tiny
 from tests.helpers.patching import context_of, planned, quick, whole
@@ -175,7 +175,7 @@ def test_selections_agree_on_little_and_each_lowers_the_kl(prepared: tuple[Extra
 def test_attribution_is_the_slope_of_the_kl(prepared: tuple[ExtractionContext, Any]) -> None:
     """Finite differences: scaling one latent's patch by a little lowers the summed KL by that times its attribution."""
     from resa_hub.engine.model.kl import kl
-    from resa_hub.engine.model.split import lm_head
+    from resa_hub.engine.model.partial_forward import lm_head
 
     context, made = prepared
     sae, batches = made.saes["layers.2"].sae, made.batches[:1]
@@ -267,7 +267,7 @@ def test_interrupted_anywhere_all_of_it_ends_in_the_same_bytes(tmp_path: Path, m
     twice or left out.
     """
     from resa_hub.engine.methods import trainer
-    from resa_hub.engine.sae import fit
+    from resa_hub.engine.sae import training_loop
 
     monkeypatch.setenv("RESA_HUB_STATE_SECONDS", "0")
     options = (
@@ -290,7 +290,7 @@ def test_interrupted_anywhere_all_of_it_ends_in_the_same_bytes(tmp_path: Path, m
 
         return step
 
-    monkeypatch.setattr(fit.AdamTrainer, "step", stopping(fit.AdamTrainer.step))
+    monkeypatch.setattr(training_loop.AdamTrainer, "step", stopping(training_loop.AdamTrainer.step))
     monkeypatch.setattr(trainer._TrainingRun, "update", stopping(trainer._TrainingRun.update))
     whole = quick(tmp_path / "whole", *options)
     steps = calls

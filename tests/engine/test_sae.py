@@ -15,8 +15,8 @@ from resa_hub.core.progress import Progress
 from resa_hub.data.snapshots import SaeFiles
 from resa_hub.engine.methods.sae_tuning import splice
 from resa_hub.engine.methods.selection import Ranking, gather_latents, random_outside
-from resa_hub.engine.model.split import decoder_layers
-from resa_hub.engine.sae import activations, fit
+from resa_hub.engine.model.partial_forward import decoder_layers
+from resa_hub.engine.sae import activations, training_loop
 from resa_hub.engine.sae.formats import load_saelens, save_saelens
 from resa_hub.engine.sae.topk import (
     BufferPool,
@@ -70,14 +70,14 @@ def test_our_trainer_gives_saelens_own_parameters(monkeypatch: pytest.MonkeyPatc
     """Twenty steps of its trainer beside ours, the decoder left as Adam leaves it: fused Adam, the search in groups and
     sampled products change nothing.
     """
-    monkeypatch.setattr(fit, "normalise", lambda sae: None)
+    monkeypatch.setattr(training_loop, "normalise", lambda sae: None)
     settings = SaeSettings(latents=1_024, k=3, learning_rate=1e-3, batch_tokens=300)
     sparse = new_sae(24, settings, "layers.1", 0)
     dense = TopKTrainingSAE(sparse.cfg)
     dense.load_state_dict(sparse.state_dict())
     ours, theirs = (
-        fit.AdamTrainer(sparse, settings, 100),
-        fit.AdamTrainer(new_sae(24, settings, "layers.1", 0), settings, 100).trainer,
+        training_loop.AdamTrainer(sparse, settings, 100),
+        training_loop.AdamTrainer(new_sae(24, settings, "layers.1", 0), settings, 100).trainer,
     )
     theirs = SAETrainer(theirs.cfg, dense, iter(()))
     for number in range(20):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from resa_hub.config.recipe import SaeSettings
-from resa_hub.engine.model.split import decoder_layers, hook_module, run_to_layer
+from resa_hub.engine.model.partial_forward import decoder_layers, hook_module, run_to_layer
 from resa_hub.engine.sae.quality import quality
 from resa_hub.engine.sae.topk import new_sae, reconstruct
 from tests.helpers.models import batch_of, random_model

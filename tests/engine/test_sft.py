@@ -18,7 +18,7 @@ from resa_hub.core.progress import Progress
 from resa_hub.data import datasets
 from resa_hub.data.snapshots import Rows
 from resa_hub.data.templates import PLAIN, R1_SYSTEM, TEMPLATES, question_answer, template_of
-from resa_hub.engine.ledger import CostTracker
+from resa_hub.engine.cost_tracker import CostTracker
 from resa_hub.engine.methods import method
 from resa_hub.engine.methods.context import ExtractionContext
 from resa_hub.engine.methods.inputs import MethodInputs, RunResources
@@ -27,7 +27,7 @@ from resa_hub.engine.methods.teacher_states import TrainingExample
 from resa_hub.engine.methods.trainer import learning_rate
 from resa_hub.engine.model.loading import Source, load_base, load_tokenizer
 from resa_hub.engine.model.lora import new_lora, state_of
-from resa_hub.engine.model.split import lm_head
+from resa_hub.engine.model.partial_forward import lm_head
 from resa_hub.engine.model.tokens import Batch, examples, leading_special_tokens, packed
 from resa_hub.extraction.extract import extract
 from tests.conftest import QUICK

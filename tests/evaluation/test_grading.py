@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from resa_hub.core.errors import NotFound, Usage
-from resa_hub.evaluation.benchmarks import answers, load, pool
+from resa_hub.evaluation.benchmarks import answers, comparison_pool, load
 from resa_hub.evaluation.benchmarks.base import Grade, GradedCompletion, Pair, Problem
 from resa_hub.evaluation.benchmarks.champ import integer_of
 from resa_hub.evaluation.benchmarks.grading import RULES, grades, rule, unreadable
@@ -87,19 +87,19 @@ def test_champ_is_a_benchmark_of_its_own() -> None:
 
 
 def test_a_comparison_that_hangs_is_killed_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert pool.verify([Pair("1", "1.0")]) == {Pair("1", "1.0"): True}
-    monkeypatch.setattr(pool, "LIMIT_S", 1.0)
+    assert comparison_pool.verify([Pair("1", "1.0")]) == {Pair("1", "1.0"): True}
+    monkeypatch.setattr(comparison_pool, "LIMIT_S", 1.0)
     hanging, others = Pair("3", "9^{9^{9^{9}}}"), [Pair("3", "3.0"), Pair("3", "4")]
     start = time.monotonic()
-    found = pool.verify([hanging, *others])
+    found = comparison_pool.verify([hanging, *others])
     assert time.monotonic() - start < 4
     assert list(found.items()) == [(hanging, "time-out"), (others[0], True), (others[1], False)]
-    assert pool.verify([Pair("3", "5")]) == {Pair("3", "5"): False}
+    assert comparison_pool.verify([Pair("3", "5")]) == {Pair("3", "5"): False}
 
 
 def test_processes_that_die_are_replaced() -> None:
     for number in range(2):
-        assert pool.verify([Pair("1", f"{number}/7")]) == {Pair("1", f"{number}/7"): False}
+        assert comparison_pool.verify([Pair("1", f"{number}/7")]) == {Pair("1", f"{number}/7"): False}
         for process in multiprocessing.active_children():
             process.kill()
             process.join()
@@ -107,7 +107,7 @@ def test_processes_that_die_are_replaced() -> None:
 
 SCRIPT = """
 import multiprocessing, time
-from resa_hub.evaluation.benchmarks.pool import Pair, verify
+from resa_hub.evaluation.benchmarks.comparison_pool import Pair, verify
 print("the script runs", flush=True)
 assert verify([Pair("3", "3.0"), Pair("3", "4")]) == {Pair("3", "3.0"): True, Pair("3", "4"): False}
 print(*(process.pid for process in multiprocessing.active_children()), flush=True)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from resa_hub.adapter.layout import MANIFEST, WEIGHTS, content_hash, identity_of, scan
 from resa_hub.cli.main import run
 from resa_hub.evaluation.reports import ReportQuery, collect_report
-from resa_hub.report.formats import rendered
+from resa_hub.report.write_report import rendered
 from tests.helpers.commands import ROOT
 
 pytestmark = pytest.mark.slow

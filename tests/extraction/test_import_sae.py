@@ -16,7 +16,7 @@ from resa_hub.config.registry import builtin_path
 from resa_hub.core.errors import Conflict, DoesNotFit, HubError, Integrity, NotFound, Usage
 from resa_hub.engine.sae.formats import load_saelens, save_sparsify
 from resa_hub.extraction.import_sae import import_sae
-from resa_hub.inference.exchange import export
+from resa_hub.inference.import_export import export
 from tests.conftest import QUICK
 from tests.helpers.hub_server.server import HubServer
 from tests.helpers.small_saes import LATENTS, WIDTH, K, agree, change, ours, publish, theirs, weights, written

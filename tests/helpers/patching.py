@@ -10,7 +10,7 @@ from resa_hub.config.registry import Registry
 from resa_hub.core.progress import Progress
 from resa_hub.data import datasets
 from resa_hub.data.snapshots import locate
-from resa_hub.engine.ledger import CostTracker
+from resa_hub.engine.cost_tracker import CostTracker
 from resa_hub.engine.methods.context import ExtractionContext
 from resa_hub.engine.methods.inputs import MethodInputs, RunResources
 from resa_hub.engine.model.loading import Source

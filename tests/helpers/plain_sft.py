@@ -11,7 +11,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from resa_hub.config.recipe import Training
-from resa_hub.engine.model.split import hook_module
+from resa_hub.engine.model.partial_forward import hook_module
 
 
 def plain_tuning(

@@ -8,9 +8,9 @@ from typing import Any
 
 from resa_hub.adapter.results import AnyEvaluation, Sweep, in_current_words, read_evaluation, read_sweep
 from resa_hub.evaluation.reports import corrected
-from resa_hub.report import data, observe
-from resa_hub.report.data import PublishedScore, Report, ReportEntry
-from resa_hub.report.observe import Graded
+from resa_hub.report import report_data, sample_statistics
+from resa_hub.report.report_data import PublishedScore, Report, ReportEntry
+from resa_hub.report.sample_statistics import Graded
 from tests.helpers.commands import ROOT
 
 EVALS = ROOT / "adapters/tina-tiny-feature-diff-l2/0.1.0/evals"
@@ -42,18 +42,18 @@ def _sample(drawn: random.Random, right: bool, text: str) -> Graded:
     finished = right or drawn.random() < 0.9
     working = ";".join(f"{drawn.randint(0, 9)}+{drawn.randint(0, 9)}={drawn.randint(0, 9)}" for _ in range(steps))
     told = f"<think>{working}</think><answer>{6 if right else 7}</answer>" if finished else f"<think>{working}"
-    return Graded(f"{text}{told}", 4 * steps + 12, finished, right, "" if finished else observe.NO_ANSWER)
+    return Graded(f"{text}{told}", 4 * steps + 12, finished, right, "" if finished else sample_statistics.NO_ANSWER)
 
 
 def entry(content: dict[str, Any], most: int = 400, text: str = "", **besides: Any) -> ReportEntry:
     document = read_evaluation(content, "test")
     drawn = tables(document, text)
     problems = [(f"{text}{number}+6=", "6") for number in range(document.problems)]
-    browser = observe.embedded(problems, drawn, most) if most else None
+    browser = sample_statistics.embedded(problems, drawn, most) if most else None
     return ReportEntry(
         document,
-        data.scalars(in_current_words(content)),
-        seen=observe.observe(drawn, "base"),
+        report_data.scalars(in_current_words(content)),
+        seen=sample_statistics.observe(drawn, "base"),
         browser=browser,
         unseen="" if browser else "they were not asked for",
         source="tina-tiny",

@@ -18,16 +18,16 @@ from resa_hub.cli.main import run
 from resa_hub.config.refs import AdapterRef
 from resa_hub.config.remotes import RemoteRef
 from resa_hub.core.errors import HubError, Integrity, NotFound, Usage
-from resa_hub.core.text import plain, plain_json
-from resa_hub.evaluation.record import save_evaluation
+from resa_hub.core.safe_text import plain, plain_json
 from resa_hub.evaluation.reports import ReportQuery, collect_report
+from resa_hub.evaluation.save import save_evaluation
 from resa_hub.hub import sharing
 from resa_hub.hub.remote import open_remote
-from resa_hub.report import data, markdown, observe, plot
+from resa_hub.report import markdown, plot, report_data, sample_statistics
 from resa_hub.report.charts import scale
-from resa_hub.report.formats import rendered
-from resa_hub.report.observe import Graded
-from resa_hub.report.words import minus, points, pvalue, span
+from resa_hub.report.number_words import minus, points, pvalue, span
+from resa_hub.report.sample_statistics import Graded
+from resa_hub.report.write_report import rendered
 from tests.helpers.commands import ROOT
 from tests.helpers.reports import EVALS, HOSTILE, curve, raw, several, single
 
@@ -87,7 +87,7 @@ def test_flips_lengths_and_format_are_counted() -> None:
         ],
         [base[1][0]._replace(right=True), base[1][1]],
     ]
-    seen = observe.observe({"base": base, "arm": arm}, "base")
+    seen = sample_statistics.observe({"base": base, "arm": arm}, "base")
     one, two = seen.arms
     assert (one.gained, one.lost, one.changes) == (0, 0, (0.0, 0.0))
     assert (two.gained, two.lost, two.changes) == (2, 1, (0.0, 0.5))
@@ -101,28 +101,29 @@ def test_flips_lengths_and_format_are_counted() -> None:
         and sum(two.right) == 2
     )
     assert one.right[0] == 1 and two.right[12 - 4] == 1 and seen.tokens == one.tokens + two.tokens == 23 + 26
-    assert observe.score(base) == 25.0 and one.notes == {"time-out": 1}
+    assert sample_statistics.score(base) == 25.0 and one.notes == {"time-out": 1}
     with pytest.raises(Usage, match="same questions"):
-        observe.observe({"base": base, "arm": arm[:1]}, "base")
+        sample_statistics.observe({"base": base, "arm": arm[:1]}, "base")
 
 
 def test_nothing_finished_has_no_accuracy_among_finished() -> None:
     table = [[Graded("x", 1, False, False)]] * 2
-    assert observe.observe({"base": table}, "base").arms[0].among_finished is None
+    assert sample_statistics.observe({"base": table}, "base").arms[0].among_finished is None
 
 
 def test_embedded_samples_are_whole_problems_within_the_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     table = [[Graded(f"{n}" * 10, 1, True, bool(n % 2))] * 2 for n in range(9)]
     problems = [(f"q{n}", "a") for n in range(9)]
     assert [
-        len(observe.embedded(problems, {"base": table, "arm": table}, most).rows) for most in (0, 3, 4, 17, 100)
+        len(sample_statistics.embedded(problems, {"base": table, "arm": table}, most).rows)
+        for most in (0, 3, 4, 17, 100)
     ] == [0, 0, 1, 4, 9]
-    found = observe.embedded(problems, {"base": table, "arm": table}, 8)
+    found = sample_statistics.embedded(problems, {"base": table, "arm": table}, 8)
     assert (
         found.total == 9 and found.rows[1] == ("q1", "a", [[("1" * 10, 3)] * 2] * 2) and found.rows[0][2][0][0][1] == 2
     )
-    monkeypatch.setattr(observe, "MOST_TEXT", 100)
-    assert len(observe.embedded(problems, {"base": table, "arm": table}, 100).rows) == 2
+    monkeypatch.setattr(sample_statistics, "MOST_TEXT", 100)
+    assert len(sample_statistics.embedded(problems, {"base": table, "arm": table}, 100).rows) == 2
 
 
 @pytest.mark.parametrize(
@@ -174,9 +175,9 @@ def test_document_of_tomorrow_is_read_and_its_settings_are_shown() -> None:
     content = raw() | {"run": {"engine": "vllm", "hashes": [1, 2], "nested": [{"a": 0.5}]}}
     assert read_evaluation(content, "x").gain == 50.8
     assert (
-        data.scalars(content)["run.engine"] == "vllm"
-        and data.scalars(content)["run.hashes"] == "1, 2"
-        and data.scalars(content)["run.nested[0].a"] == 0.5
+        report_data.scalars(content)["run.engine"] == "vllm"
+        and report_data.scalars(content)["run.hashes"] == "1, 2"
+        and report_data.scalars(content)["run.nested[0].a"] == 0.5
     )
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from resa_hub.core.text import plain
-from resa_hub.report import data
+from resa_hub.core.safe_text import plain
+from resa_hub.report import report_data
 from resa_hub.report.page import page
 from tests.helpers.browser import CONTRAST, DESKTOP, PHONE, Browser, chromium
 from tests.helpers.reports import HOSTILE, curve, entry, raw, several, single
@@ -287,7 +287,7 @@ def hostile_page(folder: Path) -> Path:
         arm["role"] = f"{HOSTILE} {arm['role']}"
     content["arms"][3]["name"] = f"{content['adapter']} {HOSTILE}"
     content["comparisons"][1]["against"] = HOSTILE
-    made = entry(content, text=HOSTILE, making=data.flat({HOSTILE: HOSTILE}), warnings=[plain(HOSTILE)])
+    made = entry(content, text=HOSTILE, making=report_data.flat({HOSTILE: HOSTILE}), warnings=[plain(HOSTILE)])
     report = several()
     wicked = type(report)([made, *report.entries], [curve()], plain(HOSTILE), "0.1.0")
     (folder / "hostile.html").write_text(page(wicked), encoding="utf-8")

@@ -10,7 +10,7 @@ from ..output import Output
 def check(page: Path | None) -> None:
     """Raise `Usage` or `NotFound` unless a report can be written there: before hours of work, not after."""
     if page:
-        from ...report import formats
+        from ...report import write_report as formats
 
         formats.check(page)
 
@@ -19,7 +19,7 @@ def write(results: Sequence[Any], workspace: Any, page: Path | None) -> None:
     """The report of evaluations that were just made."""
     if page and results:
         from ...evaluation.reports import report_of
-        from ...report import formats
+        from ...report import write_report as formats
 
         formats.write(report_of(results, workspace), page)
 
@@ -32,7 +32,7 @@ def tell(out: Output, page: Path | None) -> None:
 
 def write_report(out: Output, report: Any, path: Path | None) -> None:
     """report: `report.data.Report`. path: by default one that its adapter names."""
-    from ...report import formats
+    from ...report import write_report as formats
 
     path = path or Path(formats.default_name(report))
     formats.write(report, path)

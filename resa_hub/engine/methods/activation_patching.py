@@ -36,8 +36,8 @@ from transformers import PreTrainedModel
 
 from ...config.refs import layer_of
 from ...core.errors import Usage
-from ..ledger import sizes
-from ..model.split import Hidden, check_layer, run_from_layer, run_to_layer, spliced
+from ..cost_tracker import sizes
+from ..model.partial_forward import Hidden, check_layer, run_from_layer, run_to_layer, spliced
 from ..model.tokens import Batch
 from ..sae.train import TrainedSae
 from .context import ExtractionContext

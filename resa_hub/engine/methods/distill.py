@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from ...core.flops import tuning_flops
 from ..model.kl import Head
 from ..model.lora import new_lora, share_lora, state_of
-from ..model.split import last_hidden_state, lm_head
+from ..model.partial_forward import last_hidden_state, lm_head
 from ..model.tokens import Batch
 from ..sae.train import TrainedSae
 from .context import ExtractionContext, MethodOutput

@@ -22,9 +22,9 @@ from ..sae.train import TrainedSae
 from .activation_patching import Patch, Patches, TeacherSetup, teacher
 from .context import ExtractionContext, MethodOutput, held_out
 from .distill import distill
+from .sae_stage import finished_sae
 from .screen import print_table, settle_and_measure
 from .selection import FeaturePatch, Ranking, next_outside, random_outside, rank
-from .stage_one import finished_sae
 
 Choose = Callable[[Ranking, int, int], Int[Tensor, " count"]]
 """(ranking, number of features, seed) -> latents."""

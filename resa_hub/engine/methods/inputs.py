@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from ...core.progress import Progress
 from ...data.snapshots import Rows, SaeFiles
-from ..ledger import CostTracker
+from ..cost_tracker import CostTracker
 from ..model.loading import Source
 
 

@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from ...config.recipe import SaeSettings
 from ...core.progress import Progress
 from ...data.snapshots import SaeFiles
-from ..ledger import TOTAL, CostTracker
-from ..model.split import check_layer
+from ..cost_tracker import TOTAL, CostTracker
+from ..model.partial_forward import check_layer
 from ..sae.activations import BUFFER_BYTES, OnePass, Sources, count_states
 from ..sae.train import count_steps, sae_training_steps, train_interleaved
 from . import sae_texts
 from .context import ExtractionContext
-from .stage_one import STAGE, save_finished
+from .sae_stage import STAGE, save_finished
 
 
 def train_layers(

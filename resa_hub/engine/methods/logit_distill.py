@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from ..model.split import last_hidden_state, lm_head
+from ..model.partial_forward import last_hidden_state, lm_head
 from ..model.tokens import Batch
 from .context import ExtractionContext, MethodOutput
 from .distill import distill

@@ -5,9 +5,9 @@ from functools import cached_property
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ...core.flops import Sizes
-from ..ledger import sizes
+from ..cost_tracker import sizes
 from ..model.loading import load, load_tokenizer
-from ..model.split import check_splittable
+from ..model.partial_forward import check_splittable
 from .inputs import MethodInputs
 
 

@@ -11,7 +11,7 @@ from ...adapter.fit import read_lora
 from ...config.recipe import Recipe
 from ...core.errors import Usage
 from ..model.lora import new_lora, norms, random_state, state_of
-from ..model.split import decoder_layers
+from ..model.partial_forward import decoder_layers
 from ..model.tokens import bucketed
 from .context import ExtractionContext, MethodOutput
 from .texts import PROBES

@@ -15,13 +15,21 @@ from transformers import PreTrainedModel
 from ...core.errors import Usage
 from ...core.flops import tuning_flops
 from ..model.lora import new_lora, state_of
-from ..model.split import check_layer, decoder_layers, last_hidden_state, lm_head, run_from_layer, run_to_layer, spliced
+from ..model.partial_forward import (
+    check_layer,
+    decoder_layers,
+    last_hidden_state,
+    lm_head,
+    run_from_layer,
+    run_to_layer,
+    spliced,
+)
 from ..model.tokens import Batch
 from ..sae.activations import Sources
 from ..sae.topk import SparseTopKTrainingSAE, reconstruct
 from ..sae.train import TrainedSae
 from .context import ExtractionContext, MethodOutput, held_out
-from .stage_one import finished_sae
+from .sae_stage import finished_sae
 from .teacher_states import TeacherStateCache, TrainingExample
 from .trainer import STATE, first_and_last_loss, fit, teacher_loss
 

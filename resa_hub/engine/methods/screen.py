@@ -16,7 +16,7 @@ from torch import Tensor
 from ...config.recipe import AUTO, Screen
 from ...core.errors import NoEffect
 from ..model.kl import CHUNK, kl
-from ..model.split import decoder_layers, last_hidden_state, lm_head
+from ..model.partial_forward import decoder_layers, last_hidden_state, lm_head
 from ..model.tokens import Batch
 from .activation_patching import Patch, Patches, check_patch, patched_hidden_state
 from .context import ExtractionContext

@@ -11,7 +11,7 @@ from ...config.refs import layer_of
 from ...core.errors import NoEffect, Usage
 from ...core.flops import SELECTION_STEPS, SELECTION_TOKENS, comparison_flops, tuning_flops
 from ..model.kl import chunked_kl
-from ..model.split import Hidden, last_hidden_state, lm_head, run_from_layer
+from ..model.partial_forward import Hidden, last_hidden_state, lm_head, run_from_layer
 from ..model.tokens import Batch
 from ..sae.topk import SparseTopKTrainingSAE, encode
 from .activation_patching import Patches, StatePair, states

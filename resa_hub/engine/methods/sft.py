@@ -13,7 +13,7 @@ from ...core.errors import RunFailed
 from ...core.flops import supervised_flops
 from ..model.kl import Head, chunked
 from ..model.lora import new_lora, state_of
-from ..model.split import last_hidden_state, lm_head
+from ..model.partial_forward import last_hidden_state, lm_head
 from ..model.tokens import Batch
 from .context import ExtractionContext, MethodOutput
 from .teacher_states import TrainingExample

@@ -11,9 +11,9 @@ from transformers import PreTrainedModel
 from ...config.recipe import Recipe, Rollouts
 from ...core.errors import Usage
 from ...data.snapshots import Rows
+from ..cost_tracker import sizes
 from ..generation.rollouts import RolloutRequest, rollouts
 from ..generation.sampling import Completion
-from ..ledger import sizes
 from ..model.loading import end_tokens
 from ..model.lora import State
 from ..model.tokens import Batch, bucketed, end_token, examples, leading_special_tokens, packed, prompt

@@ -13,8 +13,8 @@ from torch import Tensor
 from ...config.recipe import Training
 from ...core.errors import NoEffect, RunFailed
 from ...core.progress import Progress
+from ..cost_tracker import CostTracker
 from ..distributed import ProcessGroup
-from ..ledger import CostTracker
 from ..model.kl import Head, chunked_kl
 from ..model.lora_forward import use_fused_lora
 from .teacher_states import TrainingExample

@@ -14,7 +14,7 @@ from ...adapter.layout import CONFIG, WEIGHTS
 from ...config.recipe import ALL_LINEAR, LoraSettings
 from ...core.errors import DoesNotFit, NoEffect, Usage
 from .lora_forward import use_fused_lora
-from .split import decoder_layers
+from .partial_forward import decoder_layers
 
 State = dict[str, Tensor]
 """The tensors of an adapter under the names of its file: base_model.model.<module>.lora_A.weight [rank, in], lora_B

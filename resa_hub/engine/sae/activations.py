@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 
 from ...core.errors import RunFailed, Usage
 from ..distributed import SINGLE_PROCESS, ProcessGroup
-from ..model.split import run_to_layer, run_to_layers
+from ..model.partial_forward import run_to_layer, run_to_layers
 from ..model.tokens import Batch
 
 BUFFER_BYTES = 2 << 30

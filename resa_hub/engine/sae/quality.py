@@ -19,7 +19,15 @@ from transformers import PreTrainedModel
 
 from ...core.progress import Progress
 from ..model.kl import CHUNK, kl
-from ..model.split import Hidden, check_layer, last_hidden_state, lm_head, run_from_layer, run_to_layer, spliced
+from ..model.partial_forward import (
+    Hidden,
+    check_layer,
+    last_hidden_state,
+    lm_head,
+    run_from_layer,
+    run_to_layer,
+    spliced,
+)
 from ..model.tokens import Batch
 from .activations import Sources
 from .topk import SparseTopKTrainingSAE, encode, reconstruct

@@ -13,13 +13,13 @@ from ...core.errors import DoesNotFit, Usage
 from ...core.progress import Progress
 from ...data.snapshots import SaeFiles
 from ..checkpoint import Checkpoint
-from ..model.split import check_layer, hook_path, run_to_layer
+from ..model.partial_forward import check_layer, hook_path, run_to_layer
 from . import activations
 from .activations import ActivationCache, Sources
-from .fit import fit
 from .formats import load_sae
 from .quality import fvu, quality
 from .topk import SparseTopKTrainingSAE, has_unit_decoder, new_sae
+from .training_loop import fit
 
 
 class TrainedSae(NamedTuple):

@@ -17,7 +17,7 @@ from ...core import plugins
 from ...core.errors import NotFound, did_you_mean
 from .base import Benchmark
 from .grading import RULES
-from .table import Table
+from .table_benchmark import Table
 
 BENCHMARKS = {
     "resa-hub/tiny-chain": "tiny_chain:TinyChain",

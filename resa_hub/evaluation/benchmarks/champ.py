@@ -10,7 +10,7 @@ from typing import Any
 
 from ...config.schema import BenchmarkEntry as Entry
 from ...core.errors import MissingExtra
-from .table import Table
+from .table_benchmark import Table
 
 INTEGER = re.compile(r"-?\d[\d,]*")
 

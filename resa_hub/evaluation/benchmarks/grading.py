@@ -109,7 +109,7 @@ def _same_text(gold: str, answer: str) -> Outcome:
 
 
 def _same_value(pairs: Iterable[Pair]) -> dict[Pair, Outcome]:
-    from .pool import verify
+    from .comparison_pool import verify
 
     return verify(pairs)
 

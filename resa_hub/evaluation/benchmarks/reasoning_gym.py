@@ -12,7 +12,7 @@ from ...config.schema import BenchmarkEntry as Entry
 from ...core.errors import MissingExtra, NotFound, Usage, did_you_mean
 from . import answers
 from .base import Grade, GradedCompletion, Problem
-from .table import digest
+from .table_benchmark import digest
 
 USUAL, ROUNDS = 200, 60
 INSTRUCTION = "\n\nPlease reason step by step, and put your final answer between <answer> and </answer>."

@@ -182,7 +182,7 @@ def _judge(plan: HarnessPlan, target: str, task: str, logs: dict[str, str], metr
 
 
 def _save(plan: HarnessPlan, result: HarnessResult) -> None:
-    from ..record import save_evaluation
+    from ..save import save_evaluation
 
     document = external(
         result.judged,

@@ -28,7 +28,7 @@ from resa_hub.extraction.extract import extract
 from resa_hub.extraction.import_sae import import_sae
 from resa_hub.extraction.reproduce import planned, reproduce
 from resa_hub.inference.attach import attach
-from resa_hub.inference.exchange import export, import_adapter
+from resa_hub.inference.import_export import export, import_adapter
 from tests.conftest import QUICK
 from tests.helpers.adapters import kl_of, make_adapter, recipe_of
 from tests.helpers.models import tiny, write_lora

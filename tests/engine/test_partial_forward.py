@@ -14,13 +14,13 @@ from resa_hub.core.errors import DoesNotFit, Usage
 from resa_hub.core.progress import Progress
 from resa_hub.data import datasets
 from resa_hub.data.snapshots import locate
-from resa_hub.engine.ledger import CostTracker
+from resa_hub.engine.cost_tracker import CostTracker
 from resa_hub.engine.methods import method
 from resa_hub.engine.methods.context import ExtractionContext
 from resa_hub.engine.methods.inputs import MethodInputs, RunResources
 from resa_hub.engine.model.loading import Source, load_base
 from resa_hub.engine.model.lora import State, new_lora, state_of
-from resa_hub.engine.model.split import (
+from resa_hub.engine.model.partial_forward import (
     check_layer,
     decoder_layers,
     hook_module,

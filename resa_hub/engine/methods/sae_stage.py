@@ -7,7 +7,7 @@ from ...adapter.manifest import SaeInit
 from ...config.refs import layer_of
 from ...core.flops import sae_training_flops
 from ..checkpoint import Checkpoint
-from ..ledger import CostTracker, sizes
+from ..cost_tracker import CostTracker, sizes
 from ..sae.activations import ActivationCache, Sources
 from ..sae.topk import SparseTopKTrainingSAE
 from ..sae.train import TrainedSae, count_steps, train_sae

@@ -1,4 +1,4 @@
-"""Adapters from elsewhere and for elsewhere, and made once more: import, export, reproduce."""
+"""`import` and `export`: adapters and SAEs from elsewhere, adapters for elsewhere."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 from . import options
 from .options import Argument, Option
 from .output import Output
-from .render import exchanged
+from .render import import_export
 
 
 def import_(
@@ -28,16 +28,16 @@ def import_(
 ) -> None:
     """Take a plain PEFT LoRA, or an SAE, that was made elsewhere into the workspace."""
     from ..core.errors import Usage
-    from ..inference.exchange import import_adapter
+    from ..inference.import_export import import_adapter
 
     if sae:
         from ..extraction.import_sae import import_sae
 
         result = import_sae(origin, name=name, base=base, hookpoint=hookpoint, workspace=workspace)
-        return exchanged.sae(out, result)
+        return import_export.sae(out, result)
     if hookpoint:
         raise Usage("an adapter has no hookpoint to choose", "add --sae to import an SAE")
-    exchanged.adapter(out, *import_adapter(origin, name=name, base=base, workspace=workspace))
+    import_export.adapter(out, *import_adapter(origin, name=name, base=base, workspace=workspace))
 
 
 def export(
@@ -55,25 +55,9 @@ def export(
     """A plain PEFT folder for serving stacks."""
     from ..adapter.workspace import Workspace
     from ..hub.resolve import resolve_adapter
-    from ..inference.exchange import export as verb
+    from ..inference.import_export import export as verb
 
     adapter = resolve_adapter(name, Workspace.find(workspace))
     written = verb(adapter, folder, base=base, sae=sae, sae_format=sae_format)
     if not out.data({"adapter": adapter.manifest.reference, "folder": str(written)}, str(written)):
         out.text(f"{adapter.manifest.reference} -> {written}")
-
-
-def reproduce(
-    name: options.Adapter,
-    judge: Annotated[bool, Option("--judge", help="Also evaluate the new one wherever the old one was.")] = False,
-    keep: Annotated[bool, Option("--keep", help="Keep the workspace in which it was made again.")] = False,
-    workspace: options.Workspace = None,
-    out: options.Out = Output(),
-) -> int:
-    """Run an adapter's recipe again: the same bytes, or what differs and how far."""
-    from ..core.progress import Progress
-    from ..extraction.reproduce import reproduce as verb
-
-    result = verb(name, workspace=workspace, judge=judge, keep=keep, progress=Progress(quiet=out.silent))
-    exchanged.reproduced(out, result)
-    return 0 if result.same else 1

@@ -21,7 +21,7 @@ from ..adapter.manifest import Cost
 from ..core.flops import Sizes
 from .checkpoint import Checkpoint
 from .distributed import SINGLE_PROCESS, ProcessGroup
-from .model.split import decoder_layers
+from .model.partial_forward import decoder_layers
 
 STATE = "cost"
 RAPL = Path("/sys/class/powercap")

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from ..adapter.results import AnyEvaluation, Bounds, Sweep
-from ..core.text import plain_json
+from ..core.safe_text import plain_json
 
 
 class ArmStatistics(msgspec.Struct, frozen=True):

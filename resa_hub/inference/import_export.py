@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ..adapter import card, sketch, untrusted
+from ..adapter import card, untrusted, weight_fingerprint
 from ..adapter.fit import assess_fit, read_lora, require_fit
 from ..adapter.layout import CARD, CONFIG, MANIFEST, SAE, WEIGHTS, FileEntry, content_hash, identity_of, scan
 from ..adapter.manifest import PROBE_TEXTS, Base, Manifest, Probe, Run, Sketch
@@ -52,7 +52,7 @@ def import_adapter(
             manifest = _manifest(
                 reference=AdapterRef(name, version),
                 entries=entries,
-                base=sketch.describe_base(model) if model else _unknown_base(base, config),
+                base=weight_fingerprint.describe_base(model) if model else _unknown_base(base, config),
                 probe=_probe(model, folder),
                 revision=files.revision,
                 findings={"origin": str(repo), "revision": files.revision, "rank": lora.rank},

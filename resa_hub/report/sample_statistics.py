@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ..core.errors import Usage
-from ..core.text import plain
-from .data import ArmStatistics, EmbeddedSamples, SampleStatistics
+from ..core.safe_text import plain
+from .report_data import ArmStatistics, EmbeddedSamples, SampleStatistics
 
 BINS = 24
 MOST_TEXT = 16_000_000

@@ -10,7 +10,7 @@ import msgspec
 
 from ..adapter.results import AnyEvaluation
 from ..core.errors import NotFound, RunFailed, Usage
-from .data import Report
+from .report_data import Report
 
 FORMS = (".html", ".md", ".json")
 # The JSON of a report tells of a document what a page draws; its other fields stand among the settings.

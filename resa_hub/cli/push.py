@@ -1,0 +1,38 @@
+"""`push`: an adapter to a remote."""
+
+from pathlib import Path
+from typing import Annotated
+
+from ..config.remotes import PLACES_HELP
+from ..core.errors import Usage
+from . import options
+from .options import Option
+from .output import Output
+from .render import push_pull
+
+
+def push(
+    name: options.Named,
+    to: Annotated[str | None, Option("--to", help=f"{PLACES_HELP}; else settings.remote.")] = None,
+    public: Annotated[bool, Option("--public", help="Make a new repository public; private by default.")] = False,
+    no_sae: options.NoSae = False,
+    sae_repo: Annotated[
+        str | None, Option("--sae-repo", help="OWNER/NAME: its SAE goes into this repository of the Hub instead.")
+    ] = None,
+    sign: Annotated[Path | None, Option("--sign", help="Sign it first, with this private key (PEM).")] = None,
+    workspace: options.Workspace = None,
+    dry_run: options.DryRun = False,
+    out: options.Out = Output(),
+) -> None:
+    """Send an adapter to a folder, the Hugging Face Hub or a registry."""
+    from ..hub.sharing import push as verb
+    from ..hub.sharing import push_with_sae_repo
+
+    choices = {"workspace": workspace, "public": public, "dry_run": dry_run, "sign": sign}
+    if sae_repo and no_sae:
+        raise Usage("--no-sae and --sae-repo say the opposite of each other", "leave one out")
+    if sae_repo:
+        results = push_with_sae_repo(name, to, sae_repo, **choices)
+    else:
+        results = (verb(name, to, sae=not no_sae, **choices),)
+    push_pull.pushed(out, results, dry_run)
