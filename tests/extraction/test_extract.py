@@ -23,6 +23,7 @@ from resa_hub.core.errors import DoesNotFit, HubError, NoEffect, NotFound, RunFa
 from resa_hub.core.files import walk
 from resa_hub.core.progress import Progress
 from resa_hub.extraction.extract import extract
+from resa_hub.extraction.run import ExtractionRun
 from tests.conftest import QUICK
 from tests.helpers.adapters import kl_of, recipe_of
 
@@ -120,7 +121,7 @@ def test_a_finished_recipe_is_not_run_twice_unless_asked(
     assert quick(workspace)[0].manifest.version == "0.2.0"
     third, new = quick(workspace, seed=1)
     assert new and third.manifest.version == "0.3.0" and third.manifest.content_hash != made.manifest.content_hash
-    monkeypatch.setattr(sys.modules["resa_hub.extraction.extract"], "_run", lambda *_: pytest.fail("was run again"))
+    monkeypatch.setattr(ExtractionRun, "into", lambda *_: pytest.fail("was run again"))
     assert quick(workspace, seed=1)[0].manifest.version == "0.3.0"
 
 

@@ -177,10 +177,9 @@ def test_one_adapter_a_layer_and_seed_on_development_problems(swept: tuple[Path,
 
 @pytest.mark.slow
 def test_a_finished_sweep_is_read_not_run_again(swept: tuple[Path, Sweep], monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
 
     workspace, found = swept
-    monkeypatch.setattr(sys.modules["resa_hub.extraction.extract"], "_run", lambda *_: pytest.fail("was run again"))
+    monkeypatch.setattr(ExtractionRun, "into", lambda *_: pytest.fail("was run again"))
     monkeypatch.setattr(
         "resa_hub.engine.generation.base.open_engine", lambda *_, **__: pytest.fail("was sampled again")
     )
