@@ -17,6 +17,7 @@ from resa_hub.core.executors import run_tasks
 from resa_hub.core.progress import Progress
 from resa_hub.evaluation.plan import EvalSettings
 from resa_hub.extraction.layer_differences import differ
+from resa_hub.extraction.run import ExtractionRun
 from resa_hub.extraction.sweep import Sweep, named, planned, sweep
 from tests.conftest import QUICK
 
