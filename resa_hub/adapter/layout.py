@@ -15,7 +15,8 @@ HOOKPOINT_FOLDER = SAE + r"layers\.\d{1,4}(\.mlp)?"
 EVALUATION = re.compile(r"evals/[A-Za-z0-9][\w.-]{0,120}\.json", re.ASCII)
 PLOT = re.compile(r"evals/[A-Za-z0-9][\w.-]{0,120}\.png", re.ASCII)
 ALLOWED = re.compile(
-    rf"{re.escape(WEIGHTS)}|{CONFIG}|{re.escape(MANIFEST)}|{CARD}|{re.escape(SIGNATURE)}|{HOOKPOINT_FOLDER}/(cfg\.json|sae_weights\.safetensors)|"
+    rf"{re.escape(WEIGHTS)}|{CONFIG}|{re.escape(MANIFEST)}|{CARD}|{re.escape(SIGNATURE)}|"
+    rf"{HOOKPOINT_FOLDER}/(cfg\.json|sae_weights\.safetensors)|"
     rf"{EVALUATION.pattern}|{PLOT.pattern}",
     re.ASCII,
 )

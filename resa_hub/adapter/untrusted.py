@@ -16,7 +16,8 @@ from .layout import CARD, CONFIG, MANIFEST
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 """Names that Windows gives to devices, whatever follows the dot."""
 SCRIPT = re.compile(
-    rb"<\s*(script|iframe|object|embed|svg|meta|link|base|form)\b|\bon\w+\s*=\s*[\"'{]|javascript\s*:|data\s*:\s*text/html",
+    rb"<\s*(script|iframe|object|embed|svg|meta|link|base|form)\b|\bon\w+\s*=\s*[\"'{]|"
+    rb"javascript\s*:|data\s*:\s*text/html",
     re.IGNORECASE,
 )
 TURNING = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
