@@ -21,7 +21,7 @@ def test_remotes_work_with_the_clients_we_allow(tmp_path: Path, client: str) -> 
     subprocess.run([*uv, "venv", "--quiet", "--python", sys.executable, str(tmp_path / "venv")], check=True)
     install = [*uv, "pip", "install", "--quiet", "--python", str(python), f"huggingface_hub=={client}.*", *LIGHT]
     subprocess.run(install, check=True, timeout=300)
-    tests = ["tests/test_hub_remote.py", "tests/test_hub_faults.py"]
+    tests = ["tests/hub/test_hub_remote.py", "tests/hub/test_hub_faults.py"]
     done = subprocess.run(
         [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests],
         cwd=ROOT,
