@@ -42,14 +42,17 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     return found
 
 
+@pytest.mark.slow
 def test_a_verb(answers: list[dict]) -> None:
     assert answers[0] == {"greeted": "world"}
 
 
+@pytest.mark.slow
 def test_a_method(answers: list[dict]) -> None:
     assert answers[1]["adapter"] == "half@0.1.0" and answers[1]["kl"] > 0
 
 
+@pytest.mark.slow
 def test_a_benchmark_and_an_engine(answers: list[dict]) -> None:
     """Five of the 25 sums are 4, one is 0."""
     evaluation = answers[3]
@@ -57,6 +60,7 @@ def test_a_benchmark_and_an_engine(answers: list[dict]) -> None:
     assert {arm["role"]: arm["score"] for arm in evaluation["arms"]} == {"base": 4.0, "adapter": 20.0}
 
 
+@pytest.mark.slow
 def test_a_remote(answers: list[dict]) -> None:
     assert answers[4]["uri"] == "memory:shelf" and answers[4]["changed"]
 

@@ -205,6 +205,7 @@ def test_what_is_at_hand_is_counted_exactly(tmp_path: Path) -> None:
         assert costs["adapter"].tokens == found.stages[-1].tokens
 
 
+@pytest.mark.slow
 def test_selection_by_the_logits_is_foretold(tmp_path: Path) -> None:
     """A look a step and one for the rest, each through the layers above; by attribution one look, by the mean none."""
     from resa_hub.core.progress import Progress

@@ -212,6 +212,7 @@ for origin, hookpoint in zip(sys.argv[1::2], sys.argv[2::2]):
 """
 
 
+@pytest.mark.slow
 def test_from_the_hub_one_folder_is_fetched_and_the_mismatch_is_told(
     hub: HubServer, many: Path, tmp_path: Path
 ) -> None:

@@ -86,6 +86,7 @@ def test_the_cache_is_bounded_and_a_full_disk_is_no_error(tmp_path: Path, monkey
     assert equal(take(broken), plain) and take.computed == 18 and broken.left == 0
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
     """A buffer of 4 MB, and 4 or 64 MB of states that go through it and through the judging of an SAE."""
     model = random_model("llama", max_position_embeddings=4_096)

@@ -110,6 +110,7 @@ def test_the_source_writes_its_share_and_the_target_is_moved_along_it() -> None:
     ) == ["target"]
 
 
+@pytest.mark.slow
 def test_one_lora_learns_on_the_target_and_on_a_sibling_at_once(tmp_path: Path) -> None:
     base = load_base(tiny("tiny-r1"))
     settings = planned().recipe.lora

@@ -69,6 +69,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("hookpoint", "layers"), [("layers.1", {"2"}), ("layers.1.mlp", {"0", "1", "2"})])
+@pytest.mark.slow
 def test_sae_tuning_runs_on_a_model_of_the_users(world: Path, hookpoint: str, layers: set[str]) -> None:
     adapter, new = extract(
         "llama-rl", settings=[*SMALL, f"hookpoint={hookpoint}"], workspace=world, progress=Progress(quiet=True)

@@ -151,6 +151,7 @@ def _alive(process: int) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_math_verify_gives_up_on_its_own() -> None:
     (grade,) = graded("math", [("3", r"\boxed{9^{9^{9^{9^{9}}}}}")])
     assert grade == Grade(False, False, "9^{9^{9^{9^{9}}}}", "time-out")
@@ -184,6 +185,7 @@ FAMILIES = ("basic_arithmetic", "chain_sum@2", "countdown", "knights_knaves@0")
 
 
 @pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.slow
 def test_families_of_reasoning_gym(name: str) -> None:
     pytest.importorskip("reasoning_gym")
     made, again = load(f"reasoning-gym/{name}"), load(f"reasoning-gym/{name}")

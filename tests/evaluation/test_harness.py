@@ -142,6 +142,7 @@ def pretended(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return rows
 
 
+@pytest.mark.slow
 def test_a_failed_arm_is_named_and_finished_arms_are_kept(pretended: Path, workspace: Path) -> None:
     arms = {"base": [0, 1] * 50, "source": [1] * 100, "adapter": [1] * 95 + [0] * 5}
     pretended.write_text(json.dumps(arms))

@@ -123,6 +123,7 @@ def lm_eval_log(path: Path, right: list[int], filters: tuple[str, ...] = ("none"
     return path
 
 
+@pytest.mark.slow
 def test_our_verdict_on_logs_of_lm_eval(tmp_path: Path) -> None:
     arms = {
         "base": [0, 1] * 50,

@@ -203,6 +203,7 @@ def test_what_is_unsound_or_does_not_fit_stays_outside(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_saelens_format_and_the_hub(
     hub: HubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

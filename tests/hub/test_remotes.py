@@ -156,6 +156,7 @@ def test_a_slow_line_only_takes_time(hub: HubServer, pushed: sharing.PushResult,
     assert time.monotonic() - began > 0.2  # the line was slow indeed
 
 
+@pytest.mark.slow
 def test_a_transfer_cut_in_the_middle_leaves_nothing(hub: HubServer, pushed: sharing.PushResult, there: Path) -> None:
     hub.cut_files = True
     with pytest.raises(HubError) as raised:

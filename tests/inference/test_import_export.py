@@ -158,6 +158,7 @@ def test_the_recipe_run_again_gives_the_same_bytes(workspace: Path, capsys: pyte
     assert not list((workspace / ".resa-hub" / "reproduce").iterdir())
 
 
+@pytest.mark.slow
 def test_names_that_only_the_workspace_knows_are_found_again(tmp_path: Path) -> None:
     """Source, target, sibling, data and SAE that its registry.yaml names; an adapter of its store whose norm a random
     one takes.
