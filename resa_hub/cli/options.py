@@ -111,7 +111,7 @@ def _type(base: type, how: Option = Option("")) -> Any:
         return click.Path(path_type=Path)
     if how.min is None and how.max is None:
         return base
-    return click.IntRange(how.min, how.max) if base is int else click.FloatRange(how.min, how.max)  # pyright: ignore[reportArgumentType]
+    return click.IntRange(how.min, how.max) if base is int else click.FloatRange(how.min, how.max)  # pyright: ignore
 
 
 def _listed(context: click.Context, parameter: click.Parameter, value: tuple[Any, ...] | None) -> list[Any] | None:

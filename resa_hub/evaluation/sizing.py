@@ -221,7 +221,8 @@ def _tells_variance(evaluation: dict[str, Any], plan: EvaluationPlan) -> bool:
     """Whether an evaluation was made here of this target and benchmark, with more than one sample."""
     fields = {"problems", "samples", "gain_ci", "gain_ci_same_problems", "gain", "arms"}
     same = (evaluation.get("benchmark"), evaluation.get("target")) == (plan.benchmark.name, plan.target_name)
-    return not evaluation.get("harness") and same and evaluation.keys() >= fields and evaluation["samples"] > 1
+    complete = evaluation.keys() >= fields and evaluation["gain_ci_same_problems"] is not None
+    return not evaluation.get("harness") and same and complete and evaluation["samples"] > 1
 
 
 def _measured(evaluation: dict[str, Any]) -> _Known:

@@ -26,7 +26,7 @@ def vocabulary() -> dict[str, int]:
 def build() -> PreTrainedTokenizerFast:
     """A fast tokenizer that survives `save_pretrained` and `AutoTokenizer.from_pretrained`."""
     raw = Tokenizer(models.WordLevel(vocabulary(), unk_token=None))  # pyright: ignore[reportArgumentType]
-    raw.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")  # pyright: ignore[reportAttributeAccessIssue]
+    raw.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")  # pyright: ignore
     raw.decoder = decoders.Fuse()  # pyright: ignore[reportAttributeAccessIssue]
     raw.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL])
     raw.add_tokens([AddedToken(token, special=False, normalized=False) for token in TAGS])

@@ -82,7 +82,7 @@ class _Chunked(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, student, weight, head: Head, measure: Measure):  # pyright: ignore[reportIncompatibleMethodOverride]
+    def forward(ctx, student, weight, head: Head, measure: Measure):  # pyright: ignore
         gradient = torch.empty_like(student)
         total = torch.zeros((), dtype=torch.float32, device=student.device)
         for start in range(0, len(student), CHUNK):

@@ -51,7 +51,8 @@ class FusedLoraLinear(Linear):
         if name is None:
             return super().forward(x, *args, **named)
         a, b = self.lora_A[name].weight, self.lora_B[name].weight
-        return _AddLora.apply(self.base_layer(x), self.lora_dropout[name](x), a, b, self.scaling[name])  # pyright: ignore
+        base, dropped = self.base_layer(x), self.lora_dropout[name](x)
+        return _AddLora.apply(base, dropped, a, b, self.scaling[name])  # pyright: ignore
 
 
 def use_fused_lora(student: PeftModel) -> PeftModel:

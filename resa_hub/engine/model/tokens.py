@@ -32,7 +32,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, text: str, what: str = "the text"
     what: the text's name in the error. special: with the tokenizer's own special tokens.
     """
     try:
-        return list(tokenizer(text, add_special_tokens=special)["input_ids"])  # pyright: ignore[reportArgumentType, reportCallIssue]
+        return list(tokenizer(text, add_special_tokens=special)["input_ids"])  # pyright: ignore
     except Exception as error:  # the tokenizers library raises nothing finer
         unknown = next((character for character in text if not _is_known(tokenizer, character)), None)
         if unknown is None:
@@ -148,6 +148,6 @@ def prompt(tokenizer: PreTrainedTokenizerBase, template: str | None, question: s
         [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
     )
     try:
-        return list(tokenizer(text, add_special_tokens=False)["input_ids"])  # pyright: ignore[reportArgumentType, reportCallIssue]
+        return list(tokenizer(text, add_special_tokens=False)["input_ids"])  # pyright: ignore
     except Exception:
         return encode(tokenizer, question, "the question")

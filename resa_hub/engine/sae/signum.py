@@ -23,7 +23,7 @@ class SignSGD(torch.optim.Optimizer):
         super().__init__(parameters, {"lr": lr})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # pyright: ignore
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:

@@ -158,7 +158,7 @@ class _Reconstruct(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x, w_enc, b_enc, w_dec, b_dec, centred: bool, k: int, bf16: bool, pool: BufferPool | None):  # pyright: ignore[reportIncompatibleMethodOverride]
+    def forward(ctx, x, w_enc, b_enc, w_dec, b_dec, centred: bool, k: int, bf16: bool, pool):  # pyright: ignore
         values, indices = encode_topk(x, w_enc, b_enc, k, bf16, pool)
         values = values.relu()
         ctx.centred, ctx.pool = centred, pool or BufferPool()

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Generator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, ParamSpec
 
 import msgspec
 
@@ -30,24 +30,9 @@ class TrainedSae(NamedTuple):
     start: SaeInit | None = None
 
 
+Arguments = ParamSpec("Arguments")
 TrainingSteps = Generator[None, None, TrainedSae]
 """A training that pauses after each step; its return value is the SAE."""
-
-
-def train_sae(
-    sources: Sources,
-    held_out: Sources,
-    settings: SaeSettings,
-    hookpoint: str,
-    start: SaeFiles | None,
-    seed: int,
-    progress: Progress,
-    checkpoint: Checkpoint = Checkpoint(),
-    cache: ActivationCache | None = None,
-) -> TrainedSae:
-    """One SAE, trained to its end; arguments and errors are those of `sae_training_steps`."""
-    steps = sae_training_steps(sources, held_out, settings, hookpoint, start, seed, progress, checkpoint, cache)
-    return train_interleaved([steps])[0]
 
 
 def train_interleaved(
@@ -105,6 +90,17 @@ def sae_training_steps(
         yield from fit(sae, stream, settings, steps, fresh=start is None, progress=progress, checkpoint=checkpoint)
     sae.requires_grad_(False)
     return TrainedSae(sae, quality(sae, held_out, hookpoint, settings.skip_first, progress), tokens, record)
+
+
+def _run_to_end(steps: Callable[Arguments, TrainingSteps]) -> Callable[Arguments, TrainedSae]:
+    def train(*arguments: Arguments.args, **named: Arguments.kwargs) -> TrainedSae:
+        return train_interleaved([steps(*arguments, **named)])[0]
+
+    return train
+
+
+train_sae = _run_to_end(sae_training_steps)
+"""One SAE, trained to its end; arguments and errors are those of `sae_training_steps`."""
 
 
 def count_steps(settings: SaeSettings, tokens: int) -> int:
