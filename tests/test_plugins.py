@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.commands import environment, resa_hub
+from tests.helpers.commands import HANG, environment, resa_hub
 
 ALL_IN_ONE_PROCESS = """
 import sys
@@ -32,7 +32,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     """What each line printed."""
     command = [sys.executable, "-c", ALL_IN_ONE_PROCESS, str(tmp_path_factory.mktemp("plugins"))]
     env = environment(RESA_HUB_PLUGINS="tests.plugins.everything")
-    done = subprocess.run(command, input=LINES, env=env, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, input=LINES, env=env, capture_output=True, text=True, timeout=HANG)
     assert done.returncode == 0, done.stderr
     decoder, text, found = json.JSONDecoder(), done.stdout.strip(), []
     while text:

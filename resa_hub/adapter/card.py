@@ -1,30 +1,43 @@
-"""The model card, generated from the manifest.
+"""The model card, generated from the manifest: the verdict first, then what to do with the adapter, then what it is.
 
-What stands between the two marks is a person's and is kept when the card is made again.
+What stands between the marks of the notes is a person's and is kept when the card is made again, and so is the
+repository of the Hub that the card names.
 """
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..config.refs import HUB_ID
+from ..core.quantities import dollars, duration
 from .describe import sae_figures, short_revision
-from .fit import VLLM_RANKS
 from .manifest import Manifest
+from .usage import EMBEDDED, UNKNOWN_PLACE, license_sentence, snippets
 
 BEGIN, END = "<!-- notes: what stands below is yours and is kept -->", "<!-- end of notes -->"
 NOTES = re.compile(re.escape(BEGIN) + r"\n(.*?)\n?" + re.escape(END), re.DOTALL)
-COMMIT = re.compile(r"[0-9a-f]{40}")
+USE = re.compile(r"<!-- use -->\n.*?\n<!-- end of use -->", re.DOTALL)
+PLACE = re.compile(rf"^resa-hub pull hf:({HUB_ID.pattern})@", re.MULTILINE | re.ASCII)
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
 
 
+class Verdicts(NamedTuple):
+    """What an adapter's evaluations say, as Markdown."""
+
+    words: str = ""
+    """Stands first."""
+    plots: str = ""
+
+
 def render(
-    manifest: Manifest, evaluations: list[dict[str, Any]] | None = None, present: str = "", verdicts: str = ""
+    manifest: Manifest,
+    evaluations: list[dict[str, Any]] | None = None,
+    present: str = "",
+    verdicts: Verdicts = Verdicts(),
 ) -> str:
     """The card of an adapter.
 
-    evaluations: the documents in its `evals/`. present: the card as it is, whose notes are kept. verdicts: Markdown of
-    the evaluations.
+    evaluations: the documents in its `evals/`. present: the card as it is, whose notes and place are kept.
     """
     import jinja2
 
@@ -36,9 +49,10 @@ def render(
         front=front_matter(manifest, evaluations or []),
         saes=sae_figures(manifest),
         verdicts=verdicts,
-        commit=manifest.base.revision if COMMIT.fullmatch(manifest.base.revision) else "",
-        rank=_served_rank(manifest),
+        use=_use(manifest, place_of(present)),
         shortened=short_revision,
+        dollars=dollars,
+        duration=duration,
         begin=BEGIN,
         end=END,
         notes=notes[1] if notes else "",
@@ -46,10 +60,22 @@ def render(
     return text + "\n"
 
 
-def _served_rank(manifest: Manifest) -> int:
-    """The smallest rank that vLLM takes for this adapter."""
-    rank = manifest.recipe.lora.rank if manifest.recipe else manifest.run.findings.get("rank", 16)
-    return next((allowed for allowed in VLLM_RANKS if allowed >= rank), rank)
+def place_of(text: str) -> str:
+    """The repository of the Hub that a card says the adapter lies in; empty where it names none."""
+    use = USE.search(text)
+    place = PLACE.search(use[0]) if use else None
+    return "" if place is None or place[1] == UNKNOWN_PLACE else place[1]
+
+
+def placed(text: str, manifest: Manifest, place: str) -> str:
+    """A card that names `place`, `owner/name` of the Hub, in the lines to copy; one without such lines as it is."""
+    return USE.sub(lambda _: _use(manifest, place), text)
+
+
+def _use(manifest: Manifest, place: str) -> str:
+    parts = [f"{each.about}\n\n```{each.language}\n{each.code}\n```" for each in snippets(manifest, place)]
+    body = "\n\n".join([*parts, license_sentence(manifest)])
+    return f"<!-- use -->\n{body}\n<!-- end of use -->"
 
 
 def front_matter(manifest: Manifest, evaluations: list[dict[str, Any]]) -> str:
@@ -57,7 +83,7 @@ def front_matter(manifest: Manifest, evaluations: list[dict[str, Any]]) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     hub_ids = (data.id for data in manifest.data.values() if HUB_ID.fullmatch(data.id))
-    datasets = sorted({id_ for id_ in hub_ids if not id_.startswith("resa-hub/")})
+    datasets = sorted({id_ for id_ in hub_ids if not id_.startswith(EMBEDDED)})
     results = [
         EvalResult(
             task_type="text-generation",

@@ -10,7 +10,7 @@ foreign  other shapes, modules that are missing, or weights that correlate less:
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -149,7 +149,7 @@ def assess_fit(base: Base | None, lora: LoraFile, target: Any) -> Fit:
 
     base: the adapter's record of the model it was made on; None for an adapter without a manifest.
     """
-    misfit = _other_shapes(base, target.config) or _other_modules(lora, target)
+    misfit = _other_shapes(base.shapes if base else {}, target.config) or _other_modules(lora, target)
     if misfit:
         return misfit
     if base is None or not base.weights:
@@ -169,13 +169,23 @@ def assess_fit(base: Base | None, lora: LoraFile, target: Any) -> Fit:
     return Fit("foreign", r, f"same shapes, unrelated weights (correlation {r:.3f})")
 
 
+def check_sizes(base: Base, config: dict[str, Any], adapter: str, target: str) -> None:
+    """Raise `DoesNotFit` where the target's config.json alone, or the part of it that is known, says that it has other
+    sizes than the adapter's base.
+    """
+    known = {key: size for key, size in base.shapes.items() if key in config}
+    misfit = _other_shapes(known, config)
+    if misfit:
+        require_fit(misfit, adapter, target)
+
+
 def _misfit(reason: str, obstacle: str = "shapes") -> Fit:
     return Fit("foreign", None, reason, obstacle)
 
 
-def _other_shapes(base: Base | None, config: dict[str, Any]) -> Fit | None:
+def _other_shapes(theirs: Mapping[str, Any], config: dict[str, Any]) -> Fit | None:
     """A misfit where the target's config differs from the base's in a size other than that of the vocabulary."""
-    theirs, ours = base.shapes if base else {}, shapes(config)
+    ours = shapes(config)
     different = [key for key in theirs if key != "vocab_size" and ours.get(key) != theirs[key]]
     if not different:
         return None

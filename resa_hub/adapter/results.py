@@ -4,17 +4,19 @@ Documents come from strangers too, so every field has its bounds: they are check
 in percent, gains in points, and the differences of `comparisons` are shares.
 """
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+import contextlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Protocol
 
 import msgspec
 from msgspec import Meta
 
-from ..core.errors import Integrity
+from ..core.errors import HubError, Integrity
 from ..core.files import read_json
 from ..core.safe_text import plain_json
-
-if TYPE_CHECKING:
-    from .store import Adapter
+from . import shown
 
 MOST = 500
 """Arms, comparisons or layers of one document: more are no evaluation of ours."""
@@ -30,6 +32,12 @@ PointsInterval = tuple[Points, Points]
 
 TEST, MODEL_SELECTION = "test", "model-selection"
 """Purposes of an evaluation: to judge an adapter, or to compare layers, checkpoints or settings."""
+NOTHING_WRONG = re.compile(
+    r"overlap with .+: 0 of \d+ problems are in it, 0 share .+|\d+ damaged samples were made again|"
+    r"prompt-only is base with .+ differ by design|.+ intervals are wider for it, not wrong",
+    re.DOTALL,
+)
+"""Notes that say how something is, not that it is amiss."""
 NGRAM = 13
 """Words in a row that a problem and a row of the data must share to overlap."""
 
@@ -80,6 +88,12 @@ class ArmResult(msgspec.Struct, frozen=True):
     """sha256 over the token ids of all prompts: equal in all arms that are compared, but for prompt-only."""
     samples: str = ""
     """Digest of its set of samples in the store of the workspace."""
+
+    def __repr__(self) -> str:
+        return shown.arm_line(self)
+
+    def _cells(self) -> dict[str, str]:
+        return shown.arm_cells(self)
 
 
 class ImportedArmResult(ArmResult, frozen=True, omit_defaults=True):
@@ -154,6 +168,15 @@ class EvaluationDocument(msgspec.Struct, frozen=True, kw_only=True):
     arms: Annotated[list[ArmResult], Meta(min_length=1, max_length=MOST)]
     created: str = ""
 
+    def __repr__(self) -> str:
+        return shown.evaluation_line(type(self).__name__, self)
+
+    def _cells(self) -> dict[str, str]:
+        return shown.evaluation_cells(self)
+
+    def _repr_html_(self) -> str:
+        return shown.evaluation_html(self)
+
     @property
     def p_holm(self) -> float | None:
         """What decides: the largest corrected p over all comparisons, of the side that the adapter is on."""
@@ -216,6 +239,12 @@ class ImportedEvaluation(EvaluationDocument, frozen=True, kw_only=True):
 AnyEvaluation = Evaluation | ImportedEvaluation
 
 
+def warnings_and_remarks(notes: list[str]) -> tuple[list[str], list[str]]:
+    """The notes of a document that a reader has to mind, and those that say that nothing is wrong."""
+    warnings = [note for note in notes if not NOTHING_WRONG.fullmatch(note)]
+    return warnings, [note for note in notes if NOTHING_WRONG.fullmatch(note)]
+
+
 class SweepPoint(msgspec.Struct, frozen=True):
     """One point of the curve: gains in points over base."""
 
@@ -227,6 +256,9 @@ class SweepPoint(msgspec.Struct, frozen=True):
     verdict: str
     controls: Annotated[tuple[Points, ...], Meta(max_length=MOST)] = ()
     """Gains of the random adapters of equal norm."""
+
+    def _cells(self) -> dict[str, str]:
+        return shown.point_cells(self)
 
 
 class Sweep(msgspec.Struct, frozen=True, kw_only=True):
@@ -247,6 +279,12 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True):
     """p of the hypothesis that layers do not matter, against the spread of seeds; null for one seed a layer."""
     sentence: str
     plot: str = ""
+
+    def __repr__(self) -> str:
+        return shown.sweep_line(self)
+
+    def _repr_html_(self) -> str:
+        return shown.sweep_html(self)
 
 
 def read_evaluation(content: Any, where: str) -> AnyEvaluation:
@@ -291,14 +329,39 @@ def _renamed(content: dict[str, Any]) -> dict[str, Any]:
     return {FORMER_FIELDS.get(key, key): value for key, value in content.items()}
 
 
+class InFolder(Protocol):
+    """An `Adapter`, which lies above this file."""
+
+    @property
+    def folder(self) -> Path: ...
+
+
 LISTED_FIELDS = {"verdict", "sentence", "target", "benchmark", "split"}
 """What a file in `evals/` must hold to be listed with its adapter: it may be a stranger's."""
 
 
-def load_evaluations(adapter: "Adapter") -> list[dict[str, Any]]:
+def load_evaluations(adapter: InFolder) -> list[dict[str, Any]]:
     """The evaluations that lie beside an adapter, oldest first, in today's words; otherwise unchecked, so that a list
     shows what `read_evaluation` refuses.
     """
     documents = [in_current_words(read_json(path)) for path in sorted((adapter.folder / "evals").glob("*.json"))]
     listed = [d for d in documents if isinstance(d, dict) and d.keys() >= LISTED_FIELDS]
     return sorted(listed, key=lambda d: str(d.get("created")))
+
+
+def verdicts_of(adapter: InFolder) -> list[str]:
+    """`latest_verdicts` of an adapter; empty where its evaluations cannot be read."""
+    with contextlib.suppress(HubError, OSError):
+        return latest_verdicts(load_evaluations(adapter))
+    return []
+
+
+def latest_verdicts(evaluations: Sequence[dict[str, Any]]) -> list[str]:
+    """`transferred on tiny-r1`, once a target: the latest verdict there, the latest of all first.
+
+    evaluations: oldest first.
+    """
+    latest: dict[str, str] = {}
+    for evaluation in reversed(evaluations):
+        latest.setdefault(str(evaluation["target"]), str(evaluation["verdict"]))
+    return [f"{verdict} on {target}" for target, verdict in latest.items()]

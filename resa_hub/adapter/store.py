@@ -10,25 +10,39 @@ import contextlib
 import json
 import os
 import shutil
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
 
 from ..config.refs import LABEL, NAME, VERSION, AdapterRef, ContentRef, check_label, check_name
 from ..core.errors import Conflict, HubError, Integrity, NotFound, RunFailed, Usage, did_you_mean
-from ..core.files import read_json, sync_files, sync_folder
+from ..core.files import read_json, sync_files, sync_folder, walk
+from . import shown
 from .blobs import Blobs
 from .layout import SAE, FileEntry
 from .manifest import Manifest, read_manifest
+from .results import verdicts_of
+from .staging import abandoned, staging_folder
 from .verify import verify_folder
 
-STAGING, LABELS = ".staging", "labels.json"
+LABELS = "labels.json"
 
 
 class Adapter(NamedTuple):
+    """A version in a store: what it is, and the plain PEFT folder in which it lies."""
+
     manifest: Manifest
     folder: Path
+
+    def __repr__(self) -> str:
+        return shown.adapter_line(self.manifest, verdicts_of(self))
+
+    def _cells(self) -> dict[str, str]:
+        return shown.adapter_cells(self.manifest, verdicts_of(self))
+
+    def _repr_html_(self) -> str:
+        return shown.adapter_html(self.manifest, verdicts_of(self), str(self.folder))
 
 
 def version_key(version: str) -> tuple[int, ...]:
@@ -74,7 +88,7 @@ class Store:
         Raises `NotFound`, and `Integrity` where it cannot be read.
         """
         located = self.locate(ref)
-        folder = self.root / located.name / str(located.version)
+        folder = self.folder(located)
         manifest = read_manifest(folder)
         if manifest.reference != str(located):
             raise Integrity(
@@ -83,8 +97,9 @@ class Store:
             )
         return Adapter(manifest, folder)
 
-    def all(self) -> list[Adapter]:
-        return [self.get(AdapterRef(name, version)) for name in self.names() for version in self.versions(name)]
+    def folder(self, ref: AdapterRef) -> Path:
+        """Of a name with its version, as `locate` gives it."""
+        return self.root / ref.name / str(ref.version)
 
     def by_content(self, ref: ContentRef) -> Adapter:
         """The adapter with this content hash, its oldest name and version where several have it.
@@ -126,27 +141,32 @@ class Store:
         """
         with self.staging() as trash, self.lock():
             located = self.locate(ref)
-            folder = self.root / located.name / str(located.version)
+            folder = self.folder(located)
             os.rename(folder, trash / "removed")
             sync_folder(folder.parent)
             if not self.versions(located.name):
                 self._forget(folder.parent)
         return located
 
-    def collect(self) -> int:
-        """Delete what no version needs (blobs without a link, remains of killed processes); returns the bytes freed."""
+    def remains(self) -> list[Path]:
+        """What no version needs: blobs without a link, folders of killed processes, names without a version."""
+        if not self.root.is_dir():
+            return []
+        nameless = [folder for folder in self.root.iterdir() if self._is_forgotten(folder)]
+        return [*abandoned(self.root), *self.blobs.unused(), *sorted(nameless)]
+
+    def collect(self, listed: Collection[Path] | None = None) -> int:
+        """Delete the remains, or those of them that are listed; returns the bytes freed."""
         if not self.root.is_dir():
             return 0
         with self.lock():
-            remove_abandoned(self.root / STAGING)
-            freed = 0
-            for path in self.blobs.unused():
-                freed += path.stat(follow_symlinks=False).st_size
-                path.unlink()
-            for folder in self.root.iterdir():
-                if NAME.fullmatch(folder.name) and folder.is_dir() and not self.versions(folder.name):
-                    self._forget(folder)
-        return freed
+            return sum(_delete(path) for path in self.remains() if listed is None or path in listed)
+
+    def _is_forgotten(self, folder: Path) -> bool:
+        """The folder of a name whose versions are gone, with nothing of the user's in it."""
+        if not NAME.fullmatch(folder.name) or not folder.is_dir() or self.versions(folder.name):
+            return False
+        return {path.name for path in folder.iterdir()} <= {LABELS}
 
     def _forget(self, folder: Path) -> None:
         """Remove the folder of a name without versions, unless something of the user's lies there."""
@@ -190,25 +210,9 @@ class Store:
             os.rename(staged / SAE, target / SAE)
             sync_folder(target)
 
-    @contextlib.contextmanager
-    def staging(self) -> Iterator[Path]:
-        """An empty folder on the store's disk, removed afterwards whatever happens.
-
-        What killed processes left is removed first.
-        """
-        try:
-            remove_abandoned(self.root / STAGING)
-            folder = self.root / STAGING / f"{_machine()}.{os.getpid()}.{uuid.uuid4().hex}"
-            folder.mkdir(parents=True)
-        except OSError as error:
-            raise RunFailed(
-                f"cannot write into {self.root}: {error.strerror}",
-                "choose another --workspace, or mend its permissions",
-            ) from None
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+    def staging(self) -> AbstractContextManager[Path]:
+        """An empty folder on the store's disk, removed afterwards whatever happens; raises `RunFailed`."""
+        return staging_folder(self.root)
 
     def write(self, path: Path, data: bytes) -> None:
         """A small file inside the store, all or nothing: a killed process leaves nothing beside it."""
@@ -278,23 +282,17 @@ class Store:
         return Adapter(manifest, target), True
 
 
+def _delete(path: Path) -> int:
+    """Remove a file or a folder; returns its bytes."""
+    if not path.is_dir():
+        size = path.lstat().st_size
+        path.unlink()
+        return size
+    size = sum((path / file).lstat().st_size for file in walk(path))
+    shutil.rmtree(path, ignore_errors=True)
+    return size
+
+
 def lacks_sae(adapter: Adapter) -> bool:
     """Whether the adapter was made with an SAE that is not here."""
     return any(entry.path.startswith(SAE) for entry in adapter.manifest.files) and not (adapter.folder / SAE).exists()
-
-
-def _machine() -> str:
-    import platform
-
-    return platform.node().replace("/", "-") or "localhost"
-
-
-def remove_abandoned(staging: Path) -> None:
-    """Staging folders of this machine whose process is gone."""
-    for folder in staging.glob(f"{_machine()}.*.*"):
-        try:
-            os.kill(int(folder.name.split(".")[-2]), 0)
-        except (ProcessLookupError, ValueError):
-            shutil.rmtree(folder, ignore_errors=True)
-        except PermissionError:
-            continue  # alive, of another user

@@ -13,10 +13,11 @@ class Workspace:
     """A folder with a store, a registry and a cache.
 
     names_of: the workspace whose registry and adapters names mean here, where that is another one.
+    reason: why it is this folder, in words.
     """
 
-    def __init__(self, folder: Path, names_of: "Workspace | None" = None) -> None:
-        self.folder, self._names_of = folder, names_of
+    def __init__(self, folder: Path, names_of: "Workspace | None" = None, reason: str = "") -> None:
+        self.folder, self._names_of, self.reason = folder, names_of, reason
 
     @classmethod
     def find(cls, given: "WorkspaceLike" = None) -> "Workspace":
@@ -28,12 +29,12 @@ class Workspace:
             folder = Path(path).expanduser()
             if folder.exists() and not folder.is_dir():
                 raise NotFound(f"the workspace {folder} is not a folder", "name a folder with --workspace")
-            return cls(folder.resolve())
+            return cls(folder.resolve(), reason="it was named" if given else "RESA_HUB_WORKSPACE names it")
         here = Path.cwd()
         for folder in (here, *here.parents):
             if (folder / "adapters").is_dir():
-                return cls(folder)
-        return cls(here)
+                return cls(folder, reason="the nearest folder with adapters/, from here upwards")
+        return cls(here, reason="the current folder: no folder from here upwards has adapters/")
 
     @cached_property
     def registry(self) -> Registry:

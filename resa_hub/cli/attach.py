@@ -3,14 +3,18 @@
 from pathlib import Path
 from typing import Annotated
 
-from . import options
-from .options import Argument, Option
+from typer import Argument, Option
+
+from . import complete, options
 from .output import Output
 
 
 def attach(
-    target: Annotated[str, Option("--target", help="Model to put the adapter on.")],
-    name: Annotated[str | None, Argument(help="NAME or NAME@VERSION; without it the one that fits.")] = None,
+    target: Annotated[str, Option("--target", help="Model to put the adapter on.", autocompletion=complete.models)],
+    name: Annotated[
+        str | None,
+        Argument(help="NAME or NAME@VERSION; without it the one that fits.", autocompletion=complete.adapters),
+    ] = None,
     prompts: Annotated[
         list[str] | None, Option("--prompt", help="Complete this text; may be given more than once.")
     ] = None,
@@ -25,21 +29,22 @@ def attach(
     dry_run: options.DryRun = False,
     out: options.Out = Output(),
 ) -> None:
-    """Put an adapter on a model, prove that it took effect, and generate."""
+    """Put an adapter on a model, prove its effect, and generate."""
     from ..adapter.workspace import Workspace
     from ..hub.resolve import choose_adapter
     from ..inference.attach import attach as verb
+    from ..inference.attach import preview
     from .render import attached
 
     opened = Workspace.find(workspace)
     choice = choose_adapter(name, target, opened.registry)
     plan = [("target", f"{target} = {choice.target}"), ("adapter", f"{choice.name or '(any)'}: {choice.why}")]
+    generation = {"temperature": temperature, "new_tokens": new_tokens}
     if dry_run:
-        if not out.data(dict(plan), choice.name or ""):
-            out.pairs(plan)
-        return
+        seen = preview(name, target=target, workspace=opened, force=force, merge=merge, **generation)
+        return attached.planned(out, plan, choice.name or "", seen)
     for label, value in plan:
         out.hint(f"  {label:<8} {value}")
-    generation = {"temperature": temperature, "new_tokens": new_tokens, "seed": seed}
+    generation |= {"seed": seed}
     done = verb(name, target=target, prompts=prompts or (), workspace=opened, force=force, merge=merge, **generation)
     attached.show(out, done, target, prompts or ())

@@ -7,16 +7,28 @@ import time
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
+from typer import Context, Option
 
 from ..core.errors import RunFailed
+from ..core.install import activation, program
+from ..core.quantities import duration
 from . import options
-from .options import Option
 from .output import Output
+from .render.words import VERDICTS
+from .tables import Column
 
 FEATURES, TUNED = "tina-tiny-feature-diff-l2", "tina-tiny-sae-tuning-l2"
 TARGETS = ("tiny-r1", "tiny-r1b")
 PROMPT = "7*7-8+6-4="
+COLUMNS = (
+    Column("adapter", whole=True),
+    Column("target", whole=True),
+    Column("gain, points", right=True),
+    Column("95%", right=True, hide=1),
+    Column("retained", whole=True, hide=2),
+    Column("verdict", words=VERDICTS),
+)
+"""Of what came out."""
 
 
 def script(workspace: str) -> list[tuple[str, list[str]]]:
@@ -43,6 +55,7 @@ def script(workspace: str) -> list[tuple[str, list[str]]]:
 
 
 def demo(
+    context: Context,
     workspace: Annotated[
         Path | None, Option("--workspace", help="Folder to work in; ./resa-hub-demo by default.")
     ] = None,
@@ -50,28 +63,26 @@ def demo(
 ) -> int:
     """The whole hub in two minutes, on the embedded models."""
     began, out = time.monotonic(), Output()
-    root = click.get_current_context().find_root().command
+    root = context.find_root().command
     folder = workspace or Path("resa-hub-demo")
     try:
         (folder / "adapters").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunFailed(f"cannot write into {folder}: {error.strerror}", "choose another --workspace") from None
     for number, (about, arguments) in enumerate(script(str(folder)), 1):
-        out.text(f"\n[{number}] {about}\n$ resa-hub {shlex.join(arguments)}")
+        out.text(f"\n[{number}] {about}")
+        out.verbatim(f"$ resa-hub {shlex.join(arguments)}")
         code = root.main([*arguments, *(["--debug"] if debug else [])], prog_name="resa-hub", standalone_mode=False)
         if isinstance(code, int) and code:
             return code
     verdicts = [(name, target, read_verdict(folder, name, target)) for target in TARGETS for name in (FEATURES, TUNED)]
     out.text("\nWhat came out")
-    out.table(
-        ["adapter", "target", "gain, points", "95%", "retained", "verdict"],
-        [_row(name, target, e) for name, target, e in verdicts],
-    )
-    out.text("\n" + "\n".join(conclusions(verdicts)))
-    out.text(
-        f"\n{time.monotonic() - began:.0f} s. Everything is in {folder}: try `resa-hub show {FEATURES} "
-        f"--workspace {folder}`."
-    )
+    out.table(COLUMNS, [_row(name, target, e) for name, target, e in verdicts])
+    out.text("\n" + "\n".join(conclusions(verdicts)), VERDICTS)
+    out.text(f"\n{duration(time.monotonic() - began)}. Everything is in {folder}. What is recorded of an adapter:")
+    out.verbatim(f"  {program()} show {FEATURES} --workspace {shlex.quote(str(folder))}")
+    if line := activation():
+        out.text(f"`{line}` puts resa-hub on the PATH of this shell.")
     return 0
 
 

@@ -4,12 +4,17 @@ run the arms.
 
 from typing import Annotated, Any
 
+from typer import Argument, Option
+
 from ..core.errors import Usage
-from . import options
-from .options import Argument, Option, OptionGroup
+from . import ask, complete, options
+from .options import OptionGroup
 from .output import Output
 
-Names = Annotated[list[str] | None, Argument(help="NAME or NAME@VERSION, one or more of one source.")]
+Names = Annotated[
+    list[str] | None,
+    Argument(help="NAME or NAME@VERSION, one or more of one source.", autocompletion=complete.adapters),
+]
 Problems = Annotated[int | None, Option("--problems", help="All of a fixed benchmark when not given.", min=2)]
 Samples = Annotated[int, Option("--samples", help="Samples a problem at the benchmark's temperature.", min=1)]
 Seed = Annotated[int, Option("--seed", help="Of the common random numbers.")]
@@ -55,7 +60,7 @@ Choosing = Annotated[
 ]
 Greedy = Annotated[bool, Option("--greedy/--no-greedy", help="Also show greedy answers; the verdict never uses them.")]
 Detect = Annotated[float, Option("--detect", help="Points that the plan is made for.")]
-Tool = Annotated[str | None, Option("--tool --harness", help="lm-eval or inspect.")]
+Tool = Annotated[str | None, Option("--tool", "--harness", help="lm-eval or inspect.")]
 Tasks = Annotated[
     str | None,
     Option("--tasks", help="Of the tool, with commas: its names, or files (.yaml, .py@task); --problems is the limit."),
@@ -75,7 +80,9 @@ def engines(
 
 
 def settings(
-    benchmark: Annotated[str, Option("--benchmark", help="NAME, FILE or NAME=FILE.")] = "tiny-chain",
+    benchmark: Annotated[
+        str, Option("--benchmark", help="NAME, FILE or NAME=FILE.", autocompletion=complete.benchmarks)
+    ] = "tiny-chain",
     problems: Problems = None,
     samples: Samples = 4,
     controls: options.Controls = 3,
@@ -117,15 +124,20 @@ def judge(
     quick: Quick = False,
     page: options.Page = None,
     force: options.Force = False,
+    rate: options.Rate = None,
+    yes: options.Yes = False,
     workspace: options.Workspace = None,
     dry_run: options.DryRun = False,
     out: options.Out = Output(),
 ) -> None:
-    """Judge whether the reasoning transferred: base, source, adapters and random controls."""
+    """Judge whether the reasoning transferred, against controls.
+
+    Base, source, adapters and random adapters answer the same problems with the same random numbers.
+    """
     from ..adapter.workspace import Workspace
     from ..core.progress import Progress
     from ..evaluation.evaluate import evaluate
-    from ..evaluation.plan import plan as resolve
+    from ..evaluation.forecast import forecast
     from .render import page as report
     from .render import verdicts
 
@@ -134,8 +146,10 @@ def judge(
     report.check(page)
     if quick:
         settings = _quick(settings, model, opened)
+    told = forecast(adapters, model, settings, opened, force, rate)
     if dry_run:
-        return verdicts.planned(out, resolve(adapters, model, settings, opened, force))
+        return verdicts.planned(out, told, page)
+    ask.before_long_run(out, told.estimate, yes)
     progress = Progress(quiet=out.silent)
     results = evaluate(adapters, target=model, settings=settings, workspace=workspace, force=force, progress=progress)
     report.write(results, opened, page)
@@ -150,19 +164,24 @@ def plan(
     quick: Quick = False,
     detect: Detect = 3.0,
     force: options.Force = False,
+    rate: options.Rate = None,
     workspace: options.Workspace = None,
     plan: Annotated[bool, Option("--plan", hidden=True)] = True,
     out: options.Out = Output(),
 ) -> None:
-    """Say which size shows a difference and what it costs; nothing is generated."""
+    """Say which size shows a difference and what it costs.
+
+    Nothing is generated.
+    """
     from ..adapter.workspace import Workspace
+    from ..evaluation.power_analysis import power_analysis
     from .render import sizes
 
     adapters, model = _required(names, target)
     opened = Workspace.find(workspace)
     if quick:
         settings = _quick(settings, model, opened)
-    sizes.show(out, adapters, model, settings, detect, opened, force)
+    sizes.show(out, power_analysis(adapters, model, settings, detect, opened, force, rate))
 
 
 def logs(
@@ -201,10 +220,10 @@ def harness(
     dry_run: options.DryRun = False,
     out: options.Out = Output(),
 ) -> None:
-    """Let lm-eval or inspect run the arms on tasks of its own, and judge what it found."""
+    """Let lm-eval or inspect run the arms, and judge what it found."""
     from ..adapter.workspace import Workspace
     from ..evaluation.harness.commands import HarnessConfig
-    from ..evaluation.harness.run import plan
+    from ..evaluation.harness.run import outline, plan
     from ..evaluation.sampling.jobs import Engines
     from .render import harnessed
 
@@ -215,11 +234,10 @@ def harness(
     config = HarnessConfig(named, problems, samples, seed, new_tokens, Engines(engine, dtype, tensor_parallel))
     choices = {"arms": arms.split(","), "controls": controls, "force": force}
     opened = Workspace.find(workspace)
-    plans = [plan(name, model, tool, config, opened, **choices) for name in adapters]
     if dry_run:
-        harnessed.planned(out, plans)
-    else:
-        harnessed.show(out, plans, model, metric)
+        return harnessed.planned(out, [outline(name, model, tool, config, opened, **choices) for name in adapters])
+    plans = [plan(name, model, tool, config, opened, **choices) for name in adapters]
+    harnessed.show(out, plans, model, metric)
 
 
 def _required(names: list[str] | None, target: str | None) -> tuple[list[str], str]:
@@ -231,7 +249,19 @@ def _required(names: list[str] | None, target: str | None) -> tuple[list[str], s
     return names, target
 
 
+FIELDS = {
+    "controls": "seeds",
+    "choosing": "purpose",
+    **{name: name for name in ("benchmark", "problems", "samples", "split", "greedy", "problem_seed", "new_tokens")},
+}
+"""Option -> field of `EvalSettings`, of those that `--quick` sets."""
+
+
 def _quick(settings: Any, target: str, workspace: Any) -> Any:
+    """The preset, with what stands on the command line beside it."""
+    from dataclasses import replace
+
     from ..evaluation.plan import quick
 
-    return quick(settings, target, workspace)
+    kept = {field: getattr(settings, field) for name, field in FIELDS.items() if options.given(name)}
+    return replace(quick(settings, target, workspace, benchmark=kept.get("benchmark")), **kept)

@@ -2,13 +2,20 @@
 
 from typing import Annotated, Any
 
+from typer import Option
+
 from ..config.methods import HELP as METHODS_HELP
-from . import options
-from .options import Option, OptionGroup
+from . import ask, complete, options
+from .options import OptionGroup
 from .output import Output
 from .render import costs, forecast, screen_trials
 
-Target = Annotated[str | None, Option("--target", help="Model to train the adapter on; the source's base by default.")]
+Target = Annotated[
+    str | None,
+    Option(
+        "--target", help="Model to train the adapter on; the source's base by default.", autocompletion=complete.models
+    ),
+]
 Layer = Annotated[str | None, Option("--layer", help="Hookpoint layers.N, 0-based; auto: the screen chooses.")]
 Features = Annotated[str | None, Option("--features", help="Number of SAE features (or directions), or auto.")]
 Scale = Annotated[str | None, Option("--scale", help="Factor on the patch that the teacher sees, or auto.")]
@@ -27,14 +34,18 @@ CacheGb = Annotated[
 DiskGb = Annotated[
     float, Option("--disk-gb", help="Disk for activations that stage I passes over again; none by default.", min=0)
 ]
-Rate = Annotated[float | None, Option("--rate", help="USD an hour of this machine, to tell the price.", min=0)]
+
+
+RECIPE_KEYS = ("method", "source", "target", "layer", "features", "scale", "seed")
+"""Options that set a key of the recipe."""
 
 
 def plan(
     source: options.Source = None,
     target: Target = None,
-    trigger: Annotated[str | None, Option("--trigger", help="Data of stage I: name, Hub id or file.")] = None,
-    elicit: Annotated[str | None, Option("--elicit", help="Data of stage II; the trigger data by default.")] = None,
+    data: Annotated[str | None, Option("--data", help="Problems of both stages: name, Hub id or ./file.")] = None,
+    trigger: Annotated[str | None, Option("--trigger", help="Of stage I alone.")] = None,
+    elicit: Annotated[str | None, Option("--elicit", help="Of stage II alone; the trigger data by default.")] = None,
     layer: Layer = None,
     features: Features = None,
     scale: Scale = None,
@@ -49,7 +60,7 @@ def plan(
     return dict(locals())
 
 
-def limits(cache_gb: CacheGb = None, disk_gb: DiskGb = 0, rate: Rate = None) -> Any:
+def limits(cache_gb: CacheGb = None, disk_gb: DiskGb = 0, rate: options.Rate = None) -> Any:
     from ..extraction.run import ResourceLimits
 
     memory = None if cache_gb is None else int(cache_gb * 1e9)
@@ -61,6 +72,7 @@ def extract(
     again: Again = False,
     resume: Resume = False,
     limits: Annotated[Any, OptionGroup(limits)] = None,
+    yes: options.Yes = False,
     workspace: options.Workspace = None,
     dry_run: options.DryRun = False,
     out: options.Out = Output(),
@@ -69,14 +81,24 @@ def extract(
     from ..adapter.workspace import Workspace
     from ..core.progress import Progress
     from ..extraction import extract as extraction
+    from ..extraction.describe import references
+    from ..extraction.forecast import forecast as foresee
     from ..extraction.plan import plan as resolve
+    from ..extraction.used_settings import check_used
 
-    registry = Workspace.find(workspace).registry
-    plan = resolve(**choices, registry=registry)
+    opened = Workspace.find(workspace)
+    plan = resolve(**choices, registry=opened.registry)
+    check_used(plan.recipe, [name for name in RECIPE_KEYS if options.given(name)], choices["settings"] or ())
+    if not dry_run:
+        for label, value in plan.lines():
+            out.hint(f"  {label:<9} {value}")
+    if choices["screen"]:
+        extraction.check_screen(plan)
+    told = foresee(plan, opened, limits, again=again, resume=resume)
     if dry_run:
-        return forecast.show(out, plan, registry, limits.rate)
-    for label, value in plan.lines():
-        out.hint(f"  {label:<9} {value}")
+        return forecast.show(out, told, references(plan, opened.registry), again)
+    if again or choices["screen"] or not told.present:
+        ask.before_long_run(out, told.estimate, yes)
     run = {"limits": limits, "workspace": workspace, "progress": Progress(quiet=out.silent)}
     if choices["screen"]:
         return screen_trials.show(out, extraction.screen(plan, **run))

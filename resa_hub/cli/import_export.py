@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Annotated
 
-from . import options
-from .options import Argument, Option
+from typer import Argument, Option
+
+from . import complete, options
 from .output import Output
 from .render import import_export
 
@@ -12,7 +13,10 @@ from .render import import_export
 def import_(
     origin: Annotated[str, Argument(help="./folder, owner/name@revision:subfolder, or a registry name as tina-still.")],
     name: Annotated[str | None, Option("--name", help="Name in the store; made from the origin's otherwise.")] = None,
-    base: Annotated[str | None, Option("--base", help="The model it stands on; its config says so otherwise.")] = None,
+    base: Annotated[
+        str | None,
+        Option("--base", help="The model it stands on; its config says so otherwise.", autocompletion=complete.models),
+    ] = None,
     sae: Annotated[
         bool,
         Option(
@@ -26,8 +30,7 @@ def import_(
     workspace: options.Workspace = None,
     out: options.Out = Output(),
 ) -> None:
-    """Take a plain PEFT LoRA, or an SAE, that was made elsewhere into the workspace."""
-    from ..core.errors import Usage
+    """Take in a plain PEFT LoRA, or an SAE, that was made elsewhere."""
     from ..inference.import_export import import_adapter
 
     if sae:
@@ -35,8 +38,6 @@ def import_(
 
         result = import_sae(origin, name=name, base=base, hookpoint=hookpoint, workspace=workspace)
         return import_export.sae(out, result)
-    if hookpoint:
-        raise Usage("an adapter has no hookpoint to choose", "add --sae to import an SAE")
     import_export.adapter(out, *import_adapter(origin, name=name, base=base, workspace=workspace))
 
 

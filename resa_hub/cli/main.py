@@ -4,13 +4,13 @@ import contextlib
 import os
 import sys
 import time
-
-import click
+from typing import NamedTuple
 
 from ..core import torchrun
 from ..core.errors import HubError
 from .output import fail
 
+INTERRUPTED = 130
 ERROR_GRACE_SECONDS = 2.0
 """Seconds that the first process has to say what went wrong: torchrun ends all when one has ended."""
 
@@ -25,10 +25,13 @@ def run(arguments: list[str]) -> int:
     """
     if torchrun.world_size() == 1:
         return _run(arguments)
+    from .groups import verb_first
+
+    extracts = verb_first(arguments, ["extract"])[:1] == ["extract"]
     if torchrun.rank() == 0:
-        return _run(arguments) if arguments[:1] == ["extract"] else _alone_only(arguments)
+        return _run(arguments) if extracts else _alone_only(arguments)
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
-        code = _run(arguments) if arguments[:1] == ["extract"] else 2
+        code = _run(arguments) if extracts else 2
     if code:
         time.sleep(ERROR_GRACE_SECONDS)
     return code
@@ -51,32 +54,44 @@ def _run(arguments: list[str]) -> int:
 
         result = app.main(arguments or ["--help"], prog_name="resa-hub", standalone_mode=False)
         sys.stdout.flush()
+        if result == INTERRUPTED:  # Typer's word for Ctrl-C
+            raise KeyboardInterrupt
         return result if isinstance(result, int) else 0
-    except HubError as error:
-        if debug:
-            raise
-        fail(error.kind, error.message, error.hint, as_json=as_json)
-        return error.exit_code
-    except click.ClickException as error:
-        context = getattr(error, "ctx", None)
-        fail(
-            "usage",
-            error.format_message(),
-            f"see `{context.command_path if context else 'resa-hub'} --help`",
-            as_json=as_json,
-        )
-        return 2
-    except (KeyboardInterrupt, click.Abort):
-        fail("interrupted", "interrupted", "run the same command again: what was finished is kept", as_json=as_json)
-        return 130
+    except SystemExit as done:  # Typer ends so after it has installed completion, and when nobody reads any more
+        return done.code if isinstance(done.code, int) else 1
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except Exception as error:
+    except BaseException as error:
         if debug:
             raise
-        text = str(error).splitlines()[0][:200] if str(error) else ""
-        fail(
-            "failed", f"{type(error).__name__}: {text}", "run it again with --debug for the traceback", as_json=as_json
-        )
-        return 1
+        told = _told(error)
+        fail(told.kind, told.message, told.hint, as_json=as_json)
+        return told.code
+
+
+class _Told(NamedTuple):
+    """An error as a person reads it, and its exit code."""
+
+    kind: str
+    message: str
+    hint: str
+    code: int
+
+
+def _told(error: BaseException) -> _Told:
+    from typer import Abort
+    from typer.exceptions import TyperException
+
+    if isinstance(error, HubError):
+        return _Told(error.kind, error.message, error.hint, error.exit_code)
+    if isinstance(error, TyperException):
+        context, near = getattr(error, "ctx", None), getattr(error, "possibilities", None)
+        step = f"see `{context.command_path if context else 'resa-hub'} --help`"
+        if near:
+            return _Told("usage", error.message, f"did you mean {near[0]}? {step}", 2)
+        return _Told("usage", error.format_message(), step, 2)
+    if isinstance(error, KeyboardInterrupt | Abort):
+        return _Told("interrupted", "interrupted", "run the same command again: what was finished is kept", INTERRUPTED)
+    text = str(error).splitlines()[0][:200] if str(error) else ""
+    return _Told("failed", f"{type(error).__name__}: {text}", "run it again with --debug for the traceback", 1)

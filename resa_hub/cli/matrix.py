@@ -2,8 +2,9 @@
 
 from typing import Annotated
 
-from . import options
-from .options import Option
+from typer import Option
+
+from . import ask, options
 from .output import Output
 
 
@@ -25,15 +26,20 @@ def matrix(
     ] = "local",
     markdown: Annotated[bool, Option("--markdown", help="Tables for a README.")] = False,
     page: options.Page = None,
+    rate: options.Rate = None,
+    yes: options.Yes = False,
     workspace: options.Workspace = None,
     dry_run: options.DryRun = False,
     out: options.Out = Output(),
 ) -> None:
-    """Which adapter helps which model: every cell with its verdict; goes on where it was stopped."""
+    """Which adapter helps which model: a verdict in every cell.
+
+    A matrix that was stopped goes on where it was.
+    """
     from ..adapter.workspace import Workspace
     from ..core.progress import Progress
     from ..evaluation.matrix import matrix as verb
-    from ..evaluation.matrix import rows
+    from ..evaluation.matrix_plan import forecast_matrix
     from ..evaluation.plan import EvalSettings
     from ..evaluation.sampling.jobs import Engines
     from .render import grid
@@ -42,10 +48,12 @@ def matrix(
     adapters, columns, names = sources.split(","), targets.split(","), benchmarks.split(",")
     opened = Workspace.find(workspace)
     report.check(page)
-    if dry_run:
-        return grid.planned(out, rows(adapters, opened), columns, names)
     sizes = {"problems": problems, "samples": samples, "seeds": controls, "split": split, "problem_seed": problem_seed}
     settings = EvalSettings(**sizes, greedy=False, engines=Engines(engine))
+    told = forecast_matrix(adapters, columns, names, settings, executor, opened, rate)
+    if dry_run:
+        return grid.planned(out, told, page)
+    ask.before_long_run(out, told.estimate, yes)
     run = {"executor": executor, "workspace": workspace, "progress": Progress(quiet=out.silent)}
     made = verb(adapters, targets=columns, benchmarks=names, settings=settings, **run)
     report.write(made.evaluations, opened, page)

@@ -1,15 +1,19 @@
 """The single sink: data on stdout, all else on stderr; for people, as JSON, or quiet."""
 
 import json
-import shutil
 import sys
-import textwrap
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TextIO
+
+from ..core import terminal
+from .tables import NO_WORDS, Column, Table, Words, colored
 
 
 class Output:
-    """`json`: one document on stdout. `quiet`: only the essential line, for scripts."""
+    """`json`: one document on stdout. `quiet`: only the essential line, for scripts.
+
+    On a terminal everything fits the window and has colours. In a pipe nothing is wrapped, hidden or shortened.
+    """
 
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
         self.as_json, self.quiet = as_json, quiet
@@ -27,36 +31,59 @@ class Output:
             sys.stdout.write(safe(essential) + "\n")
         return self.silent
 
-    def text(self, text: str) -> None:
-        print(safe(text), flush=True)  # in order with what goes to stderr
+    def text(self, text: str, words: Words = NO_WORDS) -> None:
+        """Sentences, wrapped on a terminal. words: those that are coloured."""
+        self._print(_colored(_fill(safe(text), sys.stdout), words))
+
+    def verbatim(self, text: str) -> None:
+        """What a model wrote, or what is to be copied: never wrapped."""
+        self._print(safe(text))
+
+    def _print(self, text: str) -> None:
+        print(text, flush=True)  # in order with what goes to stderr
 
     def hint(self, text: str) -> None:
         if not self.silent:
-            sys.stderr.write(safe(text) + "\n")
+            sys.stderr.write(_dim(_fill(safe(text), sys.stderr)) + "\n")
 
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Aligned columns; rich's tables would double the CPU time of the light commands."""
-        cells = [[line(str(cell)) for cell in row] for row in rows]
-        widths = [
-            max(len(column), *(len(row[i]) for row in cells)) if cells else len(column)
-            for i, column in enumerate(columns)
-        ]
-        heading = "  ".join(column.ljust(width) for column, width in zip(columns, widths, strict=True)).rstrip()
-        sys.stdout.write((f"\033[1m{heading}\033[0m" if sys.stdout.isatty() else heading) + "\n")
-        for row in cells:
-            sys.stdout.write(
-                "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n"
-            )
+    def table(self, columns: Sequence[str | Column], rows: Sequence[Sequence[str]]) -> None:
+        """columns: headings, or how each is shown."""
+        table = Table(columns, [[line(str(cell)) for cell in row] for row in rows])
+        if terminal.is_terminal(sys.stdout):
+            table.draw(terminal.width(sys.stdout))
+        else:
+            sys.stdout.write(table.plain(terminal.has_colors(sys.stdout)))
 
-    def pairs(self, pairs: Sequence[tuple[str, str]]) -> None:
-        """Labels and values, long values wrapped."""
-        width = max(len(label) for label, _ in pairs)
-        room = max(40, shutil.get_terminal_size((120, 24)).columns - width - 2)
+    def pairs(self, pairs: Sequence[tuple[str, str]], words: Words = NO_WORDS) -> None:
+        """Labels and values; on a terminal long values are wrapped beside their label."""
+        width = max(len(label) for label, _ in pairs) + 2
         for label, value in pairs:
-            lines = textwrap.wrap(safe(value), room, break_on_hyphens=False) or [""]
-            sys.stdout.write(
-                f"{label.ljust(width)}  {lines[0]}\n" + "".join(f"{' ' * width}  {line}\n" for line in lines[1:])
-            )
+            told = f"{label.ljust(width)}{line(value)}"
+            if terminal.is_terminal(sys.stdout):
+                told = _beside(label, line(value), width, terminal.width(sys.stdout))
+            sys.stdout.write(_colored(told, words).rstrip() + "\n")
+
+
+def _beside(label: str, value: str, width: int, room: int) -> str:
+    """A value that would lose its shape beside its label stands below it."""
+    longest = max(map(len, value.split()), default=0)
+    if width + longest > room >= longest + 2:
+        return terminal.fill(f"{label}\n  {value}", room, indent="")
+    told = f"{label.ljust(width)}{value}"
+    begins = len(told) - len(told.lstrip())
+    return terminal.fill(told, room, indent=" " * max(0, width - begins))
+
+
+def _fill(text: str, stream: TextIO) -> str:
+    return terminal.fill(text, terminal.width(stream)) if terminal.is_terminal(stream) else text
+
+
+def _colored(text: str, words: Words) -> str:
+    return colored(text, words) if words and terminal.has_colors(sys.stdout) else text
+
+
+def _dim(text: str) -> str:
+    return terminal.painted(text, "dim") if text.strip() and terminal.has_colors(sys.stderr) else text
 
 
 def safe(text: str) -> str:
@@ -79,5 +106,10 @@ def fail(kind: str, message: str, hint: str, *, as_json: bool) -> None:
     """One error, on stderr."""
     if as_json:
         sys.stderr.write(to_json({"error": {"kind": kind, "message": message, "hint": hint}}) + "\n")
-    else:
-        sys.stderr.write(f"error: {line(message)}\n" + (f"  {line(hint)}\n" if hint else ""))
+        return
+    told = _fill(f"error: {line(message)}", sys.stderr)
+    if terminal.has_colors(sys.stderr):
+        told = terminal.painted("error:", "red") + told.removeprefix("error:")
+    sys.stderr.write(told + "\n")
+    if hint:
+        sys.stderr.write(_dim(_fill(f"  {line(hint)}", sys.stderr)) + "\n")

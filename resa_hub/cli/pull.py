@@ -2,9 +2,10 @@
 
 from typing import Annotated
 
+from typer import Argument
+
 from ..config.remotes import VERSIONS_HELP
 from . import options
-from .options import Argument
 from .output import Output
 from .render import push_pull
 

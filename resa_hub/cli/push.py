@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Annotated
 
+from typer import Option
+
 from ..config.remotes import PLACES_HELP
-from ..core.errors import Usage
 from . import options
-from .options import Option
 from .output import Output
 from .render import push_pull
 
@@ -24,13 +24,11 @@ def push(
     dry_run: options.DryRun = False,
     out: options.Out = Output(),
 ) -> None:
-    """Send an adapter to a folder, the Hugging Face Hub or a registry."""
+    """Send an adapter to a folder, the Hub or a container registry."""
     from ..hub.sharing import push as verb
     from ..hub.sharing import push_with_sae_repo
 
     choices = {"workspace": workspace, "public": public, "dry_run": dry_run, "sign": sign}
-    if sae_repo and no_sae:
-        raise Usage("--no-sae and --sae-repo say the opposite of each other", "leave one out")
     if sae_repo:
         results = push_with_sae_repo(name, to, sae_repo, **choices)
     else:

@@ -2,9 +2,11 @@
 
 from typing import Annotated, Any
 
+from typer import Argument
+
 from . import options
-from .options import Argument
 from .output import Output
+from .tables import Column
 
 
 def registry(
@@ -39,7 +41,8 @@ def registry(
     essential = "\n".join(f"{SINGULARS[entry.kind]}:{entry.name}" for entry in entries)
     if not out.data({kind: document[kind]} if kind else document, essential):
         rows = [[SINGULARS[entry.kind], entry.name, entry.layer, summary(entry.value)] for entry in entries]
-        out.table(["kind", "name", "from", "what"], rows)
+        origin = Column("from", whole=True, hide=1)
+        out.table([Column("kind", whole=True), Column("name", whole=True), origin, Column("what", least=42)], rows)
         out.hint("\nlayers: " + ", ".join(f"{layer} = {path}" for layer, path in known.layers))
 
 
@@ -60,7 +63,8 @@ def pin(
     essential = "\n".join(f"{pin.name} {pin.revision}" for pin in pins if pin.revision)
     if not out.data({"pins": msgspec.to_builtins(pins)}, essential):
         rows = [[SINGULARS[pin.kind], pin.name, pin.id, pin.revision or f"- {pin.error}"] for pin in pins]
-        out.table(["kind", "name", "is", "revision"], rows)
+        columns = [Column("kind", whole=True), Column("name", whole=True), Column("is", least=24), "revision"]
+        out.table(columns, rows)
         if len(missing) < len(pins):
             out.hint(f"written to {opened.folder / 'registry.yaml'}")
     return 3 if missing else 0

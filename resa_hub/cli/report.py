@@ -3,15 +3,19 @@
 from pathlib import Path
 from typing import Annotated
 
+from typer import Argument, Option
+
 from ..core.errors import Usage
-from . import options
-from .options import Argument, Option
+from . import complete, options
 from .output import Output
 from .render import page
 
 Names = Annotated[
     list[str] | None,
-    Argument(help="NAME, NAME@VERSION, or JSON files of `eval`, `matrix` and `sweep`; without it all of the store."),
+    Argument(
+        help="NAME, NAME@VERSION, or JSON files of `eval`, `matrix` and `sweep`; without it all of the store.",
+        autocompletion=complete.adapters,
+    ),
 ]
 Samples = Annotated[str, Option("--samples", help="Completions a page embeds for each evaluation: a number, or none.")]
 Published = Annotated[
@@ -21,15 +25,22 @@ Published = Annotated[
 
 def report(
     names: Names = None,
-    target: Annotated[str | None, Option("--target", help="Only evaluations on this model.")] = None,
-    benchmark: Annotated[str | None, Option("--benchmark", help="Only this benchmark.")] = None,
+    target: Annotated[
+        str | None, Option("--target", help="Only evaluations on this model.", autocompletion=complete.models)
+    ] = None,
+    benchmark: Annotated[
+        str | None, Option("--benchmark", help="Only this benchmark.", autocompletion=complete.benchmarks)
+    ] = None,
     to: Annotated[Path | None, Option("--out", help="page.html, page.md or page.json; `-` prints Markdown.")] = None,
     samples: Samples = "2000",
     published: Published = None,
     workspace: options.Workspace = None,
     out: options.Out = Output(),
 ) -> None:
-    """Write evaluations as one page: verdicts in words, every arm, flips, lengths, settings, samples."""
+    """Write evaluations as one page.
+
+    Verdicts in words, every arm, flips, lengths, settings, samples.
+    """
     from ..evaluation.reports import ReportQuery, collect_report
     from ..report.write_report import rendered
 

@@ -2,8 +2,9 @@
 
 from typing import Annotated
 
+from typer import Option
+
 from . import options
-from .options import Option
 from .output import Output
 from .render import import_export
 
@@ -15,7 +16,7 @@ def reproduce(
     workspace: options.Workspace = None,
     out: options.Out = Output(),
 ) -> int:
-    """Run an adapter's recipe again: the same bytes, or what differs and how far."""
+    """Make an adapter again: the same bytes, or what differs and how far."""
     from ..core.progress import Progress
     from ..extraction.reproduce import reproduce as verb
 

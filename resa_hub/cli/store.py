@@ -3,12 +3,18 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from . import options
-from .options import Argument, Option
+from typer import Argument, Option
+
+from . import complete, options
 from .output import Output
 from .render import stored
 
-Base = Annotated[str | None, Option("--base", help="Only those made on this base: a name of the registry or an id.")]
+Base = Annotated[
+    str | None,
+    Option(
+        "--base", help="Only those made on this base: a name of the registry or an id.", autocompletion=complete.models
+    ),
+]
 Deep = Annotated[
     bool, Option("--deep", help="Also load each on its own base and hold its effect against the recorded one.")
 ]
@@ -18,7 +24,9 @@ Keys = Annotated[
 
 
 def list_(
-    target: Annotated[str | None, Option("--target", help="Also say how each fits this model.")] = None,
+    target: Annotated[
+        str | None, Option("--target", help="Also say how each fits this model.", autocompletion=complete.models)
+    ] = None,
     base: Base = None,
     method: Annotated[str | None, Option("--method", help="Only those made by this method.")] = None,
     verdict: Annotated[str | None, Option("--verdict", help="Only those with this verdict on any target.")] = None,
@@ -30,23 +38,46 @@ def list_(
 
     opened = Workspace.find(workspace)
     adapters, broken = opened.store.readable()
+    evaluations, unread = _evaluations(adapters)
     if base:
         base_id = opened.registry.model(base).base.id if base in opened.registry.entries["models"] else base
         adapters = [adapter for adapter in adapters if adapter.manifest.base.id == base_id]
     if method:
         adapters = [adapter for adapter in adapters if adapter.manifest.method == method]
     if verdict:
-        adapters = [adapter for adapter in adapters if verdict in _verdicts(adapter)]
+        adapters = [a for a in adapters if any(e["verdict"] == verdict for e in evaluations[a.manifest.reference])]
     filtered = bool(base or method or verdict)
     step = "leave a filter out" if filtered else "make one with `resa-hub extract`, fetch one with `resa-hub pull`"
     none = f"no {'such ' if filtered else ''}adapters in {opened.store.root}: {step}"
-    stored.table(out, adapters, broken, _fits(opened, target) if target else {}, none)
+    fits = _fits(opened, target) if target else {}
+    labels = {name: opened.store.labels(name) for name in {adapter.manifest.name for adapter in adapters}}
+    rows = [
+        stored.Listed(
+            adapter,
+            [label for label, version in labels[adapter.manifest.name].items() if version == adapter.manifest.version],
+            evaluations[adapter.manifest.reference],
+            fits.get(adapter.manifest.reference, "") if target else None,
+        )
+        for adapter in adapters
+    ]
+    stored.table(out, rows, broken + unread, none)
 
 
-def _verdicts(adapter: Any) -> set[str]:
+def _evaluations(adapters: list[Any]) -> tuple[dict[str, list[dict[str, Any]]], list[tuple[str, Any]]]:
+    """Reference -> evaluations, oldest first; and (reference, error) of those that cannot be read."""
     from ..adapter.results import load_evaluations
+    from ..core.errors import HubError
 
-    return {evaluation["verdict"] for evaluation in load_evaluations(adapter)}
+    found: dict[str, list[dict[str, Any]]] = {}
+    unread = []
+    for adapter in adapters:
+        reference = adapter.manifest.reference
+        found[reference] = []
+        try:
+            found[reference] = load_evaluations(adapter)
+        except HubError as error:
+            unread.append((f"the evaluations of {reference}", error))
+    return found, unread
 
 
 def _fits(workspace: Any, target: str) -> dict[str, str]:
@@ -63,7 +94,7 @@ def show(
     workspace: options.Workspace = None,
     out: options.Out = Output(),
 ) -> None:
-    """What an adapter is and from what it was made."""
+    """What an adapter is, from what it was made, and its verdicts."""
     from ..adapter.results import load_evaluations
     from ..adapter.workspace import Workspace
     from ..evaluation.published_scores import compare
@@ -77,7 +108,10 @@ def show(
 
 
 def verify(
-    names: Annotated[list[str] | None, Argument(help="Adapters by any of their names; all without it.")] = None,
+    names: Annotated[
+        list[str] | None,
+        Argument(help="Adapters by any of their names; all without it.", autocompletion=complete.adapters),
+    ] = None,
     deep: Deep = False,
     keys: Keys = None,
     workspace: options.Workspace = None,
@@ -85,7 +119,7 @@ def verify(
 ) -> int:
     """Check every byte of adapters against their manifests."""
     from ..adapter.workspace import Workspace
-    from ..core.errors import HubError
+    from ..core.errors import HubError, Integrity
     from ..hub.resolve import resolve_adapter
     from ..inference.verify import check_adapter
 
@@ -97,9 +131,22 @@ def verify(
             adapter = resolve_adapter(name, opened)
             remarks = check_adapter(adapter, opened, deep=deep, keys=keys or [])
             detail = "; ".join([adapter.manifest.content_hash, *remarks])
-            results.append({"adapter": adapter.manifest.reference, "ok": True, "detail": detail})
+            results.append({"adapter": adapter.manifest.reference, "ok": True, "state": "ok", "detail": detail})
         except HubError as error:
-            results.append({"adapter": name, "ok": False, "detail": error.message})
+            state = "BROKEN" if isinstance(error, Integrity) or _is_here(opened, name) else error.kind
+            detail = error.message if state == "BROKEN" else f"{error.message}; {error.hint}"
+            results.append({"adapter": name, "ok": False, "state": state, "detail": detail})
             code = code or error.exit_code
     stored.checks(out, results)
     return code
+
+
+def _is_here(workspace: Any, name: str) -> bool:
+    """Whether the store has a version of that name, in whatever state."""
+    from ..config.refs import AdapterRef
+    from ..core.errors import HubError
+
+    try:
+        return bool(workspace.store.locate(AdapterRef.parse(name)))
+    except HubError:
+        return False

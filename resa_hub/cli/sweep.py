@@ -2,8 +2,9 @@
 
 from typing import Annotated
 
-from . import options
-from .options import Argument, Option
+from typer import Argument, Option
+
+from . import ask, complete, options
 from .output import Output
 
 
@@ -16,13 +17,21 @@ def sweep(
     ] = None,
     source: options.Source = None,
     target: Annotated[
-        str | None, Option("--target", help="Model to train and judge the adapters on; the source's base by default.")
+        str | None,
+        Option(
+            "--target",
+            help="Model to train and judge the adapters on; the source's base by default.",
+            autocompletion=complete.models,
+        ),
     ] = None,
     method: Annotated[str | None, Option("--method", help="Method of extraction.")] = None,
+    data: Annotated[str | None, Option("--data", help="Problems to extract with: name, Hub id or ./file.")] = None,
     recipe: options.Recipe = None,
     seeds: Annotated[int, Option("--seeds", help="Adapters a layer: the spread of training shows with 3.", min=1)] = 1,
     settings: options.Settings = None,
-    benchmark: Annotated[str, Option("--benchmark")] = "tiny-chain",
+    benchmark: Annotated[
+        str, Option("--benchmark", help="NAME, FILE or NAME=FILE.", autocompletion=complete.benchmarks)
+    ] = "tiny-chain",
     problems: Annotated[int, Option("--problems", min=2)] = 200,
     samples: Annotated[int, Option("--samples", help="Samples a problem.", min=1)] = 2,
     controls: options.Controls = 1,
@@ -30,24 +39,36 @@ def sweep(
     executor: Annotated[
         str, Option("--executor", help="local, or ray: layers side by side on a Ray cluster.")
     ] = "local",
+    rate: options.Rate = None,
+    yes: options.Yes = False,
     workspace: options.Workspace = None,
     dry_run: options.DryRun = False,
     out: options.Out = Output(),
 ) -> None:
-    """Extract at many layers, judge each, and say whether layers differ at all."""
+    """Extract at many layers, and say whether layers differ at all.
+
+    Every adapter is judged on a split of its own; a sweep that was stopped goes on.
+    """
     from ..adapter.workspace import Workspace
     from ..core.progress import Progress
     from ..evaluation.plan import EvalSettings
     from ..extraction.sweep import named, planned
     from ..extraction.sweep import sweep as verb
+    from ..extraction.sweep_plan import forecast_sweep
+    from ..extraction.used_settings import check_used
     from .render import swept
 
-    registry = Workspace.find(workspace).registry
-    numbers, recipe = named(name, layers, recipe, registry)
-    choices = {"target": target, "method": method, "recipe": recipe, "settings": settings}
-    if dry_run:
-        plans = planned(source, layers=numbers, family=name, registry=registry, **choices)
-        return swept.planned(out, list(plans.values()), seeds)
+    opened = Workspace.find(workspace)
+    numbers, recipe = named(name, layers, recipe, opened.registry)
+    choices = {"target": target, "method": method, "data": data, "recipe": recipe, "settings": settings}
     judging = EvalSettings(benchmark, problems, samples, controls, split, greedy=False)
+    plans = planned(source, layers=numbers, seeds=seeds, family=name, registry=opened.registry, **choices)
+    named_keys = [name for name in ("method", "source", "target") if options.given(name)]
+    for plan in plans.values():
+        check_used(plan.recipe, named_keys, settings or ())
+    told = forecast_sweep(plans, judging, executor, opened, rate)
+    if dry_run:
+        return swept.planned(out, plans, told)
+    ask.before_long_run(out, told.estimate, yes)
     run = {"judging": judging, "executor": executor, "workspace": workspace, "progress": Progress(quiet=out.silent)}
     swept.show(out, verb(source, layers=numbers, seeds=seeds, family=name, **run, **choices))

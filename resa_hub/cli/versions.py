@@ -1,19 +1,37 @@
 """The store by versions: log, diff, tag, rm, gc."""
 
-import sys
 from typing import Annotated, Any
 
-from . import options
-from .options import Argument, Option
+from typer import Argument, Option
+
+from ..core.quantities import count
+from . import complete, options
+from .ask import Going, may_delete
 from .output import Output
+from .render.words import VERDICTS
+from .tables import Column
+
+COLUMNS = (
+    Column("version", whole=True),
+    Column("labels", least=8, hide=2),
+    Column("created", whole=True, hide=3),
+    Column("content_hash", whole=True, hide=4),
+    Column("recipe", whole=True, hide=6),
+    Column("seed", right=True, hide=5),
+    Column("verdicts", least=24, words=VERDICTS),
+)
+"""Of `log`."""
 
 
 def log(
-    name: Annotated[str, Argument(help="NAME of the store.")],
+    name: Annotated[str, Argument(help="NAME of the store.", autocompletion=complete.adapters)],
     workspace: options.Workspace = None,
     out: options.Out = Output(),
 ) -> None:
-    """The versions of an adapter, newest first: when, from what, and what was found out."""
+    """The versions of an adapter, newest first.
+
+    When, from what, and what was found out.
+    """
     from ..adapter.results import load_evaluations
     from ..adapter.workspace import Workspace
     from ..config.refs import AdapterRef
@@ -25,8 +43,7 @@ def log(
     labels = store.labels(ref.name)
     rows = [_row(adapter, labels, load_evaluations(adapter)) for adapter in adapters]
     if not out.data({"name": ref.name, "versions": rows}, "\n".join(row["version"] for row in rows)):
-        columns = ("version", "labels", "created", "content_hash", "recipe", "seed", "verdicts")
-        out.table(columns, [[_short(row[column]) for column in columns] for row in rows])
+        out.table(COLUMNS, [[_short(row[column.name]) for column in COLUMNS] for row in rows])
 
 
 def _row(adapter: Any, labels: dict[str, str], evaluations: list[dict[str, Any]]) -> dict[str, Any]:
@@ -52,11 +69,14 @@ def _short(value: Any) -> str:
 
 def diff(
     a: options.Adapter,
-    b: Annotated[str, Argument(help="Another one, or another version.")],
+    b: Annotated[str, Argument(help="Another one, or another version.", autocompletion=complete.adapters)],
     workspace: options.Workspace = None,
     out: options.Out = Output(),
 ) -> None:
-    """Two adapters side by side: settings, data, features, weights, verdicts."""
+    """Two adapters side by side.
+
+    Settings, data, features, weights, verdicts.
+    """
     from ..adapter.diff import compare_adapters
     from ..adapter.workspace import Workspace
     from ..hub.resolve import resolve_adapter
@@ -67,29 +87,48 @@ def diff(
 
 
 def tag(
-    name: Annotated[str, Argument(help="NAME@VERSION; the latest version without one.")],
+    name: Annotated[
+        str, Argument(help="NAME@VERSION; the latest version without one.", autocompletion=complete.adapters)
+    ],
     label: Annotated[str | None, Argument(help="A word such as best; it may move from version to version.")] = None,
     clear: Annotated[bool, Option("--clear", help="Take all labels of the version away.")] = False,
+    dry_run: options.DryRun = False,
+    yes: options.Yes = False,
     workspace: options.Workspace = None,
     out: options.Out = Output(),
 ) -> None:
     """Give a version a label: NAME@LABEL then names it."""
     from ..adapter.workspace import Workspace
-    from ..config.refs import AdapterRef
+    from ..config.refs import AdapterRef, check_label
     from ..core.errors import Usage
 
     if (label is None) != clear:
         raise Usage("give either a label or --clear", "resa-hub tag NAME@0.2.0 best")
+    if yes and not clear:
+        raise Usage("-y has no effect here: a label takes nothing away", "leave it out")
     store = Workspace.find(workspace).store
-    manifest = store.label(AdapterRef.parse(name), label).manifest
-    reference = manifest.reference
-    if not out.data({"adapter": reference, "labels": store.labels(manifest.name)}, reference):
-        out.text(f"{manifest.name}@{label} is {reference}" if label else f"{reference} has no label")
+    ref = store.locate(AdapterRef.parse(name))
+    present = store.labels(ref.name)
+    going = [Going(f"{ref.name}@{word}", 0, f"is {ref}") for word, at in present.items() if clear and at == ref.version]
+    if clear and not may_delete(out, going, yes=yes, dry_run=dry_run):
+        return
+    if label and dry_run:
+        name = f"{ref.name}@{check_label(label)}"
+        if not out.data({"dry_run": True, "adapter": str(ref), "label": label}, str(ref)):
+            out.text(f"{name} would be {ref}")
+        return
+    reference = store.label(ref, label).manifest.reference
+    if not out.data({"adapter": reference, "labels": store.labels(ref.name)}, reference):
+        out.text(f"{ref.name}@{label} is {reference}" if label else f"{reference} has no label")
 
 
 def rm(
-    names: Annotated[list[str], Argument(help="NAME@VERSION, or NAME where it has one version.")],
+    names: Annotated[
+        list[str],
+        Argument(help="NAME@VERSION, or NAME where it has one version.", autocompletion=complete.adapters),
+    ],
     every: Annotated[bool, Option("--all", help="All versions of NAME.")] = False,
+    dry_run: options.DryRun = False,
     yes: options.Yes = False,
     workspace: options.Workspace = None,
     out: options.Out = Output(),
@@ -99,9 +138,18 @@ def rm(
     from ..config.refs import AdapterRef
 
     store = Workspace.find(workspace).store
-    going = [ref for name in names for ref in _versions(store, AdapterRef.parse(name), every)]
-    confirm(f"remove {', '.join(map(str, going))}?", yes)
-    removed = [str(store.remove(ref)) for ref in going]
+    refs = list(dict.fromkeys(ref for name in names for ref in _versions(store, AdapterRef.parse(name), every)))
+    folders = [store.folder(ref) for ref in refs]
+    freed = [store.blobs.freed_with(folders[:count]) for count in range(len(folders) + 1)]
+    going = [
+        Going(str(ref), after - before, _lost(store, ref))
+        for ref, before, after in zip(refs, freed, freed[1:], strict=False)
+    ]
+    if not may_delete(out, going, yes=yes, dry_run=dry_run):
+        return
+    blobs = store.blobs.used_only_by(folders)
+    removed = [str(store.remove(ref)) for ref in refs]
+    store.collect(blobs)
     if not out.data({"removed": removed}, "\n".join(removed)):
         out.text(f"removed {', '.join(removed)}")
 
@@ -120,27 +168,34 @@ def _versions(store: Any, ref: Any, every: bool) -> list[Any]:
     return [store.locate(ref)]
 
 
-def confirm(question: str, yes: bool) -> None:
-    """Ask at a terminal; elsewhere only `--yes` will do. Raises `Usage`."""
-    import click
+def _lost(store: Any, ref: Any) -> str:
+    """What goes with a version, in words."""
+    from ..adapter.results import load_evaluations
+    from ..core.errors import HubError
 
-    from ..core.errors import Usage
-
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise Usage("nobody is there to confirm", "add -y")
-    if not click.confirm(question, err=True):
-        raise Usage("nothing was done", "")
+    labels = [label for label, version in store.labels(ref.name).items() if version == ref.version]
+    lost = [f"labels {', '.join(labels)}"] if labels else []
+    try:
+        verdicts = len(load_evaluations(store.get(ref)))
+    except HubError:
+        return "; ".join([*lost, "it cannot be read"])
+    lost += [count(verdicts, "verdict")] if verdicts else []
+    return "; ".join(lost) or "no label, no verdict"
 
 
 def gc(
+    dry_run: options.DryRun = False,
+    yes: options.Yes = False,
     workspace: options.Workspace = None,
     out: options.Out = Output(),
 ) -> None:
-    """Free what no adapter of the store needs any more."""
-    from ..adapter.workspace import Workspace
+    """Free what no adapter of the store needs any more.
 
-    freed = Workspace.find(workspace).store.collect()
-    if not out.data({"freed": freed}, str(freed)):
-        out.text(f"{freed / 1e6:,.1f} MB freed")
+    What removed adapters, and killed or failed processes, left behind: `cache free remains`.
+    """
+    from ..adapter.workspace import Workspace
+    from ..upkeep.kept import find_kept
+    from .cache import free_items
+
+    opened = Workspace.find(workspace)
+    free_items(out, find_kept(opened, ["remains"]), opened, yes=yes, dry_run=dry_run)

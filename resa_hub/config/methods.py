@@ -119,6 +119,7 @@ METHODS: dict[str, MethodSpec] = {
     ),
 } | plugins.rows("METHODS", MethodSpec)  # fmt: skip
 
+DEFAULT_METHOD = "sae-tuning"
 PATCHING = tuple(name for name, spec in METHODS.items() if spec.patches)
 SCREENED = tuple(name for name, spec in METHODS.items() if spec.prepare)
 ARMS = tuple(name for name, spec in METHODS.items() if spec.arm)

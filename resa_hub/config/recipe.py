@@ -4,9 +4,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
-from ..core.errors import Usage, did_you_mean
+from ..core.errors import Usage
+from ..core.schema_errors import first_mistake, key_paths
 from ..core.strict import Strict, canonical_digest, non_default_values
-from .methods import METHODS
+from ..core.suggest import did_you_mean_key
+from .methods import DEFAULT_METHOD, METHODS
 
 if TYPE_CHECKING:
     Method = str
@@ -134,7 +136,7 @@ class Screen(Strict, frozen=True, kw_only=True):
 
 
 class Recipe(Strict, frozen=True, kw_only=True):
-    method: Method = "sae-tuning"
+    method: Method = DEFAULT_METHOD
     source: str
     target: str
     """The model whose LoRA is trained, usually the source's base."""
@@ -188,35 +190,62 @@ class Recipe(Strict, frozen=True, kw_only=True):
         return canonical_digest(non_default_values(self))
 
 
+class StatedRecipe(Recipe, frozen=True, kw_only=True):
+    """A recipe as a file states it: what differs from another."""
+
+    like: str | None = None
+    """The recipe that it starts from."""
+    note: str = ""
+
+
 def override(values: dict[str, Any], settings: list[str]) -> dict[str, Any]:
     """`values` with each `key.path=value` applied; the value is read as YAML.
 
-    Raises `Usage` for text of another form; keys that no recipe has are refused by `structure`.
+    Raises `Usage` for text of another form, for a key that no recipe has, naming the nearest, and for a value of the
+    wrong type or out of its range.
     """
     import copy
 
-    import yaml
-
     changed = copy.deepcopy(values)
     for setting in settings:
-        path, equals, text = setting.partition("=")
-        if not equals or not path:
-            raise Usage(f"--set {setting!r} is not key=value", "for example --set training.learning_rate=1e-4")
-        *parents, last = path.strip().split(".")
+        path, value = _setting(setting)
+        *parents, last = path.split(".")
         node = changed
         for parent in parents:
             if node.get(parent) is None:
                 node[parent] = {}
             node = node[parent]
-            if not isinstance(node, dict):
-                raise Usage(f"--set {path}: {parent} has no parts", did_you_mean(path, _paths(values)))
-        try:
-            node[last] = _number(yaml.safe_load(text))
-        except (yaml.YAMLError, ValueError):  # ValueError: a date such as 2025-99-99
-            raise Usage(
-                f"--set {path}: {text!r} is not a value", "quote it, or write a number, true, false or null"
-            ) from None
+        node[last] = value
     return changed
+
+
+def _setting(setting: str) -> tuple[str, Any]:
+    """(dotted key, checked value) of `key.path=value`."""
+    import math
+
+    import yaml
+
+    path, equals, text = setting.partition("=")
+    path = path.strip()
+    if not equals or not path:
+        raise Usage(f"--set {setting!r} is not key=value", "for example --set training.learning_rate=1e-4")
+    known = list(key_paths(Recipe))
+    if path not in known:
+        raise Usage(f"--set {path}: a recipe has no such key", did_you_mean_key(path, known))
+    try:
+        value = _number(yaml.safe_load(text))
+    except (yaml.YAMLError, ValueError):  # ValueError: a date such as 2025-99-99
+        raise Usage(
+            f"--set {path}: {text!r} is not a value", "quote it, or write a number, true, false or null"
+        ) from None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise Usage(f"--set {path}: {text} is no finite number", "write a number, or null")
+    nested = value
+    for key in reversed(path.split(".")):
+        nested = {key: nested}
+    if found := first_mistake(nested, Recipe, partial=True):
+        raise Usage(f"--set {found}", found.hint or "`resa-hub recipe show tiny-sae-tuning` shows every key")
+    return path, value
 
 
 def _number(value: Any) -> Any:
@@ -226,11 +255,3 @@ def _number(value: Any) -> Any:
     except ValueError:
         return value
     return int(number) if isinstance(number, float) and number.is_integer() else number
-
-
-def _paths(values: dict[str, Any], prefix: str = "") -> list[str]:
-    """The dotted keys of all leaves."""
-    paths = []
-    for key, value in values.items():
-        paths += _paths(value, f"{prefix}{key}.") if isinstance(value, dict) else [prefix + key]
-    return paths

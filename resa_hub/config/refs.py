@@ -13,6 +13,7 @@ LABEL = re.compile(r"(?!v\d)[a-z][a-z0-9._-]{0,63}", re.ASCII)
 CONTENT = re.compile(r"sha256:[0-9a-f]{8,64}", re.ASCII)
 HUB_ID = re.compile(r"[\w][\w.-]{0,95}/[\w][\w.-]{0,95}", re.ASCII)
 HOOKPOINT = re.compile(r"layers\.(0|[1-9]\d{0,3})(\.mlp)?", re.ASCII)
+COLUMNS = re.compile(r"(.+?):(\w+=[^,=/:]+(?:,\w+=[^,=/:]+)*)")
 DATA_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 
 
@@ -48,7 +49,7 @@ class Repo:
             return cls(text)
         rest, _, subfolder = text.partition(":")
         id_, _, revision = rest.partition("@")
-        _checked(HUB_ID, id_, "repository id", "owner/name@revision")
+        _checked(HUB_ID, id_, "Hub id", "owner/name@revision, or ./path for a folder")
         if revision:
             _checked(REVISION, revision, "revision", "main or a commit")
         if subfolder and (PurePosixPath(subfolder).is_absolute() or ".." in PurePosixPath(subfolder).parts):
@@ -147,6 +148,20 @@ class DatasetRef:
 
     def __str__(self) -> str:
         return str(self.repo) + (f"#{self.split}" if self.split != "train" else "")
+
+
+def split_columns(text: str) -> tuple[str, dict[str, str]]:
+    """`./rows.jsonl:question=prompt,answer=target` as (`./rows.jsonl`, the columns); raises `Usage` for other parts."""
+    match = COLUMNS.fullmatch(text)
+    if not match:
+        return text, {}
+    columns = dict(pair.split("=") for pair in match[2].split(","))
+    if unknown := next((part for part in columns if part not in ("question", "answer", "solution")), None):
+        raise Usage(
+            f"{text!r}: {unknown!r} is no part of a data set",
+            f"write {match[1]}:question=COLUMN,answer=COLUMN,solution=COLUMN",
+        )
+    return match[1], columns
 
 
 def check_content_hash(text: str) -> str:

@@ -6,13 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import yaml
 
 from ..core.errors import NotFound, Usage, did_you_mean
+from ..core.schema_errors import explained, first_mistake
 from ..core.strict import Strict, structure
-from .recipe import Recipe
-from .refs import DATA_SUFFIXES, DatasetRef, ModelRef, Repo, is_path
+from .recipe import Recipe, StatedRecipe
+from .refs import DATA_SUFFIXES, DatasetRef, ModelRef, Repo, is_path, split_columns
 from .schema import KINDS, SINGULAR, Dataset, Model, SweepEntry
+from .yaml_file import YamlFile, read_yaml
+
+NEEDED = "a recipe needs source, target, trigger and elicit, its own or by `like`; options may give them, too"
+"""Hint for a recipe that says too little."""
 
 
 class RegistryEntry(Strict, frozen=True, kw_only=True):
@@ -38,37 +42,31 @@ def user_path() -> Path:
 
 def read_layer(path: Path) -> dict[str, dict[str, Any]]:
     """The checked content of one file; raises `Usage` with the line of a mistake."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise Usage(f"cannot read {path}: {error}", "make it a readable UTF-8 file, or move it away") from None
-    try:
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        content = yaml.load(text, loader) or {}
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2025-99-99
-        mark = getattr(error, "problem_mark", None)
-        place = f", line {mark.line + 1}" if mark else ""
-        raise Usage(f"{path}{place}: not valid YAML: {getattr(error, 'problem', error)}", "mend that line") from None
+    file = read_yaml(path)
+    content = file.content or {}
     if not isinstance(content, dict):
         raise Usage(f"{path}: a registry is a mapping of {', '.join(KINDS)}", "see `resa-hub registry`")
-    _check_sections(content, path)
+    for kind, entries in content.items():
+        if kind not in KINDS:
+            raise Usage(f"{file.place([kind])}: unknown section {kind!r}", did_you_mean(str(kind), list(KINDS)))
+        if not isinstance(entries, dict):
+            raise Usage(
+                f"{file.place([kind])}: section {kind} is a mapping of name to entry", "see `resa-hub registry`"
+            )
+        content[kind] = {name: _checked_entry(file, kind, name, value) for name, value in entries.items()}
     return content
 
 
-def _check_sections(content: dict[Any, Any], path: Path) -> None:
-    """Put each entry's checked value in its place; raises `Usage` naming the section and the entry."""
-    for kind, entries in content.items():
-        if kind not in KINDS:
-            raise Usage(f"{path}: unknown section {kind!r}", did_you_mean(str(kind), list(KINDS)))
-        if not isinstance(entries, dict):
-            raise Usage(f"{path}: section {kind} is a mapping of name to entry", "see `resa-hub registry`")
-        for name, value in entries.items():
-            if not isinstance(name, str):
-                raise Usage(
-                    f"{path}: the name {name!r} in {kind} is read as {type(name).__name__}, not as text",
-                    "put it in quotes",
-                )
-            entries[name] = structure(value, KINDS[kind], f"{path}: {kind}.{name}")
+def _checked_entry(file: YamlFile, kind: str, name: Any, value: Any) -> Any:
+    if not isinstance(name, str):
+        raise Usage(
+            f"{file.place([kind, name])}: the name {name!r} in {kind} is read as {type(name).__name__}, not as text",
+            "put it in quotes",
+        )
+    try:
+        return msgspec.convert(value, KINDS[kind])
+    except (msgspec.ValidationError, TypeError) as error:
+        raise file.refuse(explained(str(error), value, KINDS[kind]), [kind, name]) from None
 
 
 class Registry:
@@ -105,11 +103,20 @@ class Registry:
         return section[name].value
 
     def model(self, text: str) -> ModelRef:
-        """The model of a registry name, of `name:checkpoint`, or of the text of a `ModelRef`.
+        """The model of a registry name, of `name:checkpoint`, or of the text of a `ModelRef`, whose parts may be names,
+        too.
 
         checkpoint: another subfolder of the entry's adapter, as in `tina-still:checkpoint-100`. Raises `NotFound`, and
         `Usage` for an entry that names no model.
         """
+        base, plus, adapter = text.partition("+")
+        if plus:
+            below = self.model(base)
+            if below.adapter:
+                raise Usage(
+                    f"{base} is itself an adapter: no other stands on it", f"write {self.base_name(base)}+{adapter}"
+                )
+            return ModelRef(below.base, self._adapter(adapter))
         if "/" in text or is_path(text):
             return ModelRef.parse(text)
         entry = self._entry_of(text)
@@ -119,13 +126,22 @@ class Registry:
             raise Usage(
                 f"model {text!r} of the registry has neither `id` nor `base` and `adapter`", "see `resa-hub registry`"
             )
-        base = self.model_entry(entry.base)
-        if base and (base.base or base.adapter):
+        known = self.model_entry(entry.base)
+        if known and (known.base or known.adapter):
             raise Usage(
                 f"model {text!r} of the registry stands on {entry.base!r}, which is an adapter itself",
                 "name a model without adapter as its base",
             )
         return ModelRef(self.model(entry.base).base, entry.adapter.repo)
+
+    def _adapter(self, text: str) -> Repo:
+        """The adapter behind a `+`: that of a registry name, a folder or a Hub id."""
+        if "/" in text or is_path(text):
+            return Repo.parse(text)
+        entry = self._entry_of(text)
+        if entry.adapter is None:
+            raise Usage(f"{text} is a base model, not an adapter", "name an adapter behind the +, as ./my-lora")
+        return entry.adapter.repo
 
     def require_base_model(self, text: str, option: str = "--target") -> ModelRef:
         """A model without an adapter on it, to put one on or to train one for.
@@ -144,6 +160,8 @@ class Registry:
     def _entry_of(self, text: str) -> Model:
         """The entry of `name`, or that of `name:checkpoint` with this subfolder of its adapter."""
         name, colon, subfolder = text.partition(":")
+        if name not in self.entries["models"]:
+            raise NotFound(f"no model is called {name!r}", self._model_hint(name))
         entry: Model = self.get("models", name)
         if not colon:
             return entry
@@ -159,6 +177,14 @@ class Registry:
         return msgspec.structs.replace(
             entry, adapter=adapter, cost_usd=None, cost_note="another checkpoint: its cost is not known"
         )
+
+    def _model_hint(self, name: str) -> str:
+        near = did_you_mean(name, list(self.entries["models"]))
+        if near.startswith("did you mean"):
+            return near
+        if name and Path(name).is_dir():
+            return f"for the folder write ./{name}"
+        return "a model is a name of `resa-hub registry models`, a Hub id owner/name, or a folder ./path"
 
     def model_entry(self, text: str) -> Model | None:
         """The entry that a model's text names, perhaps with a checkpoint; None for what is no name of the registry."""
@@ -177,12 +203,18 @@ class Registry:
         return base_id
 
     def dataset(self, text: str) -> Dataset:
-        """A registry name, a Hub id or a local file with `problem` and `answer`."""
+        """A registry name, a Hub id or a local file, with its columns behind a colon where they are named."""
+        name, columns = split_columns(text)
+        return msgspec.structs.replace(self._dataset(name), **columns)
+
+    def _dataset(self, text: str) -> Dataset:
         if text in self.entries["datasets"]:
             return self.entries["datasets"][text].value
         if "/" in text or text.endswith(DATA_SUFFIXES):
             ref = DatasetRef.parse(text)
             return Dataset(id=ref.repo.id, revision=ref.repo.revision, split=ref.split)
+        if text not in self.entries["datasets"] and text and Path(text).exists():
+            raise NotFound(f"no dataset is called {text!r}", f"for the file write ./{text}")
         return self.get("datasets", text)
 
     def recipe_values(self, name: str) -> dict[str, Any]:
@@ -209,17 +241,24 @@ class Registry:
                     "break the circle in registry.yaml",
                 )
             values = dict(self._stated_values(following))
-            parent = structure(values.pop("like", None), str | None, f"recipe {following}: like")
+            parent = values.pop("like", None)
             values.pop("note", None)
             layers[following] = values
             following = parent
         return list(layers.items())
 
     def _stated_values(self, name: str) -> dict[str, Any]:
-        """The values of one recipe without those of its parent; those of a sweep's member follow from its number."""
+        """The values of one recipe without those of its parent; those of a sweep's member follow from its number.
+
+        Raises `NotFound`, and `Usage` with the line of a mistake.
+        """
         match = re.fullmatch(r"(.*?)(0|[1-9]\d{0,6})", name)
         if name in self.entries["recipes"] or not match or match[1] not in self.entries["sweeps"]:
-            return self.get("recipes", name)
+            values = self.get("recipes", name)
+            if found := first_mistake(values, StatedRecipe, partial=True):
+                path = dict(self.layers)[self.entries["recipes"][name].layer]
+                raise read_yaml(path).refuse(found, ["recipes", name])
+            return values
         sweep: SweepEntry = self.get("sweeps", match[1])
         if int(match[2]) not in sweep.numbers:
             raise NotFound(f"the sweep {match[1]} has no {match[2]}", f"it goes over {sweep.over}")
@@ -233,7 +272,7 @@ class Registry:
         return [f"{name}{number}" for number in self.get("sweeps", name).numbers]
 
     def recipe(self, name: str) -> Recipe:
-        return structure(self.recipe_values(name), Recipe, f"recipe {name}")
+        return structure(self.recipe_values(name), Recipe, f"recipe {name}", NEEDED)
 
 
 def deep_merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def _parse_hub(text: str) -> RemoteRef:
 def _parse_oci(text: str) -> RemoteRef:
     match = OCI.fullmatch(text)
     if not match or ".." in text:
-        raise Usage(f"{text!r} is not a repository of a registry", f"write {REMOTES['oci'].example}")
+        raise Usage(f"{text!r} is not a repository of a container registry", f"write {REMOTES['oci'].example}")
     return RemoteRef("oci", match["location"], None, match["tag"] or match["digest"])
 
 

@@ -55,11 +55,11 @@ class Dataset(Strict, frozen=True, kw_only=True):
     revision: str | None = None
     config: str | None = None
     split: str = "train"
-    question: str = "problem"
+    question: str | None = None
     """Column of the question; `column.key` reads a JSON text, `column.0` the first of a list, `messages` the first user
-    turn.
+    turn. null: the first usual name that is there (data/columns.py).
     """
-    answer: str = "answer"
+    answer: str | None = None
     solution: str | None = None
     """Column of the worked solution or chain of thought, where there is one."""
     rows: int | None = None
@@ -73,8 +73,9 @@ class BenchmarkEntry(Strict, frozen=True, kw_only=True):
     revision: str | None = None
     config: str | None = None
     split: str = "test"
-    question: str = "problem"
-    answer: str = "answer"
+    question: str | None = None
+    """Columns as those of a data set."""
+    answer: str | None = None
     problems: int | None = None
     grading: str = "math"
     """A rule of evaluation/benchmarks/grading.py: math, integer, choice, exact, last-integer, answer-tag."""

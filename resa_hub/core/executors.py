@@ -5,9 +5,11 @@ Each task keeps its own results, so a run that was killed repeats little.
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from typing import Any
 
-from .errors import HubError, MissingExtra, RunFailed, Usage, did_you_mean
+from .errors import HubError, RunFailed, Usage, did_you_mean
+from .install import missing
 
 EXECUTORS = ("local", "ray")
 Task = Callable[[], Any]
@@ -19,16 +21,20 @@ def run_tasks(tasks: Sequence[Task], executor: str = "local") -> Iterator[tuple[
     A task that raises a `HubError` ends the run with it. Raises `Usage` for an unknown executor, `MissingExtra` without
     Ray, `RunFailed` when a worker dies.
     """
-    if executor not in EXECUTORS:
-        raise Usage(f"no executor is called {executor!r}", did_you_mean(executor, list(EXECUTORS)))
+    check_executor(executor)
     return _run_on_ray(tasks) if executor == "ray" else ((index, task()) for index, task in enumerate(tasks))
 
 
+def check_executor(executor: str) -> None:
+    """Raise `Usage` for an unknown executor, `MissingExtra` without Ray."""
+    if executor not in EXECUTORS:
+        raise Usage(f"no executor is called {executor!r}", did_you_mean(executor, list(EXECUTORS)))
+    if executor == "ray" and not find_spec("ray"):
+        raise missing("the executor ray needs Ray", "ray")
+
+
 def _run_on_ray(tasks: Sequence[Task]) -> Iterator[tuple[int, Any]]:
-    try:
-        import ray
-    except ImportError:
-        raise MissingExtra("the executor ray needs Ray", "pip install 'resa-hub[ray]'") from None
+    import ray
     from ray.exceptions import RayError
 
     started = not ray.is_initialized()

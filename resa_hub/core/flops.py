@@ -115,6 +115,9 @@ class Shapes(NamedTuple):
         return self.sizes.all + self.sizes.head * (1 if self.tied else 2)
 
     def lora(self, modules: tuple[str, ...], rank: int, layers: int) -> int:
-        """Parameters of a LoRA on this many layers; modules of other names are left out."""
+        """Parameters of a LoRA on this many layers; `all-linear` means every module, those of other names are left
+        out.
+        """
         sizes = self.matrices
-        return layers * sum(rank * sum(sizes[module]) for module in modules if module in sizes)
+        wanted = tuple(sizes) if "all-linear" in modules else modules
+        return layers * sum(rank * sum(sizes[module]) for module in wanted if module in sizes)

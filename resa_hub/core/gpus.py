@@ -1,6 +1,9 @@
 """The GPUs that plans name, as data sheets and price lists say, and this machine, as measured."""
 
+import functools
 import os
+import shutil
+import subprocess
 import time
 from typing import NamedTuple
 
@@ -36,6 +39,41 @@ GPUS = (
 """Memory, bandwidth and peak of the makers' data sheets."""
 
 
+CPU_UTILISATION = 0.4
+"""Share of the measured product of matrices that models reach."""
+WORDS = {
+    "T4": "T4",
+    "L4": "L4",
+    "4090": "RTX 4090",
+    "L40S": "L40S",
+    "6000": "RTX 6000 Ada",
+    "A100": "A100 80GB",
+    "H100": "H100 SXM",
+}
+"""A word of the name that a driver gives -> the GPU of the table."""
+SECONDS = 10.0
+"""How long nvidia-smi may take."""
+
+
+@functools.lru_cache
+def gpu_here() -> tuple[str, Gpu | None] | None:
+    """(its name, the row of the table) of the first NVIDIA GPU of this machine, as its driver tells it; None without
+    one.
+    """
+    if shutil.which("nvidia-smi") is None:
+        return None
+    query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        said = subprocess.run(query, capture_output=True, text=True, timeout=SECONDS, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    name = said.strip().partition("\n")[0].strip()
+    words = name.replace("-", " ").split()
+    known = next((row for word, row in WORDS.items() if word in words), None)
+    return (name, next((gpu for gpu in GPUS if gpu.name == known), None)) if name else None
+
+
+@functools.lru_cache
 def measured_speed(seconds: float = 0.4) -> float:
     """Operations a second of float32 products of matrices on all cores that this process may use, were they idle: by
     processor time, not by the clock.

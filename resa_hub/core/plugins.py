@@ -16,6 +16,7 @@ from typing import Any
 from .errors import Usage
 
 VARIABLE = "RESA_HUB_PLUGINS"
+TABLES = ("METHODS", "BENCHMARKS", "REMOTES", "ENGINES", "COMMANDS")
 
 
 def rows(table: str, row: Callable[..., Any] | None = None) -> dict[str, Any]:

@@ -38,9 +38,14 @@ def canonical_digest(value: Any) -> str:
     return "sha256:" + hashlib.sha256(canonical_json(value)).hexdigest()
 
 
-def structure(value: Any, kind: Any, where: str) -> Any:
-    """`value` as `kind`; raises `Usage` naming `where` and the offending key."""
+def structure(value: Any, kind: Any, where: str, hint: str = "mend that value") -> Any:
+    """`value` as `kind`; raises `Usage` naming `where` and the offending key, with this hint where there is no nearer
+    one.
+    """
     try:
         return msgspec.convert(value, kind)
     except (msgspec.ValidationError, TypeError) as error:
-        raise Usage(f"{where}: {error}", "see `resa-hub registry recipe:NAME` for a complete example") from None
+        from .schema_errors import explained
+
+        found = explained(str(error), value, kind)
+        raise Usage(f"{where}: {found}", found.hint or hint) from None

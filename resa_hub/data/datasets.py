@@ -7,19 +7,23 @@ import csv
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from ..config.recipe import Data
-from ..config.refs import DATA_SUFFIXES, Repo, is_path
+from ..config.refs import DATA_SUFFIXES, Repo, is_path, split_columns
 from ..config.schema import Dataset
 from ..core.errors import MissingExtra, Network, NotFound, RunFailed, Usage
 from ..core.hub_errors import hub_errors
+from ..core.install import missing
+from .columns import column_of, no_column
 from .snapshots import Rows, text_digest
 
 TINY = "resa-hub/tiny-chain"
-ENTRY = "entry in registry.yaml"
+FORMATS = f"{', '.join(DATA_SUFFIXES[:-1])} or {DATA_SUFFIXES[-1]}"
+Columns = Callable[[Sequence[str]], Sequence[str]]
+"""The columns that are needed, called with those of the table."""
 
 
 def load(data: Data, entry: Dataset) -> Rows:
@@ -32,19 +36,19 @@ def load(data: Data, entry: Dataset) -> Rows:
         raise Usage(f"{data.rows} rows of data set {data.name!r} are asked for", "ask for 1 or more; null takes all")
     if entry.id == TINY:
         return _tiny(data, entry)
-    if data.cot and not entry.solution:
-        raise Usage(
-            f"data set {data.name!r} has no column of solutions",
-            "set `solution` of its registry entry, or leave out cot",
-        )
-    columns = [entry.question, entry.answer, *([entry.solution] if data.cot and entry.solution else [])]
-    table, revision = records(entry, columns, data.rows)
+    parts = ("question", "answer", *(["solution"] if data.cot else []))
+
+    def columns_of(present: Sequence[str]) -> list[str]:
+        return [column_of(part, getattr(entry, part), present, data.name) for part in parts]
+
+    table, revision = records(entry, columns_of, data.rows)
+    columns = columns_of(list(table[0])) if table else list(parts)
     texts = [[field(row, column, data.name) for column in columns] for row in table]
     whole = [parts for parts in texts if all(parts)]
     if not whole:
         raise RunFailed(
             f"data set {data.name!r} has no row with {' and '.join(columns)}",
-            f"name another, or set the columns of its {ENTRY}",
+            f"name another, or say which: {split_columns(data.name)[0]}:question=COLUMN,answer=COLUMN",
         )
     pairs = [(parts[0], parts[1]) for parts in whole]
     thoughts = [between_tags(parts[2]) for parts in whole] if data.cot else None
@@ -74,15 +78,15 @@ def is_local(entry: TableSource) -> bool:
 
 
 def records(
-    entry: TableSource, columns: Iterable[str] = (), rows: int | None = None
+    entry: TableSource, columns: Columns | None = None, rows: int | None = None
 ) -> tuple[list[dict[str, Any]], str]:
     """The rows of a local file or a Hub data set, and the commit; empty for a file.
 
-    columns: those that are needed, all where none is named. rows: from the front. Raises `NotFound`, `Network`,
-    `RunFailed`, `MissingExtra`.
+    columns: those that are needed of those that are there; all by default. rows: from the front. Raises `NotFound`,
+    `Network`, `RunFailed`, `MissingExtra`.
     """
     if is_local(entry):
-        return _local(Path(entry.id).expanduser())[:rows], ""
+        return _local(entry.id)[:rows], ""
     return _hub(entry, columns, rows)
 
 
@@ -94,18 +98,22 @@ def _tiny(data: Data, entry: Dataset) -> Rows:
     return Rows(data.name, entry.id, "generator-1", [(problem.text, problem.answer) for problem in problems], thoughts)
 
 
-def _local(path: Path) -> list[dict[str, Any]]:
+def _local(id_: str) -> list[dict[str, Any]]:
     """Values as the file has them: no reader that would take the answer 007 for a number."""
+    path = Path(id_).expanduser()
     if not path.is_file():
-        raise NotFound(f"the data file {path} does not exist", "check the path")
+        problem = f"{id_} is a folder, not a file" if path.is_dir() else f"no such file {id_}"
+        raise NotFound(problem, f"data are a file of {FORMATS}, a Hub id or a name")
+    if path.suffix not in DATA_SUFFIXES:
+        raise Usage(f"{id_} is none of {FORMATS}", "convert it: one record a row, with columns problem and answer")
     try:
         rows = _read(path)
     except (ValueError, OSError, csv.Error) as error:
         raise RunFailed(
-            f"{path} cannot be read as {path.suffix[1:]}: {str(error).splitlines()[0]}", "it needs one record a row"
+            f"{id_} cannot be read as {path.suffix[1:]}: {str(error).splitlines()[0]}", "it needs one record a row"
         ) from None
     if not all(isinstance(row, dict) for row in rows):
-        raise RunFailed(f"{path} holds something other than records with named columns", "it needs one record a row")
+        raise RunFailed(f"{id_} holds something other than records with named columns", "it needs one record a row")
     return rows
 
 
@@ -126,13 +134,13 @@ def _read(path: Path) -> list[Any]:
     return content if isinstance(content, list) else [content]
 
 
-def _hub(entry: TableSource, columns: Iterable[str], rows: int | None) -> tuple[list[dict[str, Any]], str]:
+def _hub(entry: TableSource, columns: Columns | None, rows: int | None) -> tuple[list[dict[str, Any]], str]:
     """Only the columns and rows that are needed: some data sets carry gigabytes of text beside the questions."""
     try:
         import datasets as hub
         from datasets.exceptions import DatasetNotFoundError
     except ImportError:
-        raise MissingExtra("the package `datasets` is missing", "pip install datasets") from None
+        raise missing("the package `datasets` is missing", "datasets") from None
     from huggingface_hub import HfApi
 
     repo = Repo(entry.id, entry.revision)
@@ -148,7 +156,7 @@ def _hub(entry: TableSource, columns: Iterable[str], rows: int | None) -> tuple[
             raise NotFound(
                 f"data set {repo}: {str(error).splitlines()[0]}", "set config and split of its registry entry"
             ) from None
-    needed = list(dict.fromkeys(path.partition(".")[0] for path in columns))
+    needed = list(dict.fromkeys(path.partition(".")[0] for path in columns(table.column_names))) if columns else []
     if needed and set(needed) <= set(table.column_names):
         table = table.select_columns(needed)
     return list(table.select(range(min(rows or len(table), len(table))))), commit
@@ -162,10 +170,7 @@ def field(row: dict[str, Any], path: str, name: str) -> str:
     """
     first, *keys = path.split(".")
     if first not in row:
-        raise Usage(
-            f"data set {name!r} has no column {first!r}; it has {', '.join(map(str, row))}",
-            f"set question, answer and solution of its {ENTRY}",
-        )
+        raise no_column(name, repr(first), list(row))
     value: Any = row[first]
     for key in keys:
         if isinstance(value, str):

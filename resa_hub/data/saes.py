@@ -6,7 +6,7 @@ Only the folder of one hookpoint is fetched.
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..config.methods import METHODS
 from ..config.recipe import AUTO, Recipe
@@ -22,15 +22,55 @@ HOOKS = {"resid_post": "", "mlp_out": ".mlp"}
 """TransformerLens' name of a hook -> what follows `layers.N`."""
 
 
+class BeforeFetching(NamedTuple):
+    """What is known of the SAEs that stage I starts from while they are not fetched."""
+
+    latents: tuple[int, ...] = ()
+    """Of each, where the registry or a local config.json tells it."""
+    to_fetch: bool = False
+
+
+def check_before_fetching(recipe: Recipe, registry: Registry) -> BeforeFetching:
+    """Raises as `initial_saes`, as far as names, the registry and local folders tell."""
+    origin = _origin(recipe)
+    if not origin:
+        return BeforeFetching()
+    entry = registry.entries["saes"].get(origin)
+    where = entry.value.id if entry else SaeRef.parse(origin).repo.id
+    if is_path(where):
+        found = initial_saes(recipe, registry).values()
+        return BeforeFetching(tuple(count for sae in found if (count := _latents(sae.config))))
+    if entry is None:
+        return BeforeFetching(to_fetch=True)
+    _check_base(origin, entry.value.base, recipe, registry)
+    for hookpoint in recipe.all_hookpoints:
+        _check_hookpoint(origin, entry.value.hookpoints.replace("{N}", str(layer_of(hookpoint))), hookpoint, recipe)
+    return BeforeFetching((entry.value.latents,), to_fetch=True)
+
+
+def _latents(config: Any) -> int | None:
+    """By the config of SAELens or of sparsify."""
+    counts = (config.get(key) for key in ("d_sae", "num_latents")) if isinstance(config, dict) else ()
+    return next((count for count in counts if isinstance(count, int) and count > 0), None)
+
+
 def initial_saes(recipe: Recipe, registry: Registry) -> dict[str, SaeFiles]:
     """The SAE of `sae.origin` for each hookpoint; none for mode scratch and for methods without a stage I.
 
     Raises `Usage` without an origin, `NotFound`, `Network`, and `DoesNotFit` for an SAE of another base, or of another
     hookpoint unless `sae.any_hookpoint` is set. Width and content are checked where it is loaded.
     """
+    origin = _origin(recipe)
+    if not origin:
+        return {}
+    return {hookpoint: _initial_sae(origin, hookpoint, recipe, registry) for hookpoint in recipe.all_hookpoints}
+
+
+def _origin(recipe: Recipe) -> str:
+    """Where the SAE comes from; empty for mode scratch and for methods without a stage I. Raises `Usage`."""
     settings = recipe.sae
     if settings.mode == "scratch" or not METHODS[recipe.method].sae:
-        return {}
+        return ""
     if not settings.origin:
         raise Usage(
             f"SAE mode {settings.mode} needs an SAE to start from",
@@ -41,9 +81,7 @@ def initial_saes(recipe: Recipe, registry: Registry) -> dict[str, SaeFiles]:
             f"SAE mode {settings.mode} needs a hookpoint that is settled: its SAE is fetched before anything runs",
             "choose --layer N",
         )
-    return {
-        hookpoint: _initial_sae(settings.origin, hookpoint, recipe, registry) for hookpoint in recipe.all_hookpoints
-    }
+    return settings.origin
 
 
 def _initial_sae(origin: str, hookpoint: str, recipe: Recipe, registry: Registry) -> SaeFiles:
@@ -194,15 +232,19 @@ def _fetch(repo: Repo, hookpoints: list[str], origin: str) -> Path:
 
 def _check(sae: SaeFiles, hookpoint: str, recipe: Recipe, registry: Registry) -> None:
     """Raise `DoesNotFit` unless the SAE is of this hookpoint and of the recipe's base."""
-    if sae.hookpoint and sae.hookpoint != hookpoint and not recipe.sae.any_hookpoint:
-        raise DoesNotFit(
-            f"the SAE {sae.origin} was made for {sae.hookpoint}, not for {hookpoint}",
-            "take its hookpoint, or --set sae.any_hookpoint=true as the reference code does: what that costs "
-            "is then told",
-        )
+    _check_hookpoint(sae.origin, sae.hookpoint, hookpoint, recipe)
     base = base_of(sae)
     if base:
         _check_base(sae.origin, base, recipe, registry)
+
+
+def _check_hookpoint(origin: str, made_for: str | None, hookpoint: str, recipe: Recipe) -> None:
+    if made_for and made_for != hookpoint and not recipe.sae.any_hookpoint:
+        raise DoesNotFit(
+            f"the SAE {origin} was made for {made_for}, not for {hookpoint}",
+            "take its hookpoint, or --set sae.any_hookpoint=true as the reference code does: what that costs "
+            "is then told",
+        )
 
 
 def base_of(sae: SaeFiles) -> str:

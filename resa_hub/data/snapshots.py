@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 from ..config.refs import Repo, is_path
 from ..core.errors import NotFound
 from ..core.files import hash_file, read_json
-from ..core.hub_errors import hub_errors
 from ..core.strict import canonical_digest
 from . import tiny
+from .small_files import check_kind, local_folder, on_hub
 
 SAE_CONFIG = "cfg.json"
 SAE_FORMATS = {"sae_weights.safetensors": "saelens", "sae.safetensors": "sparsify"}
@@ -99,29 +99,34 @@ def weights_digest(paths: list[Path]) -> str:
 
 
 def locate(repo: Repo, what: str = "model") -> Files:
-    """The files of a repository, fetched from the Hub when they are not local; raises `NotFound` or `Network`."""
+    """The files of a repository, fetched from the Hub when they are not local.
+
+    what: model or adapter. Raises `NotFound`, `Network`, and `Usage` for a LoRA where a whole model is meant.
+    """
     embedded = tiny.locate(repo.id)
-    if embedded or is_path(repo.id):
-        folder = (embedded or Path(repo.id).expanduser()) / (repo.subfolder or "")
-        if not folder.is_dir():
-            raise NotFound(f"the {what} folder {folder} does not exist", "check the path")
-        return Files(repo.id, weights_digest(sorted(folder.glob("*.safetensors"))), folder)
-    if repo.id.startswith(tiny.PREFIX):
+    if repo.id.startswith(tiny.PREFIX) and not embedded:
         raise NotFound(f"no embedded {what} is called {repo.id!r}", "see `resa-hub registry models`")
-    return _from_hub(repo)
+    if embedded or is_path(repo.id):
+        folder = local_folder(repo, what)
+        revision = ""
+    else:
+        folder, revision = _from_hub(repo)
+    check_kind(repo, folder, what)
+    return Files(repo.id, revision or weights_digest(sorted(folder.glob("*.safetensors"))), folder)
 
 
-def _from_hub(repo: Repo) -> Files:
+def _from_hub(repo: Repo) -> tuple[Path, str]:
+    """(folder, commit)."""
     from huggingface_hub import HfApi, snapshot_download
 
-    with hub_errors(str(repo)):
+    with on_hub(repo):
         # Ask first: a silent snapshot may be a stale copy of a repository that is gone.
         commit = HfApi().model_info(repo.id, revision=repo.revision).sha or ""
         prefix = f"{repo.subfolder}/" if repo.subfolder else ""
         folder = snapshot_download(
             repo.id, revision=commit, allow_patterns=[prefix + pattern for pattern in MODEL_FILES]
         )
-    return Files(repo.id, commit, Path(folder) / (repo.subfolder or ""))
+    return Path(folder) / (repo.subfolder or ""), commit
 
 
 def text_digest(texts: list[str]) -> str:

@@ -8,19 +8,19 @@ from typing import NamedTuple
 
 import msgspec
 
-from ..adapter.fit import Fit, assess_fit, read_lora
+from ..adapter.fit import Fit
 from ..adapter.results import Evaluation
-from ..adapter.store import Adapter
 from ..adapter.workspace import Workspace, WorkspaceLike
-from ..core.errors import NoEffect, NotFound, Usage
 from ..core.executors import run_tasks
+from ..core.notebook import Verdict, line, table
 from ..core.progress import Progress
+from ..core.quantities import count
 from ..core.strict import canonical_digest
 from ..data.snapshots import locate
-from ..hub.resolve import choose_adapter, resolve_adapter
 from . import statistics
 from .evaluate import evaluate
-from .plan import EvalSettings
+from .matrix_plan import Group, fit_of, groups_of, preview, rows
+from .question import EvalSettings
 
 FOREIGN = "does not fit"
 SIGNIFICANT = 0.05
@@ -32,14 +32,6 @@ class CellKey(NamedTuple):
     adapter: str
     target: str
     benchmark: str
-
-
-class Group(NamedTuple):
-    """What adapters share that are evaluated together."""
-
-    target: str
-    benchmark: str
-    source: str
 
 
 class Cell(msgspec.Struct, frozen=True):
@@ -59,6 +51,18 @@ class Cell(msgspec.Struct, frozen=True):
     p_holm: float | None = None
     """p of adapter - base, two-sided, corrected over all cells of the matrix."""
 
+    def __repr__(self) -> str:
+        return line("Cell", f"{self.adapter} on {self.target}, {self.benchmark}: {worded(self)}")
+
+    def _cells(self) -> dict[str, str]:
+        return {
+            "adapter": self.adapter,
+            "target": self.target,
+            "benchmark": self.benchmark,
+            "verdict": Verdict(self.verdict),
+            "in words": self.sentence,
+        }
+
 
 class Matrix(msgspec.Struct, frozen=True):
     adapters: list[str]
@@ -70,6 +74,24 @@ class Matrix(msgspec.Struct, frozen=True):
     file: str
     evaluations: list[Evaluation] = []
     """Of the cells that fit: what `report` draws."""
+
+    def __repr__(self) -> str:
+        sides = [(self.adapters, "adapter"), (self.targets, "target"), (self.benchmarks, "benchmark")]
+        return line("Matrix", " x ".join(count(len(names), what) for names, what in sides))
+
+    def _repr_html_(self) -> str:
+        """A table a benchmark: adapters down, targets across."""
+        cells = {CellKey(c.adapter, c.target, c.benchmark): Verdict(worded(c)) for c in self.cells}
+        return "".join(
+            table(
+                [
+                    {f"{benchmark}: gain over base, points": adapter}
+                    | {target: cells[CellKey(adapter, target, benchmark)] for target in self.targets}
+                    for adapter in self.adapters
+                ]
+            )
+            for benchmark in self.benchmarks
+        )
 
 
 def matrix(
@@ -90,12 +112,11 @@ def matrix(
     `evaluate`.
     """
     workspace, progress = Workspace.find(workspace), progress or Progress()
-    adapters = rows(sources, workspace)
-    targets, benchmarks = list(dict.fromkeys(targets)), list(dict.fromkeys(benchmarks))
-    if not targets or not benchmarks:
-        raise Usage("a matrix needs targets and benchmarks", "--targets tiny-r1,tiny-r1b --benchmarks tiny-chain")
-    fits = {(a.manifest.reference, target): _fit(a, target, workspace) for target in targets for a in adapters}
-    groups = _groups(adapters, targets, benchmarks, fits)
+    seen = preview(sources, targets, benchmarks, settings, executor, workspace)
+    adapters, targets, benchmarks = rows(sources, workspace), seen.targets, seen.benchmarks
+    files = {target: locate(workspace.registry.require_base_model(target).base) for target in targets}
+    fits = {(a.manifest.reference, target): fit_of(a, files[target]) for target in targets for a in adapters}
+    groups = groups_of(adapters, targets, benchmarks, fits)
     evaluations = _evaluations(groups, settings, executor, workspace, progress)
     names = [a.manifest.reference for a in adapters]
     path = _path(names, targets, benchmarks, settings, workspace)
@@ -127,49 +148,6 @@ def worded(cell: Cell) -> str:
     low, high = cell.gain_ci
     star = "*" if cell.p_holm is not None and cell.p_holm < SIGNIFICANT else ""
     return f"{cell.verdict} {cell.gain:+.1f}{star} [{low:+.1f}, {high:+.1f}]"
-
-
-def rows(sources: Sequence[str], workspace: Workspace) -> list[Adapter]:
-    """The adapters that these names mean, each once; raises `NotFound`."""
-    adapters = [adapter for text in dict.fromkeys(sources) for adapter in _named(text, workspace)]
-    if not adapters:
-        raise Usage("a matrix needs adapters", "--sources NAME,NAME or the name of a source model")
-    return list({adapter.manifest.reference: adapter for adapter in adapters}.values())
-
-
-def _named(text: str, workspace: Workspace) -> list[Adapter]:
-    """The adapter of that name, or all that were extracted from the model of that name."""
-    if text in workspace.store.names() or not workspace.registry.model_entry(text):
-        return [resolve_adapter(text, workspace)]
-    ref = str(workspace.registry.model(text))
-    extracted = [a for a in workspace.store.readable()[0] if a.manifest.source == ref]
-    if not extracted:
-        raise NotFound(
-            f"no adapter in {workspace.store.root} was extracted from {text}", f"resa-hub extract --source {text}"
-        )
-    return extracted
-
-
-def _fit(adapter: Adapter, target: str, workspace: Workspace) -> Fit:
-    files = locate(choose_adapter(adapter.manifest.reference, target, workspace.registry).target.base)
-    try:
-        return assess_fit(adapter.manifest.base, read_lora(adapter.folder, zero=True), files)
-    except NoEffect as error:
-        return Fit("foreign", None, error.message)
-
-
-def _groups(
-    adapters: list[Adapter], targets: list[str], benchmarks: list[str], fits: dict[tuple[str, str], Fit]
-) -> dict[Group, list[str]]:
-    """The adapters that are evaluated together: those of one source share an engine, base and source."""
-    groups: dict[Group, list[str]] = {}
-    for benchmark in benchmarks:
-        for target in targets:
-            for a in adapters:
-                if fits[a.manifest.reference, target].level != "foreign":
-                    group = Group(target, benchmark, a.manifest.source)
-                    groups.setdefault(group, []).append(a.manifest.reference)
-    return groups
 
 
 def _evaluations(

@@ -1,47 +1,22 @@
 """The plan of an evaluation: which arms answer which problems, and how they are sampled."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
-from ..adapter.results import TEST
+from ..adapter.fit import check_sizes
+from ..adapter.store import Adapter
 from ..adapter.workspace import Workspace
 from ..config.methods import ARMS
+from ..config.remotes import RemoteRef, parse_adapter
 from ..core.errors import Usage
 from ..data import tiny
 from ..data.snapshots import Files, locate
-from ..hub.resolve import FittedAdapter, choose_adapter, fitting_adapter
-from . import benchmarks
-from .arms import BASE, PROMPT, SOURCE, USUAL, Arm, adapter_arms, arm_kinds, peer, source_arms
+from ..hub.resolve import AdapterChoice, FittedAdapter, choose_adapter, chosen_adapter, fitting_adapter
+from .arms import BASE, PROMPT, SOURCE, Arm, adapter_arms, arm_kinds, peer, source_arms
 from .benchmarks.base import Benchmark, Problem
-from .sampling.jobs import Engines, SamplingConfig
-
-
-@dataclass(frozen=True)
-class EvalSettings:
-    benchmark: str = "tiny-chain"
-    problems: int | None = None
-    """None: all of a fixed benchmark, the usual number of a generated one."""
-    samples: int = 4
-    seeds: int = 3
-    """Random controls for each adapter."""
-    split: str | None = None
-    """None: the benchmark's own first."""
-    seed: int = 0
-    greedy: bool = True
-    problem_seed: int = 0
-    """Which problems of a generated benchmark: those of another seed were not looked at while methods were developed.
-    """
-    arms: tuple[str, ...] = USUAL
-    """Kinds of arms beside base and the adapters: some of `evaluation.arms.CHOICES`."""
-    engines: Engines = field(default_factory=Engines)
-    new_tokens: int | None = None
-    """Budget of an answer; None: the benchmark's."""
-    purpose: str = TEST
-    """Or MODEL_SELECTION, which stays with the adapter."""
-
-    def check(self) -> None:
-        if self.samples < 1 or self.seeds < 0 or (self.new_tokens is not None and self.new_tokens < 1):
-            raise Usage("samples, controls and new tokens are counts", "--samples 4 --controls 3")
+from .question import EvalSettings, Question, ask, available_problems
+from .sampling.jobs import SamplingConfig
 
 
 @dataclass(frozen=True)
@@ -73,56 +48,112 @@ class EvaluationPlan:
         )
 
 
+class Preview(NamedTuple):
+    """A plan as far as it can be made without fetching anything."""
+
+    question: Question
+    choices: list[AdapterChoice]
+    stored: list[Adapter | None]
+    """None for one that is fetched from a remote, and where the target decides which one is meant."""
+    fitted: list[FittedAdapter] | None
+    """None where adapters or target are not here."""
+    left: list[str]
+    """What is checked when it is fetched."""
+
+
+def preview(
+    names: Sequence[str], target: str, settings: EvalSettings, workspace: Workspace, force: bool = False
+) -> Preview:
+    """All that is known of a plan before anything is fetched; a dry run shows it, and `plan` begins with it.
+
+    Raises `NotFound`, `DoesNotFit`, `NoEffect`, `Usage`, `MissingExtra`.
+    """
+    if not names:
+        raise Usage("no adapter is named", "resa-hub eval NAME --target TARGET")
+    question = ask(target, settings, workspace)
+    choices = [choose_adapter(name, target, workspace.registry) for name in names]
+    remote = [choice.name is not None and isinstance(parse_adapter(choice.name), RemoteRef) for choice in choices]
+    stored = [
+        None if elsewhere else chosen_adapter(choice, workspace)
+        for choice, elsewhere in zip(choices, remote, strict=True)
+    ]
+    _check_one_source([adapter for adapter in stored if adapter])
+    for adapter in filter(None, stored):
+        check_sizes(adapter.manifest.base, question.config, adapter.manifest.reference, target)
+    files, here = question.files, not any(remote)
+    fitted = None
+    if files and here:
+        fitted = [fitting_adapter(choice, workspace, files, force, zero=True) for choice in choices]
+    left = [f"the adapter {choice.name}" for choice, elsewhere in zip(choices, remote, strict=True) if elsewhere]
+    left += [f"whether {' and '.join(names)} fit {target}"] if fitted is None else []
+    left += [f"the problems of {question.benchmark.name}"] if question.problems is None else []
+    return Preview(question, choices, stored, fitted, left)
+
+
 def plan(
     names: Sequence[str], target: str, settings: EvalSettings, workspace: Workspace, force: bool = False
 ) -> EvaluationPlan:
-    """Which arms are run on which problems; nothing is generated. Raises `NotFound`, `DoesNotFit`, `NoEffect`,
-    `Usage`.
-    """
-    settings.check()
-    if not names:
-        raise Usage("no adapter is named", "resa-hub eval NAME --target TARGET")
-    benchmark = benchmarks.load(settings.benchmark, workspace.registry)
-    problems = benchmark.problems(settings.split, settings.problems, settings.problem_seed)
-    settings = replace(settings, split=settings.split or benchmark.splits[0], problems=len(problems))
-    choices = [choose_adapter(name, target, workspace.registry) for name in names]
-    files = locate(choices[0].target.base)
-    adapters: dict[str, FittedAdapter] = {}
-    for choice in choices:
-        fitted = fitting_adapter(choice, workspace, files, force, zero=True)
-        adapters[fitted.adapter.manifest.reference] = fitted
+    """Which arms are run on which problems; nothing is generated. Raises as `preview`, and `Network`."""
+    seen = preview(names, target, settings, workspace, force)
+    files, here = locate(seen.question.target.base), seen.question.files
+    fitted = seen.fitted if here and here.folder == files.folder else None
+    if fitted is None:
+        fitted = [fitting_adapter(choice, workspace, files, force, zero=True) for choice in seen.choices]
+    return complete(seen.question, files, fitted, workspace)
+
+
+def complete(question: Question, files: Files, fitted: Sequence[FittedAdapter], workspace: Workspace) -> EvaluationPlan:
+    """The plan of a question, once target and adapters are here; problems and sources may be fetched."""
+    settings, benchmark = question.settings, question.benchmark
+    problems = question.problems
+    if problems is None:
+        problems = benchmark.problems(settings.split, settings.problems, settings.problem_seed)
+    settings = replace(settings, problems=len(problems))
+    adapters = {each.adapter.manifest.reference: each for each in fitted}
+    _check_one_source([each.adapter for each in fitted])
     return EvaluationPlan(
         settings=settings,
         benchmark=benchmark,
         problems=problems,
-        target_name=target,
+        target_name=question.target_name,
         target=files,
         adapters=adapters,
         arms=_arms(adapters, settings, workspace, files),
     )
 
 
-def quick(settings: EvalSettings, target: str, workspace: Workspace) -> EvalSettings:
-    """The same question in minutes, on a model of 1.5B and one GPU: a fixed part of math500, answers of at most 4,096
-    tokens, one control an adapter.
-
-    The embedded family is asked tiny-chain.
-    """
-    embedded = choose_adapter(None, target, workspace.registry).target.base.id.startswith(tiny.PREFIX)
-    small = replace(settings, samples=2, seeds=1, split=None, problem_seed=0, greedy=False)
-    if embedded:
-        return replace(small, benchmark="tiny-chain", problems=200, new_tokens=None)
-    return replace(small, benchmark="math500", problems=100, new_tokens=4096)
-
-
-def _arms(adapters: dict[str, FittedAdapter], settings: EvalSettings, workspace: Workspace, target: Files) -> list[Arm]:
-    """Base and source, the adapters with their controls, and what other methods made. Raises `Usage`."""
-    kinds = arm_kinds(settings.arms)
-    sources = {fitted.adapter.manifest.source for fitted in adapters.values()}
+def _check_one_source(adapters: Sequence[Adapter]) -> None:
+    sources = {adapter.manifest.source for adapter in adapters}
     if len(sources) > 1:
         raise Usage(
             f"the adapters come from different sources: {', '.join(sorted(sources))}", "evaluate them one at a time"
         )
+
+
+QUICK_PROBLEMS, QUICK_TOKENS = 100, 4_096
+
+
+def quick(settings: EvalSettings, target: str, workspace: Workspace, *, benchmark: str | None = None) -> EvalSettings:
+    """The same question in minutes, on a model of 1.5B and one GPU: a fixed part of math500, answers of at most 4,096
+    tokens, one control an adapter.
+
+    The embedded family is asked tiny-chain. benchmark: another one, of which as many problems are asked as there are,
+    at most.
+    """
+    embedded = choose_adapter(None, target, workspace.registry).target.base.id.startswith(tiny.PREFIX)
+    small = replace(settings, samples=2, seeds=1, split=None, problem_seed=0, greedy=False)
+    if benchmark:
+        small = replace(small, benchmark=benchmark, problems=None, new_tokens=None if embedded else QUICK_TOKENS)
+        there = available_problems(ask(target, small, workspace))
+        return replace(small, problems=min(QUICK_PROBLEMS, there or QUICK_PROBLEMS))
+    if embedded:
+        return replace(small, benchmark="tiny-chain", problems=200, new_tokens=None)
+    return replace(small, benchmark="math500", problems=QUICK_PROBLEMS, new_tokens=QUICK_TOKENS)
+
+
+def _arms(adapters: dict[str, FittedAdapter], settings: EvalSettings, workspace: Workspace, target: Files) -> list[Arm]:
+    """Base and source, the adapters with their controls, and what other methods made."""
+    kinds = arm_kinds(settings.arms)
     arms = [Arm(BASE, BASE, target)]
     if SOURCE in kinds:
         first = next(iter(adapters.values())).adapter

@@ -7,11 +7,14 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ..adapter.results import AnyEvaluation, ArmResult, read_evaluation
+from ..adapter import card, usage
+from ..adapter.layout import CARD
+from ..adapter.results import AnyEvaluation, ArmResult, read_evaluation, warnings_and_remarks
 from ..adapter.store import Adapter
 from ..adapter.workspace import Workspace
 from ..config.recipe import Recipe
 from ..core.errors import HubError, NotFound
+from ..core.files import read_bounded
 from ..core.safe_text import plain
 from ..report import sample_statistics
 from ..report.report_data import EmbeddedSamples, PublishedScore, ReportEntry, SampleStatistics, flat, scalars
@@ -32,13 +35,15 @@ def report_entry(
     """raw: the document in today's words. most: completions to embed. names: published results that were asked for."""
     document = read_evaluation(raw, f"an evaluation of {str(raw.get('adapter'))[:80]}")
     samples = _samples(document, most, workspace)
-    making, method, source, recipe = {}, "", "", None
+    making, method, source, recipe, use, license_ = {}, "", "", None, [], ""
     if adapter and adapter.manifest.content_hash == document.content_hash:
         manifest = msgspec.to_builtins(adapter.manifest)
         manifest["base"]["sketch"].pop("values", None)
         recipe = adapter.manifest.recipe
         making, method = flat(manifest), adapter.manifest.method
         source = plain(recipe.source if recipe else adapter.manifest.source)
+        use = usage.snippets(adapter.manifest, _place(adapter))
+        license_ = plain(usage.license_sentence(adapter.manifest))
     return ReportEntry(
         document=document,
         settings=scalars(raw),
@@ -46,6 +51,9 @@ def report_entry(
         source=source,
         method=method,
         warnings=_warnings(document),
+        remarks=warnings_and_remarks(document.notes)[1],
+        use=use,
+        license=license_,
         seen=samples.statistics,
         unseen=samples.missing,
         browser=samples.embedded,
@@ -53,8 +61,16 @@ def report_entry(
     )
 
 
+def _place(adapter: Adapter) -> str:
+    """`owner/name` of the Hub where its card says that it lies there; empty where nothing says so."""
+    try:
+        return card.place_of(read_bounded(adapter.folder / CARD).decode(errors="replace"))
+    except HubError:
+        return ""
+
+
 def _warnings(document: AnyEvaluation) -> list[str]:
-    warnings = list(document.notes)
+    warnings, _ = warnings_and_remarks(document.notes)
     if document.split == "dev":
         warnings.append(
             "this is a split for choosing (layers, checkpoints); what was chosen on it is not judged by it."

@@ -34,7 +34,8 @@ def save_evaluation(adapter: Adapter, evaluation: AnyEvaluation) -> Path:
         store.write(path, msgspec.json.format(encoded, indent=2) + b"\n")
         if not unchanged or not path.with_suffix(PLOT).exists():
             _draw(path, store)
-        verdicts = markdown.card(_with_plots(adapter))
+        judged = _with_plots(adapter)
+        verdicts = card.Verdicts(markdown.verdicts([each for each, _ in judged]), markdown.plots(judged))
         text = card.render(adapter.manifest, load_evaluations(adapter), _current_card(adapter), verdicts)
         store.write(adapter.folder / CARD, text.encode())
     return path

@@ -1,4 +1,4 @@
-"""How many problems and samples show a difference, and what they cost on a GPU: before anything is generated.
+"""How many problems and samples show a difference, and how long a GPU takes for them.
 
 A power analysis: n = (M / delta)^2 (w^2 + v / K) with M = z(1 - alpha / 2) + z(power) = 2.80 for 95% and 80%. w is the
 standard deviation of the true effect over problems, v the variance of the difference of two single answers to one
@@ -12,19 +12,16 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ..adapter.results import load_evaluations
+from ..adapter.store import Adapter
 from ..adapter.workspace import Workspace
-from ..core.errors import Usage
 from ..core.gpus import GPUS
-from . import plan as planning
-from .plan import EvalSettings, EvaluationPlan
+from .benchmarks.base import Benchmark
 
 LEVEL, POWER = 0.95, 0.80
 EFFECT_SD = 0.10
 """w where nothing was measured: a mean effect of 3 points made of gains of 30 points on one problem in ten has 9."""
 ASSUMED_SCORE = 0.5
 """Where no score of the base is known: the worst case."""
-SMALLEST_POINTS = 0.1
-"""The smallest difference that is planned for."""
 MAX_SAMPLES, MAX_SAMPLES_OF_ALL = 64, 1_024
 """Samples a problem that a plan tries, and with all problems of a benchmark."""
 
@@ -126,64 +123,7 @@ class SampleSize(msgspec.Struct, frozen=True):
         return cls(problems, samples, 100 * new, 100 * same)
 
 
-class PowerAnalysis(msgspec.Struct, frozen=True):
-    benchmark: str
-    available: int | None
-    """Problems there are; None for a generator."""
-    detect: float
-    """Points."""
-    spread: VarianceEstimate
-    asked: SampleSize
-    needed: SampleSize | None
-    """On new problems of the kind, the fewest completions; None where this benchmark has too few problems for any
-    number of samples.
-    """
-    needed_same: SampleSize
-    """On these problems: samples alone."""
-    arms: int
-    completions: int
-    """Of all arms, at the size `needed` where there is one, else `needed_same`."""
-    tokens: int
-    tokens_are: str
-    """How the length of a completion is known."""
-    gpu_hours: dict[str, float]
-    """Name of a GPU -> estimated hours on one of them."""
-
-
-def power_analysis(
-    names: Sequence[str], target: str, settings: EvalSettings, detect: float, workspace: Workspace, force: bool = False
-) -> PowerAnalysis:
-    """What it takes to show `detect` points between an adapter and base. Raises the errors of `plan`."""
-    if not SMALLEST_POINTS <= detect <= 100:
-        raise Usage(
-            f"a difference of {detect:g} points cannot be planned for",
-            f"--detect between {SMALLEST_POINTS} and 100, for example 3",
-        )
-    plan = planning.plan(names, target, settings, workspace, force)
-    delta, problems, known = detect / 100, len(plan.problems), _known(plan, workspace)
-    fixed = "full" in plan.benchmark.splits
-    available = len(plan.benchmark.problems(plan.settings.split)) if fixed else None
-    needed = _fewest_completions(delta, known.variance, available)
-    needed_same = SampleSize.of(known.variance, problems, samples_needed(delta, known.variance, problems))
-    planned = needed or needed_same
-    completions = len(plan.arms) * planned.problems * planned.samples
-    return PowerAnalysis(
-        benchmark=plan.benchmark.name,
-        available=available,
-        detect=detect,
-        spread=known.variance,
-        asked=SampleSize.of(known.variance, problems, settings.samples),
-        needed=needed,
-        needed_same=needed_same,
-        arms=len(plan.arms),
-        completions=completions,
-        tokens=round(completions * known.tokens),
-        tokens_are=known.tokens_are,
-        gpu_hours=gpu_hours(plan.target.config, completions, known.tokens),
-    )
-
-
-def _fewest_completions(delta: float, variance: VarianceEstimate, available: int | None) -> SampleSize | None:
+def fewest_completions(delta: float, variance: VarianceEstimate, available: int | None) -> SampleSize | None:
     """The size that shows `delta` on new problems with at least two samples, within the problems there are."""
     sizes = [(problems_needed(delta, variance, samples), samples) for samples in range(2, MAX_SAMPLES + 1)]
     fitting = [(problems, samples) for problems, samples in sizes if available is None or problems <= available]
@@ -195,42 +135,45 @@ def _fewest_completions(delta: float, variance: VarianceEstimate, available: int
     return None
 
 
-class _Known(NamedTuple):
+class Known(NamedTuple):
     variance: VarianceEstimate
     tokens: float
     """Mean of a completion."""
     tokens_are: str
 
 
-def _known(plan: EvaluationPlan, workspace: Workspace) -> _Known:
+def known_spread(
+    adapters: Sequence[Adapter], benchmark: Benchmark, target: str, new_tokens: int, workspace: Workspace
+) -> Known:
     """From the latest evaluation beside one of the adapters, else from the scores that are published."""
-    for adapter, _ in plan.adapters.values():
+    for adapter in adapters:
         for evaluation in reversed(load_evaluations(adapter)):
-            if _tells_variance(evaluation, plan):
-                return _measured(evaluation)
-    tokens, tokens_are = plan.sampling.new_tokens, "at most: the whole budget of every completion"
+            if _tells_variance(evaluation, benchmark, target):
+                return _measured(evaluation, new_tokens)
+    tokens, tokens_are = new_tokens, "at most: the whole budget of every completion"
     published = workspace.registry.entries["published"]
-    for name in (f"{plan.target_name}-10-seeds", plan.target_name):
-        score = published[name].value.scores.get(plan.benchmark.name) if name in published else None
+    for name in (f"{target}-10-seeds", target):
+        score = published[name].value.scores.get(benchmark.name) if name in published else None
         if score is not None:
-            return _Known(VarianceEstimate.assumed(score / 100, name), tokens, tokens_are)
-    return _Known(VarianceEstimate.assumed(None), tokens, tokens_are)
+            return Known(VarianceEstimate.assumed(score / 100, name), tokens, tokens_are)
+    return Known(VarianceEstimate.assumed(None), tokens, tokens_are)
 
 
-def _tells_variance(evaluation: dict[str, Any], plan: EvaluationPlan) -> bool:
+def _tells_variance(evaluation: dict[str, Any], benchmark: Benchmark, target: str) -> bool:
     """Whether an evaluation was made here of this target and benchmark, with more than one sample."""
     fields = {"problems", "samples", "gain_ci", "gain_ci_same_problems", "gain", "arms"}
-    same = (evaluation.get("benchmark"), evaluation.get("target")) == (plan.benchmark.name, plan.target_name)
+    same = (evaluation.get("benchmark"), evaluation.get("target")) == (benchmark.name, target)
     complete = evaluation.keys() >= fields and evaluation["gain_ci_same_problems"] is not None
     return not evaluation.get("harness") and same and complete and evaluation["samples"] > 1
 
 
-def _measured(evaluation: dict[str, Any]) -> _Known:
+def _measured(evaluation: dict[str, Any], new_tokens: int) -> Known:
     # Intervals are in points: half their width as a share.
     new, same = ((high - low) / 200 for low, high in (evaluation["gain_ci"], evaluation["gain_ci_same_problems"]))
     variance = VarianceEstimate.measured(new, same, evaluation["problems"], evaluation["samples"])
-    tokens = max(arm["tokens"] for arm in evaluation["arms"])
-    return _Known(variance, tokens, f"{tokens:.0f} a completion, measured")
+    # A smaller budget than at that time cuts answers off.
+    tokens = max(1.0, min(new_tokens, max(arm["tokens"] for arm in evaluation["arms"])))
+    return Known(variance, tokens, f"{tokens:.0f} a completion, measured")
 
 
 def gpu_hours(config: dict[str, Any], completions: int, tokens: float) -> dict[str, float]:

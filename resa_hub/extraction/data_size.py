@@ -5,17 +5,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ..config.methods import METHODS
 from ..config.recipe import Data, Training
 from ..config.refs import is_path
 from ..config.schema import Dataset
+from ..core.errors import RunFailed
+from ..core.estimates import DataSize
 from ..data import datasets, tiny
 from ..data.snapshots import Rows
 from ..data.templates import question_answer, template_of
 from .plan import Plan
-from .stages import DataSize
 
 ROW_TOKENS, COT_TOKENS = 180, 400
 """Of an example in the R1 template: as STILL's, see the registry. The second is a guess at a worked solution."""
+COUNTED = "counted"
 CHARACTERS = 4
 """A token, where there is no tokenizer to ask."""
 
@@ -24,7 +27,9 @@ def data_size(data: Data, entry: Dataset, plan: Plan) -> DataSize | None:
     """None where not even the rows are known."""
     training = plan.recipe.training
     if entry.id == datasets.TINY or datasets.is_local(entry):
-        return _counted(_lengths(datasets.load(data, entry), plan), training)
+        lengths = _lengths(datasets.load(data, entry), plan)
+        _check_chunks(lengths, plan)
+        return _counted(lengths, training)
     rows = min(data.rows or entry.rows or 0, entry.rows or data.rows or 0)
     if not rows:
         return None
@@ -44,10 +49,20 @@ class _Lengths(NamedTuple):
     basis: str
 
 
+def _check_chunks(lengths: _Lengths, plan: Plan) -> None:
+    """Raise `RunFailed` where the texts do not fill one chunk to train on."""
+    tokens, chunk = sum(lengths.examples), plan.recipe.training.chunk_tokens
+    if chunk and tokens < chunk and lengths.basis == COUNTED and METHODS[plan.recipe.method].trains_on == "texts":
+        raise RunFailed(
+            f"{tokens} tokens of data do not fill one chunk of {chunk}",
+            "use more rows, or --set training.chunk_tokens=N",
+        )
+
+
 def _counted(lengths: _Lengths, training: Training) -> DataSize:
     examples = [min(length, training.max_tokens or length) for length in lengths.examples]
     question = sum(lengths.questions) / len(lengths.questions)
-    if lengths.basis != "counted" or training.chunk_tokens:
+    if lengths.basis != COUNTED or training.chunk_tokens:
         return _packed(len(examples), sum(examples), training, lengths.basis, question)
     # Unpacked examples are batched with those of their own length.
     buckets = [examples.count(length) for length in set(examples)]
@@ -78,7 +93,7 @@ def _lengths(rows: Rows, plan: Plan) -> _Lengths:
         return _Lengths(
             [len(encoded.ids) + 1 for encoded in tokenizer.encode_batch(examples)],
             [len(encoded.ids) for encoded in tokenizer.encode_batch(questions)],
-            "counted",
+            COUNTED,
         )
     return _Lengths(
         [len(text) // CHARACTERS + 1 for text in examples],

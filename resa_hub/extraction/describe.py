@@ -1,5 +1,6 @@
 """What a recipe says, who says each part of it, and what its names stand for."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -7,13 +8,22 @@ import msgspec
 from ..config.methods import METHODS
 from ..config.recipe import Recipe
 from ..config.refs import Repo, is_path
-from ..config.registry import Registry
+from ..config.registry import Registry, deep_merge
 from ..core.errors import HubError
+from ..core.strict import structure
 from ..data import tiny
+from .base_recipe import DEFAULT_RECIPES
 from .plan import Plan, plan
 
 DEFAULT = "default"
 UNPINNED = "not pinned"
+REQUIRED = {"source", "target", "trigger", "elicit"}
+
+
+YOURS = "yours to give"
+"""In place of what a recipe leaves to options and to other recipes."""
+BY_SIZE = {"hookpoint", "sae.latents", "dtype"}
+"""What the target's config.json decides in the recipes for a model of one's own."""
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -42,21 +52,44 @@ class Description(msgspec.Struct, frozen=True):
 
 
 def describe(name: str, registry: Registry) -> Description:
-    """Raises `NotFound` for an unknown recipe, `Usage` for one that cannot be run, as a fragment."""
+    """Raises `NotFound` for an unknown recipe, `Usage` for one that cannot be; of a fragment, which says too little to
+    be run, the references and the digest are empty.
+    """
+    if name in registry.entries["recipes"] and not set(registry.recipe_values(name)) >= REQUIRED:
+        return _fragment(name, registry)
     resolved = plan(recipe=name, registry=registry)
     try:
         layers = registry.recipe_layers(name)
     except HubError:  # a file: it says everything itself
         layers = [(name, msgspec.to_builtins(resolved.recipe))]
-    entry = registry.entries["recipes"].get(name)
-    note = str(entry.value.get("note", "")) if entry else ""
-    fields = [
-        Field(path, value, next((who for who, said in layers if says(said, path)), DEFAULT))
-        for path, value in flat(msgspec.to_builtins(resolved.recipe))
-    ]
+    fields = _fields(resolved.recipe, layers)
+    found = references(resolved, registry)
     return Description(
-        name, note, [who for who, _ in layers[1:]], fields, references(resolved, registry), resolved.recipe.digest()
+        name, _note(name, registry), [who for who, _ in layers[1:]], fields, found, resolved.recipe.digest()
     )
+
+
+def _fragment(name: str, registry: Registry) -> Description:
+    layers = registry.recipe_layers(name)
+    yours = {"source": YOURS, "target": YOURS, "trigger": {"name": YOURS}, "elicit": {"name": YOURS}}
+    recipe = structure(deep_merge(yours, registry.recipe_values(name)), Recipe, f"recipe {name}")
+    fields = _fields(recipe, [*layers, ("options", yours)])
+    if name.startswith(DEFAULT_RECIPES):
+        config = "config.json of the target"
+        fields = [Field(f.path, "by its sizes", config) if f.path in BY_SIZE else f for f in fields]
+    return Description(name, _note(name, registry), [who for who, _ in layers[1:]], fields, [], "")
+
+
+def _note(name: str, registry: Registry) -> str:
+    entry = registry.entries["recipes"].get(name)
+    return str(entry.value.get("note", "")) if entry else ""
+
+
+def _fields(recipe: Recipe, layers: Sequence[tuple[str, Any]]) -> list[Field]:
+    return [
+        Field(path, value, next((who for who, said in layers if says(said, path)), DEFAULT))
+        for path, value in flat(msgspec.to_builtins(recipe))
+    ]
 
 
 def flat(value: Any, prefix: str = "") -> list[tuple[str, Any]]:

@@ -3,24 +3,21 @@
 Estimates, each with what it rests on.
 """
 
-import msgspec
-
 from ..config.methods import METHODS
 from ..config.recipe import AUTO, Recipe
-from ..config.refs import Repo, is_path
+from ..config.refs import Repo, SaeRef
 from ..config.registry import Registry
+from ..core.estimates import DataSize, Download, Estimate, HardwareEstimate, StageCost, offer, offer_here
 from ..core.flops import Shapes
-from ..core.gpus import GPUS, Gpu, measured_speed
-from ..data import tiny
-from ..data.snapshots import locate
+from ..core.gpus import CPU_UTILISATION, GPUS, Gpu, gpu_here, measured_speed
+from ..data import datasets
+from ..data.at_hand import at_hand, dataset_at_hand, sae_at_hand
 from .data_size import data_size
 from .plan import Plan
-from .stages import DataSize, StageCost, deepest, stages_of
+from .stages import deepest, stages_of
 
 UTILISATION = 0.35
 """Share of a GPU's peak that training in bf16 reaches."""
-CPU_UTILISATION = 0.4
-"""Share of the measured product of matrices."""
 LAUNCH = 3e-4
 """Seconds that starting the kernels of a layer takes, once forward and twice backward: what small models spend most on.
 """
@@ -33,36 +30,6 @@ Korthikanti et al. 2022 (arXiv 2205.05198).
 KL_POSITIONS, KL_COPIES = 256, 6
 PAPER_STEPS = {"still": 1_448}
 """Steps an epoch that the paper names, by elicitation data: two GPUs, one chunk each."""
-
-
-class HardwareEstimate(msgspec.Struct, frozen=True):
-    """Where it may run, for how long and for how much."""
-
-    machine: str
-    hours: float
-    usd: float | None
-    priced: str
-    fits: bool | None
-    """Whether the memory suffices; null where it is not known."""
-
-
-class Estimate(msgspec.Struct, frozen=True):
-    data: dict[str, DataSize]
-    stages: list[StageCost]
-    memory: dict[str, int]
-    """Bytes on the device, by part; the sum is what is needed."""
-    caches: dict[str, int]
-    """Bytes of the teacher's states in main memory or on disk; what does not fit is made anew at each use."""
-    offers: list[HardwareEstimate]
-    notes: list[str]
-
-    @property
-    def operations(self) -> float:
-        return sum(stage.operations for stage in self.stages)
-
-    @property
-    def bytes(self) -> int:
-        return sum(self.memory.values())
 
 
 def estimate(plan: Plan, registry: Registry, rate: float | None = None) -> Estimate | str:
@@ -84,17 +51,55 @@ def estimate(plan: Plan, registry: Registry, rate: float | None = None) -> Estim
     stages = stages_of(recipe, shapes, data)
     memory = _memory(recipe, shapes, stages)
     needed = sum(memory.values())
-    offers = [offer for gpu in GPUS if (offer := _offer(gpu, stages, needed, rate))]
-    here = _hours(stages, CPU_UTILISATION * measured_speed())
-    offers.append(HardwareEstimate("this machine, CPU", here, None, "", None))
-    caches = _caches(recipe, shapes, stages)
-    return Estimate(data, stages, memory, caches, offers, _notes(plan, registry, data))
+    gpus = [gpu for gpu in GPUS if gpu.peak and gpu.price]
+    offers = [offer(gpu, _gpu_hours(gpu, stages), needed, rate) for gpu in gpus]
+    return Estimate(
+        stages=stages,
+        memory=memory,
+        offers=[*offers, _here(stages, needed, rate)],
+        notes=_notes(plan, registry, data),
+        data=data,
+        caches=_caches(recipe, shapes, stages),
+        downloads=downloads(plan, shapes, registry),
+    )
+
+
+def _here(stages: list[StageCost], needed: int, rate: float | None) -> HardwareEstimate:
+    found = gpu_here()
+    if found is None:
+        return offer_here("CPU", _hours(stages, CPU_UTILISATION * measured_speed()), rate)
+    name, gpu = found
+    fits = None if gpu is None else needed < gpu.memory * 1e9
+    return offer_here(name, _gpu_hours(gpu, stages) if gpu and gpu.peak else None, rate, fits)
+
+
+def downloads(plan: Plan, shapes: Shapes, registry: Registry) -> list[Download]:
+    """What is not on this machine yet, each once."""
+    found: dict[str, Download] = {}
+    models = {plan.recipe.source: plan.source, plan.recipe.target: plan.target, **plan.siblings}
+    for ref in models.values():
+        if at_hand(ref.base) is None:
+            found[str(ref.base)] = Download(str(ref.base), 2 * shapes.parameters)
+        if ref.adapter and at_hand(ref.adapter, "adapter") is None:
+            found[str(ref.adapter)] = Download(str(ref.adapter), None)
+    sae = plan.recipe.sae
+    known = registry.entries["saes"].get(sae.origin or "")
+    if METHODS[plan.recipe.method].sae and sae.mode != "scratch" and sae.origin:
+        repo = Repo(known.value.id, known.value.revision) if known else SaeRef.parse(sae.origin).repo
+        one = 4 * 2 * shapes.width * (known.value.latents if known else sae.latents)
+        if not sae_at_hand(repo):
+            found[str(repo)] = Download(str(repo), one * len(plan.recipe.all_hookpoints))
+    for entry in (plan.trigger, plan.elicit):
+        if not (entry.id == datasets.TINY or datasets.is_local(entry) or dataset_at_hand(entry.id)):
+            found[entry.id] = Download(entry.id, None)
+    return list(found.values())
 
 
 def shapes_of(base: Repo, name: str, registry: Registry) -> Shapes | None:
     """From config.json where the model is at hand, else from the registry."""
-    if tiny.locate(base.id) or is_path(base.id):
-        return Shapes.of(locate(base).config)
+    files = at_hand(base)
+    if files:
+        return Shapes.of(files.config)
     entry = registry.model_entry(registry.base_name(name)) or registry.model_entry(registry.name_of_base(base.id))
     return Shapes.of(entry.config) if entry else None
 
@@ -145,13 +150,8 @@ def _hours(stages: list[StageCost], speed: float, decoding: float = 1.0) -> floa
     return seconds / 3600
 
 
-def _offer(gpu: Gpu, stages: list[StageCost], needed: int, rate: float | None) -> HardwareEstimate | None:
-    """None for a GPU whose peak or price is not known."""
-    if gpu.peak is None or gpu.price is None:
-        return None
-    hours = _hours(stages, UTILISATION * gpu.peak, DECODING)
-    usd, source = gpu.price if rate is None else (rate, "as given")
-    return HardwareEstimate(gpu.name, hours, hours * usd, f"${usd:.2f} an hour, {source}", needed < gpu.memory * 1e9)
+def _gpu_hours(gpu: Gpu, stages: list[StageCost]) -> float:
+    return _hours(stages, UTILISATION * (gpu.peak or 0.0), DECODING)
 
 
 def _notes(plan: Plan, registry: Registry, data: dict[str, DataSize]) -> list[str]:

@@ -20,11 +20,12 @@ from ..core.machine_errors import machine_errors
 from ..core.progress import Progress
 from ..core.strict import canonical_digest
 from ..data import saes
-from .inputs import check_kinship, gather_inputs
+from .checks import check
+from .inputs import Inputs, check_kinship, gather_inputs
 from .plan import Plan
 from .plan import plan as resolve
 from .run import ExtractionRun, ResourceLimits
-from .run_dir import hold
+from .run_dir import Work, hold
 
 NOT_BEGUN, KEPT = "; nothing was begun", ": what was done is kept"
 
@@ -43,13 +44,15 @@ def extract(
     """Extract an adapter into the store. Returns it and whether it was made now: a finished recipe is not run twice
     unless `again`.
 
-    A run that was interrupted, however it was, goes on where it stood; `again` begins afresh. resume: go on or fail,
-    also with `again`. plan: one that was resolved before; else `choices` are those of `extraction.plan.plan`. Raises
-    the errors of the plan, `DoesNotFit`, `NoEffect`, `RunFailed`; `Conflict` while another process runs the same;
-    `NotFound` when there is nothing to resume.
+    A run that was interrupted, however it was, goes on where it stood, also with `again`. resume: go on or fail.
+    plan: one that was resolved before; else `choices` are those of `extraction.plan.plan`. Raises the errors of the
+    plan, `DoesNotFit`, `NoEffect`, `RunFailed`; `Conflict` while another process runs the same; `NotFound` when there
+    is nothing to resume.
     """
     workspace, progress = Workspace.find(workspace), progress or Progress()
     plan = plan or resolve(source, registry=workspace.registry, **choices)
+    check(plan, workspace)
+    limits.check(plan.recipe.method)
     with machine_errors(NOT_BEGUN):
         run = ExtractionRun(gather_inputs(plan, workspace), workspace, limits, progress)
     if torchrun.world_size() == 1:
@@ -72,15 +75,14 @@ def _extract(run: ExtractionRun, again: bool, resume: bool) -> tuple[Adapter, bo
     with (
         machine_errors(KEPT),
         workspace.store.staging() as folder,
-        hold(workspace.cache / "work", _key(name, digest), afresh=again and not resume) as work,
+        hold(workspace.cache / "work", _key(name, digest)) as work,
     ):
         present = None if again else workspace.store.with_recipe(digest, name)
         if present:  # finished meanwhile, or killed on its very last step
             work.discard()
             return run.broadcast(present), False
-        if resume and not work.begun:
-            missing = f"no interrupted extraction of {name} with this recipe is here"
-            raise NotFound(missing, "leave out --resume to begin one")
+        if resume:
+            check_resumable(run.inputs, workspace)
         run.broadcast(None)  # nothing stands in the way: all begin
         manifest = run.into(folder, work)
 
@@ -92,6 +94,14 @@ def _extract(run: ExtractionRun, again: bool, resume: bool) -> tuple[Adapter, bo
         adapter = workspace.store.add_next(folder, name, finish)
         work.discard()
     return run.broadcast(adapter), True
+
+
+def check_resumable(inputs: Inputs, workspace: Workspace) -> None:
+    """Raise `NotFound` where no interrupted run is there to go on from."""
+    name = inputs.plan.name
+    if not Work(workspace.cache / "work" / _key(name, inputs.digest)).begun:
+        missing = f"no interrupted extraction of {name} with this recipe is here"
+        raise NotFound(missing, "leave out --resume to begin one")
 
 
 def _run_worker(run: ExtractionRun) -> tuple[Adapter, bool]:
@@ -120,19 +130,25 @@ def screen(
     over what was done. Raises as `extract`.
     """
     workspace = Workspace.find(workspace)
+    check_screen(plan)
+    check(plan, workspace)
     with machine_errors(NOT_BEGUN):
         run = ExtractionRun(gather_inputs(plan, workspace), workspace, limits, progress or Progress())
+    check_kinship(run.inputs)
+    with machine_errors(KEPT), hold(workspace.cache / "work", _key(plan.name, run.inputs.digest)) as work:
+        from ..engine import run as engine
+
+        return engine.screen(run.context(work))
+
+
+def check_screen(plan: Plan) -> None:
+    """Raise `Usage` for a recipe that says everything already."""
     tried = plan.recipe.screen
     if plan.recipe.hookpoint != AUTO and not (tried and (tried.features or tried.scales)):
         raise Usage(
             "this recipe leaves nothing open that a screen could choose",
             "--layer auto, --features auto, --scale auto, or --set screen.scales=[1,2]",
         )
-    check_kinship(run.inputs)
-    with machine_errors(KEPT), hold(workspace.cache / "work", _key(plan.name, run.inputs.digest)) as work:
-        from ..engine import run as engine
-
-        return engine.screen(run.context(work))
 
 
 def pretrain_saes(
@@ -151,6 +167,8 @@ def pretrain_saes(
     workspace, progress = Workspace.find(workspace), progress or Progress()
     if not all(_trains_one_sae(plan) for plan in plans):
         return 0
+    for plan in plans:
+        check(plan, workspace)
     with machine_errors(NOT_BEGUN):
         first = gather_inputs(plans[0], workspace)
     every = [first._replace(plan=plan, saes=saes.initial_saes(plan.recipe, workspace.registry)) for plan in plans]

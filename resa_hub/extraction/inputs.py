@@ -5,17 +5,15 @@ the result.
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..adapter import weight_fingerprint
-from ..adapter.fit import DISTANT_CORRELATION
 from ..adapter.layout import WEIGHTS
 from ..adapter.workspace import Workspace
 from ..config import refs
-from ..config.recipe import AUTO, Recipe
+from ..config.recipe import Recipe
 from ..config.refs import ModelRef
-from ..core.errors import DoesNotFit, Usage
 from ..core.strict import canonical_digest, non_default_values
 from ..data import architectures, datasets, saes
 from ..data.snapshots import Files, Rows, SaeFiles, locate, weights_digest
+from .checks import check_layers, check_shapes, check_sibling
 from .plan import Plan
 
 
@@ -72,41 +70,18 @@ def gather_inputs(plan: Plan, workspace: Workspace) -> Inputs:
 
 
 def check_kinship(inputs: Inputs) -> None:
-    """Source, target and siblings must share architecture and sizes, for states are compared entry by entry, and have
-    the layer; siblings share weights too.
+    """What `checks.check` asks, of the files that were fetched since: source, target and siblings must share
+    architecture and sizes and have the layer; siblings share weights too.
 
     Raises `DoesNotFit`, and `Usage` for a layer that is not there.
     """
     recipe, target = inputs.plan.recipe, inputs.target[0]
     for files in (inputs.source[0], target):
         architectures.check(files.config, files.id)
-    _check_shapes(recipe.source, inputs.source[0], recipe.target, target)
+    check_shapes(recipe.source, inputs.source[0].config, recipe.target, target.config)
+    check_layers(recipe, target.config)
     for name, (files, _) in inputs.siblings.items():
-        _check_shapes(name, files, recipe.target, target)
-        r = weight_fingerprint.correlation(weight_fingerprint.sketch(target.weights), files.weights)
-        if r < DISTANT_CORRELATION:
-            raise DoesNotFit(
-                f"{name} is no sibling of {recipe.target}: unrelated weights (correlation {r:.3f})",
-                "name models of the target's close lineage",
-            )
-    layers = weight_fingerprint.shapes(target.config).get("num_hidden_layers")
-    deepest = max((refs.layer_of(at) for at in recipe.all_hookpoints if at != AUTO), default=0)
-    if isinstance(layers, int) and deepest >= layers:
-        raise Usage(
-            f"layers.{deepest} does not exist: {recipe.target} has {layers} layers",
-            f"choose layers.0 to layers.{layers - 1}",
-        )
-
-
-def _check_shapes(name: str, model: Files, target_name: str, target: Files) -> None:
-    ours, theirs = weight_fingerprint.shapes(target.config), weight_fingerprint.shapes(model.config)
-    different = [key for key in theirs if key != "vocab_size" and ours.get(key) != theirs[key]]
-    if different:
-        key = different[0]
-        raise DoesNotFit(
-            f"{name} and {target_name} have other shapes: {key} {theirs[key]} and {ours.get(key)}",
-            "choose models of one family and size",
-        )
+        check_sibling(name, files, recipe.target, target)
 
 
 def _reference(recipe: Recipe, source: tuple[Files, Files | None], workspace: Workspace) -> Path | None:

@@ -6,6 +6,9 @@ from typing import Any, NamedTuple
 
 from ..adapter.results import SweepPoint
 
+SPREAD = 0.6
+"""Of the distance between two layers, over which the seeds of a layer are drawn."""
+
 
 class LayerDifference(NamedTuple):
     """p values of the hypotheses that nothing differs."""
@@ -65,27 +68,39 @@ def draw(points: Sequence[SweepPoint], source: float | None, title: str, path: P
     from matplotlib import pyplot
 
     layers = sorted({point.layer for point in points})
-    figure, axes = pyplot.subplots(figsize=(max(5.0, 1.5 + 0.35 * len(layers)), 3.4), dpi=150, layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(max(5.0, 1.5 + 0.35 * len(layers)), 3.4), dpi=300, layout="constrained")
     _band(axes, points, layers)
     axes.axhline(0, color="0.3", lw=0.8)
     if source is not None:
         axes.axhline(source, color="tab:green", lw=1, ls="--", label="source")
     gains = [p.gain for p in points]
     errors = [[p.gain - p.gain_ci[0] for p in points], [p.gain_ci[1] - p.gain for p in points]]
-    style: dict[str, Any] = {"fmt": "o", "ms": 4, "capsize": 3, "color": "tab:blue"}
-    axes.errorbar([p.layer for p in points], gains, yerr=errors, label="adapter, 95%", **style)
-    axes.set(xlabel="layer of the hookpoint", ylabel="gain over base, points", title=title, xticks=layers)
-    axes.legend(fontsize=7, frameon=False)
+    style: dict[str, Any] = {"fmt": "o", "ms": 4, "capsize": 2, "lw": 1.2, "color": "tab:blue"}
+    axes.errorbar(_places(points), gains, yerr=errors, label="adapter, 95%", **style)
+    axes.set_title(title, fontsize=9, loc="left", parse_math=False)
+    axes.set(xlabel="layer of the hookpoint", ylabel="gain over base, points", xticks=layers)
+    axes.tick_params(labelsize=8)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    figure.legend(fontsize=7, frameon=False, loc="outside lower center", ncols=3)
     figure.savefig(path)
     pyplot.close(figure)
 
 
+def _places(points: Sequence[SweepPoint]) -> list[float]:
+    """Of each point on the axis of layers: the seeds of a layer stand beside each other."""
+    places = []
+    for p in points:
+        beside = [other for other in points if other.layer == p.layer]
+        places.append(p.layer + SPREAD * ((beside.index(p) + 1) / (len(beside) + 1) - 0.5))
+    return places
+
+
 def _band(axes: Any, points: Sequence[SweepPoint], layers: Sequence[int]) -> None:
-    """Where the random controls lie, and their mean; nothing unless every layer has controls."""
+    """Where the random controls of each layer lie; nothing unless every layer has controls."""
     controls = [[c for p in points if p.layer == layer for c in p.controls] for layer in layers]
     if not all(controls):
         return
-    low, high = [min(of_layer) for of_layer in controls], [max(of_layer) for of_layer in controls]
-    step = "mid" if len(layers) > 1 else None
-    axes.fill_between(layers, low, high, color="0.85", label="random controls", step=step)
-    axes.plot(layers, [sum(of_layer) / len(of_layer) for of_layer in controls], color="0.6", lw=1)
+    lowest = [min(of_layer) for of_layer in controls]
+    heights = [max(of_layer) - low for of_layer, low in zip(controls, lowest, strict=True)]
+    axes.bar(layers, heights, bottom=lowest, width=0.9, color="0.87", edgecolor="0.87", label="random controls")

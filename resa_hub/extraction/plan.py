@@ -3,21 +3,26 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
-
 from ..config import refs
-from ..config.methods import METHODS, PATCHING, SCREENED
+from ..config.methods import METHODS
 from ..config.recipe import AUTO, Recipe, Rollouts, Screen, override
 from ..config.refs import ModelRef, check_name
-from ..config.registry import Registry, deep_merge
+from ..config.registry import NEEDED, Registry, deep_merge
 from ..config.schema import Dataset
 from ..core.errors import HubError, Usage, did_you_mean
 from ..core.strict import structure
+from ..data.own_models import on_its_base
 from .base_recipe import base_recipe
+from .recipe_checks import checked
+from .used_settings import check_used
 
 SELECTIONS = {"mean": "mean difference", "attribution": "attribution", "logits": "what they do to the logits"}
 SCREENED_FEATURES, SCREENED_SCALES = [4, 16, 64], [1.0, 1.5, 2.0, 3.0]
 """What the screen tries where a number is `auto` and the recipe names no candidates."""
+
+DATA_HINT = (
+    "give --data ./problems.jsonl (columns problem and answer), a Hub id, or a name of `resa-hub registry datasets`"
+)
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,7 @@ def plan(
     source: str | None = None,
     *,
     target: str | None = None,
+    data: str | None = None,
     trigger: str | None = None,
     elicit: str | None = None,
     layer: int | str | None = None,
@@ -129,24 +135,29 @@ def plan(
     settings: list[str] | None = None,
     registry: Registry,
 ) -> Plan:
-    """Resolve everything that the registry and the caller say; raises `Usage` and `NotFound`, loads nothing.
+    """Resolve everything that the registry and the caller say. Small files of one's own model are read, nothing else is
+    loaded; raises `Usage`, `NotFound`, and `Network` where it lies on the Hub.
 
-    layer, features and scale may be `auto`: chosen by the screen. screen: try all three unless the recipe names its
-    candidates.
+    data: for both stages, where trigger and elicit say nothing else. layer, features and scale may be `auto`: chosen by
+    the screen. screen: try all three unless the recipe names its candidates.
     """
     if method and method not in METHODS:
         raise Usage(f"no method is called {method!r}", did_you_mean(method, list(METHODS)))
-    values, recipe_name = base_recipe(source, recipe, method, registry)
+    source = on_its_base(source, registry) if source else None
+    values, recipe_name = base_recipe(source, recipe, method, target, registry)
     options: dict[str, Any] = {"method": method, "source": source, "target": target, "seed": seed}
     options |= _overrides(layer, features, scale, screen, values)
     values = deep_merge(values, {key: value for key, value in options.items() if value is not None})
-    for role, data in (("trigger", trigger), ("elicit", elicit if elicit or not trigger else trigger)):
-        if data:
-            values[role] = {"name": data}
+    values |= _data_of(data, trigger, elicit, values)
     if source and not target and "source" in values:
         values["target"] = registry.base_name(source)
-    resolved: Recipe = structure(override(values, settings or []), Recipe, f"recipe {recipe_name}")
-    resolved = _checked(resolved)
+    values = override(values, settings or [])
+    if {"source", "target"} <= set(values) and not {"trigger", "elicit"} <= set(values):
+        raise Usage("nothing says on which problems to extract", DATA_HINT)
+    resolved: Recipe = structure(values, Recipe, f"recipe {recipe_name}", NEEDED)
+    resolved = checked(resolved)
+    given = {"layer": layer, "features": features, "scale": scale, "trigger": trigger if elicit or data else None}
+    check_used(resolved, [option for option, value in given.items() if value is not None])
     if name:
         check_name(name)
     return Plan(
@@ -160,6 +171,16 @@ def plan(
         template=template(resolved, registry),
         siblings=siblings(resolved, registry),
     )
+
+
+def _data_of(data: str | None, trigger: str | None, elicit: str | None, values: dict[str, Any]) -> dict[str, Any]:
+    """What the options say of the data of both stages; raises `Usage` for an option that plays no part."""
+    if data and trigger and elicit:
+        raise Usage("--data plays no part beside --trigger and --elicit", "leave one of the three out")
+    trigger, elicit = trigger or data, elicit or data or trigger
+    if "trigger" not in values:
+        trigger = trigger or elicit
+    return {role: {"name": name} for role, name in (("trigger", trigger), ("elicit", elicit)) if name}
 
 
 def template(recipe: Recipe, registry: Registry) -> str | None:
@@ -203,38 +224,11 @@ def _number(option: str, value: Any, kind: type) -> Any:
         raise Usage(f"{option} {value!r} is neither a number nor {AUTO}", f"{option} 2, or {option} {AUTO}") from None
 
 
-def _checked(recipe: Recipe) -> Recipe:
-    """The recipe with its first hookpoint in place; raises `Usage` for hookpoints that cannot be, and for a screen of a
-    method that has none.
-    """
-    if recipe.hookpoints:
-        layers = [refs.layer_of(at) for at in recipe.hookpoints]
-        if layers != sorted(set(layers)):
-            raise Usage(
-                f"hookpoints {', '.join(recipe.hookpoints)} are not in order",
-                "name each layer once, the shallowest first",
-            )
-        if recipe.method not in PATCHING and len(layers) > 1:
-            raise Usage(
-                f"{recipe.method} works at one hookpoint, not {len(layers)}",
-                f"--set hookpoints=[] or one of {', '.join(PATCHING)}",
-            )
-        recipe = msgspec.structs.replace(recipe, hookpoint=recipe.hookpoints[0])
-    if (recipe.hookpoint == AUTO or recipe.screen) and recipe.method not in SCREENED:
-        raise Usage(
-            f"{recipe.method} has no screen: layer, features and scale cannot be {AUTO}",
-            f"give it those that were chosen for {' or '.join(SCREENED)}, so that they can be compared",
-        )
-    if recipe.hookpoint != AUTO:
-        refs.check_hookpoint(recipe.hookpoint)
-    return recipe
-
-
 def default_name(recipe: Recipe, recipe_name: str, registry: Registry) -> str:
     """The recipe's own name where it is run as it stands, else one that says source, method and layer."""
     if not recipe_name.startswith("tiny-") and _as_it_stands(recipe, recipe_name, registry):
         return recipe_name
-    source = recipe.source.rpartition("/")[2].lower()
+    source = recipe.source.rstrip("/").rpartition("/")[2].lower()
     safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in source).strip("._-") or "model"
     if METHODS[recipe.method].supervised:
         suffix = "-cot" if recipe.elicit.cot else ""

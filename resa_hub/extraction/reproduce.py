@@ -19,6 +19,7 @@ from ..config.refs import ModelRef, Repo
 from ..config.registry import Registry
 from ..config.schema import Dataset
 from ..core.errors import Usage
+from ..core.notebook import line
 from ..core.progress import Progress
 from ..hub.resolve import resolve_adapter
 from .extract import extract
@@ -46,6 +47,9 @@ class Reproduced(msgspec.Struct, frozen=True):
     verdicts: list[dict[str, Any]]
     """With `judge`: target, benchmark, and the word of the first and the second run."""
     sentence: str
+
+    def __repr__(self) -> str:
+        return line("Reproduced", f"{self.adapter}: {self.sentence}")
 
 
 def reproduce(

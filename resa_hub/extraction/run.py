@@ -11,6 +11,8 @@ from ..adapter import weight_fingerprint
 from ..adapter.layout import content_hash, identity_of, scan
 from ..adapter.manifest import DataRecord, Manifest, Run, Sibling
 from ..adapter.workspace import Workspace
+from ..config.methods import METHODS
+from ..core.errors import Usage
 from ..core.progress import Progress
 from ..data.snapshots import Rows
 from .inputs import Inputs
@@ -36,6 +38,14 @@ class ResourceLimits:
     """
     rate: float | None = None
     """Price of this machine, USD an hour."""
+
+    def check(self, method: str) -> None:
+        """Raise `Usage` for a limit on something that the method does not keep."""
+        spec = METHODS[method]
+        if self.memory is not None and not spec.teacher:
+            raise Usage(f"--cache-gb has no effect with {method}: it has no teacher's states to keep", "leave it out")
+        if self.disk and not spec.sae:
+            raise Usage(f"--disk-gb has no effect with {method}: it trains no SAE", "leave it out")
 
 
 class ExtractionRun(NamedTuple):

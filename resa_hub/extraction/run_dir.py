@@ -5,14 +5,10 @@ time.
 import contextlib
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from ..core.errors import Conflict, RunFailed
-
-STALE_DAYS = 30
-"""Work that nobody has touched for so long is thrown away when other work begins."""
 
 
 class Work:
@@ -31,11 +27,10 @@ class Work:
 
 
 @contextlib.contextmanager
-def hold(root: Path, key: str, *, afresh: bool = False) -> Iterator[Work]:
+def hold(root: Path, key: str) -> Iterator[Work]:
     """The work folder `root/key` under a lock that the system lets go of when the process dies, however it dies.
 
-    afresh: without what an earlier run left. Raises `Conflict` while another process holds it, `RunFailed` where
-    nothing can be written.
+    Raises `Conflict` while another process holds it, `RunFailed` where nothing can be written.
     """
     import filelock
 
@@ -43,9 +38,6 @@ def hold(root: Path, key: str, *, afresh: bool = False) -> Iterator[Work]:
     try:
         root.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(root / f"{key}.lock", timeout=0):
-            if afresh:
-                work.discard()
-            _sweep(root)
             work.folder.mkdir(exist_ok=True)
             for half in work.folder.glob("*.new"):
                 half.unlink()  # a state that a killed process was writing
@@ -71,16 +63,3 @@ def seconds_between_states() -> float:
         return max(0.0, float(os.environ.get("RESA_HUB_STATE_SECONDS", "30")))
     except ValueError:
         return 30.0
-
-
-def _sweep(root: Path) -> None:
-    """Throw away old work of recipes that were given up. Its lock is taken first: a run that is alive keeps its
-    folder.
-    """
-    import filelock
-
-    for folder in root.iterdir():
-        with contextlib.suppress(OSError, filelock.Timeout):
-            if folder.is_dir() and time.time() - folder.stat().st_mtime > STALE_DAYS * 86_400:
-                with filelock.FileLock(root / f"{folder.name}.lock", timeout=0):
-                    shutil.rmtree(folder, ignore_errors=True)

@@ -4,11 +4,10 @@ size of the data.
 
 import math
 
-import msgspec
-
 from ..config.methods import METHODS
 from ..config.recipe import AUTO, Recipe, Rollouts
 from ..config.refs import layer_of
+from ..core.estimates import DataSize, StageCost
 from ..core.flops import (
     SELECTION_STEPS,
     SELECTION_TOKENS,
@@ -18,29 +17,6 @@ from ..core.flops import (
     supervised_flops,
     tuning_flops,
 )
-
-
-class DataSize(msgspec.Struct, frozen=True):
-    """The tokens of one role's data."""
-
-    rows: int
-    tokens: int
-    batches: int
-    """Chunks or buckets, a step each."""
-    basis: str
-    """counted, or what the estimate rests on."""
-    question: float = 0.0
-    """Mean tokens of a question."""
-
-
-class StageCost(msgspec.Struct, frozen=True):
-    name: str
-    steps: int
-    tokens: int
-    operations: float
-    passes: int
-    """Layers started, forward or backward."""
-    decoding: bool = False
 
 
 def stages_of(recipe: Recipe, shapes: Shapes, data: dict[str, DataSize]) -> list[StageCost]:

@@ -21,7 +21,9 @@ from ..evaluation.plan import EvalSettings
 from .extract import extract, pretrain_saes
 from .layer_differences import LayerDifference, differ, draw
 from .plan import Plan, plan
+from .sweep_plan import check_sweep
 
+MOST_SEEDS = 100
 NOISE = 0.05
 """p above which a curve is not told from noise."""
 
@@ -78,11 +80,10 @@ def sweep(
     otherwise, for a layer that was picked on test problems would be judged on them too. Raises the errors of `extract`
     and `evaluate`.
     """
-    if not layers or seeds < 1:
-        raise Usage("a sweep needs at least one layer and one seed", "--layers 0-3 --seeds 1")
     workspace, progress = Workspace.find(workspace), progress or Progress()
     judging = replace(judging, purpose=MODEL_SELECTION)
     plans = planned(source, layers=layers, seeds=seeds, family=family, registry=workspace.registry, **choices)
+    check_sweep(plans, judging, executor, workspace)
     names = _adapters(plans, executor, workspace, progress)
     target = next(iter(plans.values())).recipe.target
     results = evaluate(names, target=target, settings=judging, workspace=workspace.folder, progress=progress)
@@ -122,6 +123,8 @@ def planned(
     choices: those of `plan`, `layer` aside. family: the sweep of the registry that this is; where nothing else is
     chosen, its adapters bear the names of its recipes, and the seeds are versions.
     """
+    if not layers or not 1 <= seeds <= MOST_SEEDS:
+        raise Usage(f"a sweep needs at least one layer and 1 to {MOST_SEEDS} seeds", "--layers 0-3 --seeds 1")
     first, known = choices.pop("seed", None), registry.get("sweeps", family).numbers if family else []
     untouched = not source and not any(value for key, value in choices.items() if key != "recipe")
     plans = {}

@@ -120,7 +120,7 @@ class HubRemote:
         Nothing is fetched.
         """
         filters = [LIBRARY, *([f"base_model:adapter:{base}"] if base else [])]
-        with hub_client(str(self.ref)) as api:
+        with hub_client(str(self.ref) if self.repo else "a search of the Hub") as api:
             if self.repo:
                 infos = [api.model_info(self.repo)]
             else:

@@ -236,7 +236,11 @@ def fetch_file(api: "HfApi", repo: str, commit: str, path: str, file: RemoteFile
 
 def cache_folder(endpoint: str) -> Path:
     """One for each endpoint: the client's keys do not tell two Hubs apart."""
+    return cache_root() / hashlib.sha256(endpoint.encode()).hexdigest()[:16]
+
+
+def cache_root() -> Path:
+    """This user's folder of files that `pull` fetched."""
     import platformdirs
 
-    user_cache = Path(platformdirs.user_cache_dir("resa-hub", appauthor=False))
-    return user_cache / "hub" / hashlib.sha256(endpoint.encode()).hexdigest()[:16]
+    return Path(platformdirs.user_cache_dir("resa-hub", appauthor=False)) / "hub"

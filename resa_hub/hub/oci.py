@@ -1,4 +1,4 @@
-"""`oci://host/name[:tag|@sha256:...]`: a registry of containers, as serving stacks use them (extra `oci`).
+"""`oci://host/name[:tag|@sha256:...]`: a container registry, as serving stacks use them (extra `oci`).
 
 One image manifest a version, tagged `v0.1.0`; every file of the adapter is a layer whose title is its path. Layers are
 addressed by their sha256: each is checked on arrival, and a tag that names other layers than the manifest inside
@@ -21,8 +21,9 @@ from ..adapter.store import Adapter, version_key
 from ..adapter.verify import files_to_send
 from ..config.refs import VERSION
 from ..config.remotes import RemoteRef
-from ..core.errors import Conflict, HubError, Integrity, MissingExtra, Network, NotFound
+from ..core.errors import Conflict, HubError, Integrity, Network, NotFound
 from ..core.files import parse_json
+from ..core.install import missing
 from .huggingface_client import is_hostile, is_loopback
 from .remote import DownloadResult, PushResult, SearchHit
 from .transfer import SHA256, check_listed, copy_verified, sha256_of
@@ -61,7 +62,7 @@ class OciRemote:
         self.host, _, self.repository = ref.location.partition("/")
 
     def push(self, adapter: Adapter, *, public: bool = False, dry_run: bool = False, sae: bool = True) -> PushResult:
-        """Layers first, then the tag; who may read it is the registry's own matter, `public` changes nothing.
+        """Layers first, then the tag; who may read it is the container registry's own matter, `public` changes nothing.
 
         Raises `Conflict` when the tag has other bytes.
         """
@@ -171,21 +172,21 @@ class OciRemote:
             return None
         if response.status_code != 200:
             raise Network(
-                f"{self.ref}: the registry answered {response.status_code}",
+                f"{self.ref}: the container registry answered {response.status_code}",
                 "check the name, or log in with `oras login`",
             )
         where, digest = f"{self.ref}, {reference}", f"sha256:{hashlib.sha256(response.content).hexdigest()}"
         if reference.startswith("sha256:") and reference != digest:
             raise Integrity(
-                f"{where}: the registry gave a manifest with another digest",
-                "do not use it: ask whoever runs the registry",
+                f"{where}: the container registry gave a manifest with another digest",
+                "do not use it: ask whoever runs it",
             )
         return _Image(digest, *_checked(parse_json(response.content, "the manifest"), where))
 
     def _upload(
         self, client: Any, adapter: Adapter, entries: tuple[FileEntry, ...], added: tuple[FileEntry, ...], tag: str
     ) -> None:
-        """Send the files and the manifest that lists them. added: files of which the registry has the bytes."""
+        """Send the files and the manifest that lists them. added: files whose bytes are there."""
         container, m = self._container(client, tag), adapter.manifest
         digest = hashlib.sha256(EMPTY_CONFIG).hexdigest()
         config = {"mediaType": TYPE, "size": len(EMPTY_CONFIG), "digest": f"sha256:{digest}"}
@@ -225,30 +226,28 @@ class OciRemote:
         try:
             import oras.client
         except ImportError:
-            raise MissingExtra("remotes of oci:// need oras", "pip install 'resa-hub[oci]'") from None
+            raise missing("remotes of oci:// need oras", "oci") from None
         import requests
 
         place = urlsplit(f"//{self.host}")
         host = place.hostname or ""
-        try:  # oras itself would try a dead registry for a minute
+        try:  # oras itself would try a dead one for a minute
             socket.create_connection((host, place.port or (80 if is_loopback(host) else 443)), TIMEOUT).close()
         except OSError as error:
-            raise Network(
-                f"{self.ref}: the registry cannot be reached ({error.strerror or error})",
-                "check the name and the network",
-            ) from None
+            raise self._out_of_reach(error.strerror or error) from None
         try:
             yield oras.client.OrasClient(hostname=self.host, insecure=is_loopback(host))
         except HubError:
             raise
         except requests.RequestException as error:
-            raise Network(
-                f"{self.ref}: the registry cannot be reached ({type(error).__name__})", "check the name and the network"
-            ) from None
+            raise self._out_of_reach(type(error).__name__) from None
         except ValueError as error:  # how oras says that a log-in is needed, or that an answer was not the expected one
             raise Network(
                 f"{self.ref}: {' '.join(str(error).split())[:160]}", "check the name, or log in with `oras login`"
             ) from None
+
+    def _out_of_reach(self, reason: object) -> Network:
+        return Network(f"{self.ref}: the container registry cannot be reached ({reason})", "check name and network")
 
     def _uri(self, digest: str) -> str:
         return f"oci://{self.ref.location}@{digest}"
@@ -271,7 +270,7 @@ def _layer(entry: FileEntry) -> dict[str, Any]:
 def _require(response: Any, what: str) -> None:
     if response.status_code not in (200, 201, 202):
         hint = "log in with `oras login`" if response.status_code in (401, 403) else "try again later"
-        raise Network(f"{what}: the registry answered {response.status_code}", hint)
+        raise Network(f"{what}: the container registry answered {response.status_code}", hint)
 
 
 def _checked(content: Any, where: str) -> tuple[tuple[FileEntry, ...], dict[str, Any]]:

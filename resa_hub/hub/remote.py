@@ -7,6 +7,8 @@ from ..adapter.layout import FileEntry
 from ..adapter.store import Adapter
 from ..config.remotes import REMOTES, RemoteRef
 from ..core import plugins
+from ..core.notebook import card, line, table
+from ..core.quantities import count, size
 
 
 class PushResult(NamedTuple):
@@ -19,6 +21,22 @@ class PushResult(NamedTuple):
     """False when the remote held all of it already."""
     removed: tuple[str, ...] = ()
     """What earlier versions had there and this one has not: gone from the newest state, kept under their tags."""
+    sae: "PushResult | None" = None
+    """Of the SAE, where it went into a repository of its own."""
+
+    def __repr__(self) -> str:
+        return line("PushResult", f"{self.uri}, {self._told()}")
+
+    def _told(self) -> str:
+        if not self.changed:
+            return "which had it all already"
+        return f"{count(len(self.sent), 'file')}, {size(sum(entry.size for entry in self.sent))}"
+
+    def _repr_html_(self) -> str:
+        files = [{"file": entry.path, "size": size(entry.size)} for entry in self.sent]
+        files += [{"file": path, "size": "removed"} for path in self.removed]
+        told = {"sent": self._told(), "its SAE": self.sae.uri if self.sae else ""}
+        return card(self.uri, told, table(files) if files else "")
 
 
 class SearchHit(NamedTuple):
@@ -33,6 +51,19 @@ class SearchHit(NamedTuple):
     verdicts: tuple[str, ...]
     """What its card says of verdicts, as "transferred on tiny-r1, tiny-chain"."""
     updated: str
+
+    def __repr__(self) -> str:
+        stated = "; ".join(self.verdicts) or "nothing"
+        return line("SearchHit", f"{self.ref} {self.method} on {self.base}, stated: {stated}")
+
+    def _cells(self) -> dict[str, str]:
+        return {
+            "adapter": self.ref,
+            "base": self.base,
+            "method": self.method,
+            "stated": "\n".join(self.verdicts),
+            "updated": self.updated[:10],
+        }
 
 
 class DownloadResult(NamedTuple):

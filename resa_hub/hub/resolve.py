@@ -13,6 +13,7 @@ from ..config.refs import VERSION, AdapterRef, ContentRef, ModelRef
 from ..config.registry import Registry
 from ..config.remotes import RemoteRef, parse_adapter
 from ..core.errors import Integrity, NoEffect, NotFound, Usage
+from ..core.notebook import card, line
 from ..data.snapshots import Files
 from . import signing
 from .remote import open_remote
@@ -26,6 +27,19 @@ class PullResult(NamedTuple):
     """Exactly where it came from: the commit, or the version in a folder."""
     new: bool
     """False when the store held this version already."""
+
+    def __repr__(self) -> str:
+        present = "" if self.new else ", which was here already"
+        return line("PullResult", f"{self.adapter.manifest.reference} from {self.location}{present}")
+
+    def _repr_html_(self) -> str:
+        told = {
+            "from": self.location,
+            "identity": self.adapter.manifest.content_hash,
+            "folder": str(self.adapter.folder),
+            "was here": "" if self.new else "yes",
+        }
+        return card(f"Pulled {self.adapter.manifest.reference}", told)
 
 
 def resolve_adapter(text: str, workspace: Workspace) -> Adapter:

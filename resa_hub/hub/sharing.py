@@ -1,14 +1,18 @@
 """`push` and `pull`: adapters between the store of a workspace and a remote."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
-from ..adapter.layout import SAE
-from ..adapter.store import lacks_sae
+from ..adapter import card
+from ..adapter.layout import CARD, SAE
+from ..adapter.store import Adapter, lacks_sae
 from ..adapter.verify import report_removal, verify_folder
 from ..adapter.workspace import Workspace, WorkspaceLike
 from ..config.remotes import RemoteRef
 from ..core.errors import Usage
+from ..core.files import read_bounded
 from . import signing
 from .remote import PushResult, SearchHit, open_remote
 from .resolve import PullResult, fetch_adapter, resolve_adapter
@@ -33,6 +37,12 @@ def push(
     opened = Workspace.find(workspace)
     ref = _destination(to, opened)
     adapter = resolve_adapter(name, opened)
+    if public and ref.scheme in ("folder", "oci"):
+        raise Usage(
+            f"--public has no effect on {ref}: who may read it is decided there", "leave it out; it is for the Hub"
+        )
+    if sign:
+        signing.check_key(Path(sign))
     remote = open_remote(ref)
     with report_removal(adapter.folder):
         verify_folder(adapter.folder, adapter.manifest.files if remote.hashes_what_it_sends else ())
@@ -42,7 +52,8 @@ def push(
             )
         if sign and not dry_run:
             signing.sign(adapter.folder, Path(sign))
-        return remote.push(adapter, public=public, dry_run=dry_run, sae=sae)
+        with _place_on_card(adapter, ref, opened, keep=not dry_run):
+            return remote.push(adapter, public=public, dry_run=dry_run, sae=sae)
 
 
 def push_with_sae_repo(
@@ -115,6 +126,28 @@ def search(
         )
 
     return [hit for hit in open_remote(ref).search(base=base_id, text=text) if wanted(hit)]
+
+
+@contextlib.contextmanager
+def _place_on_card(adapter: Adapter, ref: RemoteRef, workspace: Workspace, *, keep: bool) -> Iterator[None]:
+    """The card says which repository of the Hub the adapter lies in; it is as it was after an error, and without
+    `keep`: a dry run tells the bytes that would be sent.
+    """
+    path = adapter.folder / CARD
+    present = read_bounded(path) if path.is_file() else b""
+    text = card.placed(present.decode(errors="surrogateescape"), adapter.manifest, ref.location)
+    named = text.encode(errors="surrogateescape")
+    if ref.scheme != "hf" or named == present:
+        yield
+        return
+    workspace.store.write(path, named)
+    try:
+        yield
+    except BaseException:
+        workspace.store.write(path, present)
+        raise
+    if not keep:
+        workspace.store.write(path, present)
 
 
 def _destination(to: str | None, workspace: Workspace) -> RemoteRef:

@@ -20,8 +20,9 @@ from ..adapter.verify import verify_folder
 from ..adapter.workspace import Workspace
 from ..config.registry import user_path
 from ..config.remotes import RemoteRef
-from ..core.errors import Integrity, MissingExtra, NotFound, Usage
+from ..core.errors import Integrity, NotFound, Usage
 from ..core.files import parse_json, read_bounded
+from ..core.install import missing
 from ..core.strict import Strict, structure
 
 POLICY = "policy.yaml"
@@ -43,21 +44,27 @@ def sign(folder: Path, key: Path) -> None:
 
     Raises `Usage` for what is no such key.
     """
-    library = _library()
+    signer = check_key(key)
     verify_folder(folder)
-    _readable(key, "private key")
     store = Store(folder.parent.parent)
     with store.staging() as staged:
         (staged / MANIFEST).write_bytes(read_bounded(folder / MANIFEST))
         signature = staged / SIGNATURE
-        try:
-            library.signing.Config().use_elliptic_key_signer(private_key=key).sign(staged, signature)
-        except (ValueError, TypeError) as error:
-            raise Usage(
-                f"{key} is no private key that can sign: {' '.join(str(error).split())[:120]}",
-                "make one: openssl ecparam -genkey -name prime256v1",
-            ) from None
+        signer.sign(staged, signature)
         store.write(folder / SIGNATURE, signature.read_bytes())
+
+
+def check_key(key: Path) -> Any:
+    """What signs with a private key; raises `Usage` for what is none, `NotFound`, `MissingExtra`."""
+    library = _library()
+    _readable(key, "private key")
+    try:
+        return library.signing.Config().use_elliptic_key_signer(private_key=key)
+    except (ValueError, TypeError) as error:
+        raise Usage(
+            f"{key} is no private key that can sign: {' '.join(str(error).split())[:120]}",
+            "make one: openssl ecparam -genkey -name prime256v1",
+        ) from None
 
 
 def check(folder: Path, keys: Sequence[Path], who: str) -> Path:
@@ -130,7 +137,7 @@ def _library() -> Any:
     try:
         import model_signing
     except ImportError:
-        raise MissingExtra("signatures need model-signing", "pip install 'resa-hub[sign]'") from None
+        raise missing("signatures need model-signing", "sign") from None
     return model_signing
 
 

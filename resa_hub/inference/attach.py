@@ -8,15 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from ..adapter.fit import Fit
+from ..adapter.fit import Fit, check_sizes
 from ..adapter.store import Adapter
 from ..adapter.workspace import Workspace, WorkspaceLike
+from ..config.remotes import RemoteRef, parse_adapter
 from ..core.errors import Integrity, NoEffect, Usage
-from ..data.snapshots import locate
-from ..hub.resolve import choose_adapter, chosen_adapter, fitting_adapter
+from ..core.notebook import card, line, table
+from ..core.quantities import count
+from ..data.at_hand import at_hand
+from ..data.own_models import model_config
+from ..data.snapshots import Files, locate
+from ..hub.resolve import AdapterChoice, FittedAdapter, choose_adapter, chosen_adapter, fitting_adapter
 
 TOLERANCE = 0.01
 """How far the effect on the adapter's own base may lie from the recorded one, as a share of it."""
+MOST_TEMPERATURE, MOST_TOKENS = 10.0, 1_000_000
 FLOOR_SHARE, FLOOR = 0.01, 1e-6
 """On another target the effect must exceed 1% of the recorded one, and 1e-6 nats a token."""
 
@@ -41,6 +47,22 @@ class Attached:
     merged: Path | None = None
     """Where the whole model, adapter included, was written."""
 
+    def __repr__(self) -> str:
+        answers = count(len(self.completions), "completion")
+        effect = f"KL {self.proof.kl:.3g} nats a token"
+        return line(
+            "Attached", f"{self.adapter.manifest.reference} to {self.target}, {self.fit.level}, {effect}, {answers}"
+        )
+
+    def _repr_html_(self) -> str:
+        told = {
+            "fit": f"{self.fit.level}: {self.fit.reason}",
+            "effect": f"KL {self.proof.kl:.4g} nats a token",
+            "merged": str(self.merged or ""),
+        }
+        answers = table([{"completion": text} for text in self.completions]) if self.completions else ""
+        return card(f"{self.adapter.manifest.reference} on {self.target}", told, answers)
+
 
 def attach(
     name: str | None = None,
@@ -62,21 +84,60 @@ def attach(
     `Usage`, `DoesNotFit`, `Integrity`, `NoEffect`, `Network`.
     """
     workspace = Workspace.find(workspace)
-    if merge is not None and Path(merge).exists():
-        raise Usage(f"{merge} exists", "name a new folder for the merged model")
-    choice = choose_adapter(name, target, workspace.registry)
-    chosen_adapter(choice, workspace)  # raises for a missing adapter before the target is fetched
-    files = locate(choice.target.base)
-    adapter, fit = fitting_adapter(choice, workspace, files, force)
+    generation = {"temperature": temperature, "new_tokens": new_tokens}
+    seen = preview(name, target=target, workspace=workspace, force=force, merge=merge, **generation)
+    files = locate(seen.choice.target.base)
+    here = seen.fitted if seen.files and seen.files.folder == files.folder else None
+    adapter, fit = here or fitting_adapter(seen.choice, workspace, files, force)
 
     from ..engine.model.attached import open_attached
 
     entry = workspace.registry.model_entry(target)
     session = open_attached(files, adapter.folder, adapter.manifest.dtype, entry.template if entry else None)
     proof = prove(session.effect(adapter.manifest.probe_texts), adapter, fit, target)
-    completions = session.complete(prompts, temperature=temperature, new_tokens=new_tokens, seed=seed)
+    completions = session.complete(prompts, seed=seed, **generation)
     merged = session.merge(Path(merge)) if merge is not None else None
     return Attached(adapter, target, fit, proof, completions, merged)
+
+
+class AttachPreview(NamedTuple):
+    choice: AdapterChoice
+    files: Files | None
+    """The target's, where it is here."""
+    fitted: FittedAdapter | None
+    """None where adapter or target are not here."""
+    left: list[str]
+    """What is checked when it is fetched."""
+
+
+def preview(
+    name: str | None,
+    *,
+    target: str,
+    workspace: Workspace,
+    force: bool = False,
+    temperature: float = 0.0,
+    new_tokens: int = 256,
+    merge: str | Path | None = None,
+) -> AttachPreview:
+    """What is known of an attach before anything is fetched or loaded. Raises as `attach`."""
+    if not 0 <= temperature <= MOST_TEMPERATURE:
+        raise Usage(f"a temperature of {temperature:g} cannot be", f"--temperature between 0 and {MOST_TEMPERATURE:g}")
+    if not 1 <= new_tokens <= MOST_TOKENS:
+        raise Usage(f"{new_tokens:,} new tokens cannot be asked for", f"--new-tokens between 1 and {MOST_TOKENS:,}")
+    if merge is not None and Path(merge).exists():
+        raise Usage(f"{merge} exists", "name a new folder for the merged model")
+    choice = choose_adapter(name, target, workspace.registry)
+    elsewhere = choice.name is not None and isinstance(parse_adapter(choice.name), RemoteRef)
+    stored = None if elsewhere else chosen_adapter(choice, workspace)
+    config = model_config(choice.target, target, workspace.registry)
+    if stored:
+        check_sizes(stored.manifest.base, config, stored.manifest.reference, target)
+    files = at_hand(choice.target.base)
+    if files is None or elsewhere:
+        left = [f"the adapter {choice.name}"] if elsewhere else []
+        return AttachPreview(choice, files, None, [*left, f"whether it fits {target}"])
+    return AttachPreview(choice, files, fitting_adapter(choice, workspace, files, force), [])
 
 
 def prove(kl: float, adapter: Adapter, fit: Fit, target: str) -> Proof:

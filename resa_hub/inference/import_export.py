@@ -125,12 +125,7 @@ def _default_name(repo: Repo, origin: str) -> str:
 
 
 def _copy_adapter(files: Files, folder: Path) -> None:
-    """Copy config and weights, nothing else of what lies there; raises `NotFound` where one is missing."""
-    if not (files.folder / CONFIG).is_file():
-        raise NotFound(
-            f"{files.folder} holds no PEFT adapter: there is no {CONFIG}",
-            "name the folder (or :subfolder) that holds it",
-        )
+    """Copy config and weights, nothing else of what lies there; raises `NotFound` where there are no weights."""
     if not (files.folder / WEIGHTS).is_file():
         raise NotFound(
             f"{files.id} has no {WEIGHTS}", "only safetensors are read, never pickles: save it again with a newer PEFT"

@@ -3,10 +3,13 @@
 import re
 from typing import Any
 
-from .number_words import count, plainly
+from ..core.quantities import amount, count, dollars, duration, size
+from .number_words import plainly
 from .report_data import ReportEntry
 
 STAGES = ("rollouts", "sae", "adapter", "total")
+SHORT = 19
+"""Characters of a digest: `sha256:` and twelve digits."""
 PRICES = (("run.usd", "the extraction's price"), ("run.source_usd", "the training of its source"))
 
 
@@ -22,7 +25,7 @@ def _of_evaluation(entry: ReportEntry) -> list[tuple[str, str]]:
         answers += f", {seen.tokens:,} tokens drawn"
     rows = [
         ("the evaluation's answers", answers),
-        ("the evaluation's last run", f"{d.seconds:,.1f} s; answers that existed already were not drawn again"),
+        ("the evaluation's last run", f"{duration(d.seconds)}; answers that existed already were not drawn again"),
     ]
     engine = [(key, value) for key, value in entry.settings.items() if key.startswith("engine.")]
     if engine:
@@ -31,7 +34,7 @@ def _of_evaluation(entry: ReportEntry) -> list[tuple[str, str]]:
     # The arm prompt-only differs by its prompts alone.
     prompts = {arm.prompts for arm in d.arms if arm.prompts and arm.role != "prompt-only"}
     if prompts:
-        same = f"the same tokens in all arms, {next(iter(prompts))}"
+        same = f"the same tokens in all arms, {next(iter(prompts))[:SHORT]}"
         rows.append(("the prompts", same if len(prompts) == 1 else "NOT the same in all arms"))
     return rows
 
@@ -47,20 +50,20 @@ def _of_extraction(making: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append((what, _stage(cost)))
     if "run.hardware" in making:
         rows.append(("the extraction's machine", str(making["run.hardware"])))
-    rows += [(what, f"${making[key]:,.2f}") for key, what in PRICES if making.get(key) is not None]
+    rows += [(what, dollars(making[key])) for key, what in PRICES if making.get(key) is not None]
     return rows
 
 
 def _stage(cost: dict[str, Any]) -> str:
-    """`12.0 s, 3,000 tokens, about 1.2 TFLOP, 500 MB of memory`; what was not measured is left out."""
-    parts = [f"{cost['seconds']:,.1f} s"]
+    """`12 s, 3,000 tokens, about 1.2 TFLOP, 500 MB of memory`; what was not measured is left out."""
+    parts = [duration(cost["seconds"])]
     if cost.get("tokens"):
         parts.append(f"{cost['tokens']:,} tokens")
     if cost.get("operations"):
-        parts.append(f"about {cost['operations'] / 1e12:,.3g} TFLOP")
+        parts.append(f"about {amount(cost['operations'], 'FLOP')}")
     for key, place in (("memory", "of memory"), ("gpu_memory", "on the GPU")):
         if cost.get(key):
-            parts.append(f"{cost[key] / 1e6:,.0f} MB {place}")
+            parts.append(f"{size(cost[key])} {place}")
     if cost.get("joules") is not None:
-        parts.append(f"{cost['joules']:,.0f} J")
+        parts.append(amount(cost["joules"], "J"))
     return ", ".join(parts)

@@ -2,13 +2,18 @@
 from them.
 """
 
+import html
 import re
 from collections.abc import Sequence
 from typing import Any
 
 from ..adapter.results import AnyEvaluation, Sweep
-from .number_words import drawn, interval, minus, number, plainly, points, pvalue, short, span
+from .number_words import drawn, interval, minus, number, plainly, points, pvalue, retained, short, span
+from .plot import WIDTH
 from .report_data import Report, ReportEntry
+
+MOST_PLOTS = 3
+"""Of a card, unfolded."""
 
 
 def escape(text: object) -> str:
@@ -18,32 +23,68 @@ def escape(text: object) -> str:
     return re.sub(r"\](?=[(\[])", r"\\]", line)
 
 
-def card(evaluations: Sequence[tuple[AnyEvaluation, str]]) -> str:
-    """What a model card says: of each (evaluation, plot's path or nothing) the verdict in words, the numbers it rests
-    on, the plot.
-    """
-    parts = []
-    for d, plot in evaluations:
-        parts.append(_verdict(d))
-        if plot:
-            parts.append(f"![{escape(_alternative(d))}]({plot})")
-    return "\n\n".join(parts)
+def verdicts(evaluations: Sequence[AnyEvaluation]) -> str:
+    """What a model card says first: of each evaluation the verdict in words and the numbers it rests on."""
+    return "\n\n".join(map(_verdict, evaluations))
+
+
+def plots(evaluations: Sequence[tuple[AnyEvaluation, str]]) -> str:
+    """The plots of a model card, (evaluation, path of its plot or nothing) each; many are folded away."""
+    pictures = [
+        f'{escape(d.target)}, {escape(d.benchmark)} ({escape(d.split)}):\n\n<img src="{path}" width="{WIDTH}" '
+        f'alt="{_html(_alternative(d))}">'
+        for d, path in evaluations
+        if path
+    ]
+    together = "\n\n".join(pictures)
+    return _folded(f"{len(pictures)} plots", together) if len(pictures) > MOST_PLOTS else together
 
 
 def markdown(report: Report) -> str:
-    """The whole report: verdicts, arms, comparisons, what the samples tell, settings."""
+    """The whole report: verdicts, what to do, arms, comparisons, what the samples tell, settings."""
+    several = len(report.entries) > 1
     parts = ["# Did the reasoning transfer?"]
+    parts.append(_overview(report.entries) if several else _verdict(report.entries[0].document))
+    parts += _use(report.entries)
+    parts += ["## Every evaluation"] if several else []
     for entry in report.entries:
-        parts += _entry(entry)
+        parts += _entry(entry, several)
     for sweep in report.curves:
         parts += _sweep(sweep)
     parts += [f"Left out: {escape(line)}." for line in report.left_out]
     return "\n\n".join(parts) + "\n"
 
 
-def _entry(entry: ReportEntry) -> list[str]:
+def _overview(entries: Sequence[ReportEntry]) -> str:
+    rows = [
+        [
+            f"**{escape(d.verdict)}**",
+            escape(d.adapter),
+            f"{escape(d.target)}, {escape(d.benchmark)} ({escape(d.split)})",
+            points(d.gain),
+            span(d.gain_ci),
+            retained(d),
+        ]
+        for d in (entry.document for entry in entries)
+    ]
+    columns = ["verdict", "adapter", "on", "gain, points", "95%", "retained"]
+    return _table(columns, rows, texts=3)
+
+
+def _use(entries: Sequence[ReportEntry]) -> list[str]:
+    """Once for each adapter that is known here."""
+    known = {entry.document.adapter: entry for entry in entries if entry.use}
+    parts = []
+    for name, entry in known.items():
+        lines = [f"{each.about}\n\n```{each.language}\n{each.code}\n```" for each in entry.use]
+        body = "\n\n".join([*lines, escape(entry.license)])
+        parts.append(_folded(_html(name), body) if len(known) > 1 else body)
+    return ["## Use it", *parts] if parts else []
+
+
+def _entry(entry: ReportEntry, several: bool) -> list[str]:
     d = entry.document
-    parts = [f"## {escape(d.adapter)} on {escape(d.target)}, {escape(d.benchmark)} ({escape(d.split)})", _verdict(d)]
+    parts = [_verdict(d)] if several else []
     parts += [f"Mind: {escape(warning)}" for warning in entry.warnings]
     parts.append(_arms(d))
     if entry.published:
@@ -52,10 +93,18 @@ def _entry(entry: ReportEntry) -> list[str]:
         parts.append(_comparisons(d))
     if entry.seen:
         parts.append(_samples(entry))
+    parts += [f"Checked: {escape(remark)}" for remark in entry.remarks]
     rows = [[escape(key), escape(plainly(value))] for key, value in entry.settings.items() if key != "sentence"]
-    settings = _table(["setting", "value"], rows)
-    parts.append(f"<details>\n<summary>settings and hashes</summary>\n\n{settings}\n\n</details>")
-    return parts
+    parts.append(_folded("settings and hashes", _table(["setting", "value"], rows, texts=2)))
+    heading = f"{d.adapter} on {d.target}, {d.benchmark} ({d.split})"
+    if several:
+        return [_folded(f"<strong>{_html(d.verdict)}</strong>: {_html(heading)}", "\n\n".join(parts))]
+    return [f"## {escape(heading)}", *parts]
+
+
+def _folded(summary: str, body: str) -> str:
+    """summary: HTML."""
+    return f"<details>\n<summary>{summary}</summary>\n\n{body}\n\n</details>"
 
 
 def _verdict(d: AnyEvaluation) -> str:
@@ -144,6 +193,12 @@ def _sweep(sweep: Sweep) -> list[str]:
     ]
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    lines = [columns, ["---"] + ["---:"] * (len(columns) - 1), *rows]
+def _html(text: str) -> str:
+    """One line for HTML, also inside the double quotes of an attribute; no word of it looks like another attribute."""
+    return html.escape(" ".join(text.split())).replace("=", "&#61;")
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]], texts: int = 1) -> str:
+    """texts: columns of words, which come first; those of numbers end at the right."""
+    lines = [columns, ["---"] * texts + ["---:"] * (len(columns) - texts), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)

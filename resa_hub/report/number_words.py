@@ -20,11 +20,6 @@ def drawn(d: AnyEvaluation) -> str:
     return f"drawn and graded by {d.harness or 'another tool'}"
 
 
-def count(number: int, what: str) -> str:
-    """`1 arm`, `2 arms`."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
 def minus(text: str) -> str:
     """A true minus before numbers."""
     return re.sub(r"(?<![\w.\-])-(?=\d)", "\u2212", text)
@@ -40,13 +35,20 @@ def span(pair: Bounds) -> str:
     return f"[{points(pair[0])}, {points(pair[1])}]"
 
 
+def retained(d: AnyEvaluation) -> str:
+    """The share of the source's gain that the adapter retains: `97%`; `-` where it is not identifiable."""
+    return "-" if d.retained is None else minus(f"{100 * d.retained:.0f}%")
+
+
 def plainly(value: Any) -> str:
     """A setting of any type."""
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "none"}[value]
     if isinstance(value, float):
         return minus(f"{value:,.6g}")
-    return f"{value:,}" if isinstance(value, int) and abs(value) >= 10_000 else str(value)
+    if isinstance(value, int) and abs(value) >= 10_000:
+        return f"{value:,}"
+    return str(value) if value != "" else "none"
 
 
 def pvalue(value: float) -> str:

@@ -8,20 +8,19 @@ run even if it got through.
 
 import base64
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import charts
+from ..core.quantities import count
 from .heat_map import heat_map
-from .number_words import count, drawn, interval, minus, number, plainly, points, pvalue, span
-from .page_entry import page_entry, safe
+from .number_words import drawn, interval, minus, plainly, points, pvalue, span
+from .page_entry import curve, overview, page_entry
 from .page_samples import payload, sentence
 from .report_data import Report, ReportEntry
 
 TEMPLATES = Path(__file__).parent / "templates"
-MANY = 6
-"""Evaluations beyond which the numbers of each verdict are folded away."""
 WORDS = {
     "identical to base": "no logit of the model changes.",
     "harmful": "worse than base and than every control by more than the margin.",
@@ -34,7 +33,6 @@ WORDS = {
 }
 FILTERS = {
     "minus": minus,
-    "number": number,
     "drawn": drawn,
     "points": points,
     "span": span,
@@ -56,15 +54,17 @@ def page(report: Report) -> str:
     environment.filters |= FILTERS
     css, script = (Markup((TEMPLATES / name).read_text(encoding="utf-8")) for name in ("page.css", "page.js"))
     return environment.get_template("page.html.jinja").render(
-        MANY=MANY,
         title=_title(report),
+        headline=_headline(report.entries),
         subtitle=_subtitle(report),
+        overview=overview(report.entries),
+        uses=_uses(report.entries),
         policy=_policy(css, script),
         css=css,
         script=script,
         words=WORDS,
         entries=_entries(report.entries),
-        curves=[{"curve": sweep, "svg": safe(charts.layers(sweep))} for sweep in report.curves],
+        curves=[curve(sweep) for sweep in report.curves],
         heat=heat_map(report.entries),
         payload=payload(report.entries),
         embedded=sentence(report.entries),
@@ -82,6 +82,26 @@ def _entries(entries: Sequence[ReportEntry]) -> list[dict[str, Any]]:
         adapters.add(entry.document.content_hash)
         shown.append(page_entry(entry) | {"making": making})
     return shown
+
+
+def _headline(entries: Sequence[ReportEntry]) -> str:
+    """`2 of 40 transferred; 1 harmful.`"""
+    counts = Counter(entry.document.verdict for entry in entries)
+    harm = f"; {counts['harmful']} harmful" if counts["harmful"] else ""
+    return f"{counts['transferred'] or 'None'} of {len(entries)} transferred{harm}."
+
+
+def _uses(entries: Sequence[ReportEntry]) -> list[dict[str, Any]]:
+    """What to do with each adapter that is known here, and where it transferred."""
+    known = {entry.document.adapter: entry for entry in entries if entry.use}
+    transferred: dict[str, list[str]] = {name: [] for name in known}
+    for d in (entry.document for entry in entries):
+        if d.verdict == "transferred" and d.adapter in known:
+            transferred[d.adapter].append(f"{d.target}, {d.benchmark}")
+    return [
+        {"adapter": name, "snippets": entry.use, "license": entry.license, "transferred": transferred[name]}
+        for name, entry in known.items()
+    ]
 
 
 def _policy(css: str, script: str) -> str:
@@ -103,9 +123,12 @@ def _title(report: Report) -> str:
 
 def _subtitle(report: Report) -> str:
     documents = [entry.document for entry in report.entries]
-    if len(documents) > 1:
-        adapters, targets = len({d.adapter for d in documents}), len({d.target for d in documents})
-        return f"{count(len(documents), 'evaluation')} of {count(adapters, 'adapter')} on {count(targets, 'model')}."
-    entry, d = report.entries[0], documents[0]
-    made = f", made by {entry.method} from {entry.source}" if entry.method else ""
-    return f"{d.adapter}{made}, put on {d.target} and judged on {d.benchmark}."
+    if len(documents) == 1:
+        entry = report.entries[0]
+        return f"{documents[0].adapter} was made by {entry.method} from {entry.source}." if entry.method else ""
+    counts = Counter(d.verdict for d in documents if d.verdict not in ("transferred", "harmful"))
+    others = "".join(f"{number} {verdict}. " for verdict, number in counts.items())
+    adapters, targets = len({d.adapter for d in documents}), len({d.target for d in documents})
+    return (
+        f"{others}{count(len(documents), 'evaluation')} of {count(adapters, 'adapter')} on {count(targets, 'model')}."
+    )

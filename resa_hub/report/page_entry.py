@@ -1,25 +1,37 @@
 """One evaluation as the page's template needs it: texts, numbers and pictures."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from ..adapter.results import AnyEvaluation, ArmResult
+from ..adapter.results import AnyEvaluation, ArmResult, Sweep
+from ..core.tones import tone
 from . import charts
 from .costs import costs
-from .number_words import points, short
+from .number_words import number, points, retained, short, span
 from .report_data import ArmStatistics, ReportEntry, SampleStatistics
 
 ROLES = ("base", "source", "source-model", "adapter", "random")
 """Those that the style has a colour for."""
-TONES = {"transferred": "good", "harmful": "bad"}
+DOCUMENT_COLUMNS = ("right, %", "read leniently, %", "cut by the budget, %", "mean length, tokens")
+SAMPLES_COLUMNS = (
+    "right, %",
+    "read leniently, %",
+    "right among finished, %",
+    "cut by the budget, %",
+    "</think> closed, %",
+    "no answer in the format, %",
+    "mean length, tokens",
+)
 
 
 def page_entry(entry: ReportEntry) -> dict[str, Any]:
     d = entry.document
     return {
         "d": d,
-        "tone": TONES.get(d.verdict, ""),
-        "word": d.verdict[:1].upper() + d.verdict[1:] + ".",
+        "tone": tone(d.verdict),
+        "word": word(d.verdict),
         "warnings": entry.warnings,
+        "remarks": entry.remarks,
         "settings": entry.settings,
         "making": entry.making,
         "costs": costs(entry),
@@ -28,6 +40,29 @@ def page_entry(entry: ReportEntry) -> dict[str, Any]:
         **_differences(d),
         **_samples(entry),
     }
+
+
+def word(verdict: str) -> str:
+    """`Transferred.`"""
+    return verdict[:1].upper() + verdict[1:] + "."
+
+
+def overview(entries: Sequence[ReportEntry]) -> list[dict[str, Any]]:
+    """A row an evaluation: its verdict in a line."""
+    return [
+        {
+            "d": d,
+            "tone": tone(d.verdict),
+            "verdict": word(d.verdict).removesuffix("."),
+            "on": f"{d.target}, {d.benchmark} ({d.split})",
+            "numbers": [
+                ("gain, points", points(d.gain)),
+                ("95%", span(d.gain_ci)),
+                ("retained", retained(d)),
+            ],
+        }
+        for d in (entry.document for entry in entries)
+    ]
 
 
 def safe(svg: str) -> Any:
@@ -101,11 +136,33 @@ def _differences(d: AnyEvaluation) -> dict[str, Any]:
     return {"rules": deciding + shown, "rules_axis": safe(charts.axis(scale, signed=True))}
 
 
+def curve(sweep: Sweep) -> dict[str, Any]:
+    """A sweep: its picture and its numbers."""
+    columns = ("layer", "seed", "gain, points", "95%", "controls", "verdict")
+    rows = [
+        (
+            "",
+            p.adapter,
+            [str(p.layer), str(p.seed), points(p.gain), span(p.gain_ci), " ".join(map(points, p.controls)), p.verdict],
+        )
+        for p in sweep.places
+    ]
+    return {"curve": sweep, "svg": safe(charts.layers(sweep)), "table": _table(columns, rows)}
+
+
 def _samples(entry: ReportEntry) -> dict[str, Any]:
     """What the samples tell: flips, lengths and format."""
     seen, d = entry.seen, entry.document
     if seen is None:
-        return {"flips": [], "formats": []}
+        rows = [
+            (
+                _role(arm.role),
+                short(arm.name, d),
+                [number(arm.score), *map(number, (arm.lenient, arm.truncated, arm.tokens))],
+            )
+            for arm in d.arms
+        ]
+        return {"flips": [], "lengths": [], "formats": _table(DOCUMENT_COLUMNS, rows)}
     rows = {arm.name: arm for arm in d.arms}
     others = [arm for arm in seen.arms if rows[arm.name].role != "base"]
     scale = charts.flips_scale(others)
@@ -116,7 +173,8 @@ def _samples(entry: ReportEntry) -> dict[str, Any]:
     return {
         "flips": [_flips(arm, rows[arm.name], d, scale, arm.name in striped) for arm in others],
         "flips_axis": safe(charts.axis(scale, signed=True)),
-        "formats": [_format(arm, rows[arm.name], d, most) for arm in seen.arms],
+        "formats": _table(SAMPLES_COLUMNS, [_format_row(arm, rows[arm.name], d) for arm in seen.arms]),
+        "lengths": [{"label": short(arm.name, d), "svg": safe(charts.lengths(arm, most))} for arm in seen.arms],
         "format_sentence": _format_sentence(d, seen),
         "notes": _notes(seen, d),
         "shortest": seen.edges[0],
@@ -139,19 +197,18 @@ def _flips(arm: ArmStatistics, row: ArmResult, d: AnyEvaluation, scale: charts.S
     }
 
 
-def _format(arm: ArmStatistics, row: ArmResult, d: AnyEvaluation, most: tuple[int, int]) -> dict[str, Any]:
-    return {
-        "label": short(arm.name, d),
-        "role": _role(row.role),
-        "score": row.score,
-        "lenient": row.lenient,
-        "among_finished": arm.among_finished,
-        "finished": arm.finished,
-        "closed": arm.closed,
-        "boxed": arm.boxed,
-        "tokens": arm.tokens / arm.completions,
-        "svg": safe(charts.lengths(arm, most)),
-    }
+def _format_row(arm: ArmStatistics, row: ArmResult, d: AnyEvaluation) -> tuple[str, str, list[str]]:
+    among = None if arm.among_finished is None else 100 * arm.among_finished
+    shares = (row.score, row.lenient, among, 100 * (1 - arm.finished), 100 * arm.closed, 100 * (1 - arm.boxed))
+    return _role(row.role), short(arm.name, d), [*map(number, shares), number(arm.tokens / arm.completions)]
+
+
+def _table(columns: Sequence[str], rows: Sequence[tuple[str, str, list[str]]]) -> dict[str, Any]:
+    """rows: (role, label, a text for each column)."""
+    shown = [
+        {"role": role, "label": label, "cells": list(zip(columns, cells, strict=True))} for role, label, cells in rows
+    ]
+    return {"columns": columns, "rows": shown}
 
 
 def _format_sentence(d: AnyEvaluation, seen: SampleStatistics) -> str:

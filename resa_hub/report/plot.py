@@ -18,6 +18,12 @@ MOST_ARMS = 24
 """Rows of the picture; the page has them all."""
 NAME = 48
 """Characters of a name."""
+WIDTH, DENSITY = 960, 2
+"""Pixels of the page that the picture is as wide as, and its own pixels for each of them."""
+LEFT = 0.01
+"""Of the width: where the titles begin."""
+INCH = 120
+"""Pixels of the page; texts are measured in points, 72 an inch."""
 
 
 def draw(d: AnyEvaluation) -> bytes:
@@ -28,7 +34,8 @@ def draw(d: AnyEvaluation) -> bytes:
     from matplotlib import pyplot
 
     arms, picture = d.arms[:MOST_ARMS], io.BytesIO()
-    figure, axes = pyplot.subplots(figsize=(8.0, 1.55 + 0.3 * len(arms)), dpi=120, layout="constrained")
+    size = (WIDTH / INCH, 1.55 + 0.3 * len(arms))
+    figure, axes = pyplot.subplots(figsize=size, dpi=DENSITY * INCH, layout="constrained")
     try:
         for row, arm in enumerate(arms):
             _arm(axes, row, arm)
@@ -38,10 +45,10 @@ def draw(d: AnyEvaluation) -> bytes:
         axes.set_yticks(range(len(arms)), [_one_line(short(arm.name, d)) for arm in arms], fontsize=8, parse_math=False)
         axes.set_ylim(len(arms) - 0.4, -0.6)
         _frame(axes, d)
-        figure.suptitle(headline(d), fontsize=11, x=0.01, ha="left", fontweight="bold", parse_math=False)
         with warnings.catch_warnings():
             # A name may have glyphs that the font has not: boxes are drawn, and nothing is printed.
             warnings.simplefilter("ignore")
+            _titles(figure, axes, d)
             figure.savefig(picture, format="png", metadata={"Software": None})
         return picture.getvalue()
     finally:
@@ -58,7 +65,7 @@ def _arm(axes: Any, row: int, arm: ArmResult) -> None:
 
 
 def _frame(axes: Any, d: AnyEvaluation) -> None:
-    """Grid, texts of the axis and the title; names are never read as formulas."""
+    """Grid and texts of the axis; names are never read as formulas."""
     size = f"{d.problems:,} problems x {d.samples} samples {drawn(d)}"
     axes.set_xlabel(f"right answers, percent, with 95% intervals over {size}", fontsize=8)
     axes.tick_params(axis="x", labelsize=8)
@@ -67,8 +74,16 @@ def _frame(axes: Any, d: AnyEvaluation) -> None:
     axes.set_axisbelow(True)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
+
+
+def _titles(figure: Any, axes: Any, d: AnyEvaluation) -> None:
+    """The verdict and, below it, what was judged, both from the left edge of the picture."""
+    figure.suptitle(headline(d), fontsize=11, x=LEFT, ha="left", fontweight="bold", parse_math=False)
     title = f"{_one_line(d.adapter)} on {_one_line(d.target)}, {_one_line(d.benchmark)} ({_one_line(d.split)})"
-    axes.set_title(title, fontsize=8.5, loc="left", color="#565b64", parse_math=False)
+    told = axes.set_title(title, fontsize=8.5, loc="left", color="#565b64", parse_math=False)
+    figure.draw_without_rendering()  # lays out: a title's place is relative to the axes
+    place = axes.get_position()
+    told.set_x((LEFT - place.x0) / place.width)
 
 
 def headline(d: AnyEvaluation) -> str:

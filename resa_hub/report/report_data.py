@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from ..adapter.results import AnyEvaluation, Bounds, Sweep
+from ..adapter.usage import Snippet
 from ..core.safe_text import plain_json
 
 
@@ -78,6 +79,12 @@ class ReportEntry(msgspec.Struct, frozen=True):
     method: str = ""
     warnings: list[str] = []
     """What a reader has to know beside the verdict."""
+    remarks: list[str] = []
+    """What was looked at and is in order."""
+    use: list[Snippet] = []
+    """What to do with the adapter; empty where it is not in the store."""
+    license: str = ""
+    """What is known of its licence."""
     seen: SampleStatistics | None = None
     unseen: str = ""
     """Why there is no `seen`."""

@@ -20,6 +20,7 @@ from resa_hub.core.errors import DoesNotFit, Integrity, NoEffect
 from resa_hub.core.tensors import safetensors_header
 from resa_hub.data.snapshots import Files, locate
 from resa_hub.engine.model.loading import load_base
+from tests.helpers.commands import HANG
 from tests.helpers.models import random_ids, random_model, tiny, write_lora
 
 
@@ -238,6 +239,6 @@ def test_nothing_heavy_is_imported_to_assess(tmp_path: Path, heavy: bool) -> Non
     folder = write_lora(tmp_path / "lora")
     arguments = [sys.executable, "-c", ASSESS, str(folder), *(["heavy"] if heavy else [])]
     level, imported = json.loads(
-        subprocess.run(arguments, check=True, capture_output=True, text=True, timeout=120).stdout
+        subprocess.run(arguments, check=True, capture_output=True, text=True, timeout=HANG).stdout
     )
     assert level == "kin" and imported == (["torch"] if heavy else [])

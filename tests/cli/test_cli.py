@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from resa_hub.adapter.layout import MANIFEST, WEIGHTS
-from resa_hub.cli.app import COMMANDS
 from resa_hub.cli.main import run
+from resa_hub.cli.verbs import COMMANDS, MAKE
 from tests.helpers.adapters import names_in
-from tests.helpers.commands import RUN, environment, resa_hub, stocked
+from tests.helpers.commands import HANG, RUN, environment, resa_hub, stocked
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "help.txt"
 QUICK = [
@@ -24,7 +24,6 @@ QUICK = [
     for setting in (
         "sae.steps=5",
         "sae.latents=256",
-        "rollouts.count=64",
         "training.epochs=1",
         "trigger.rows=64",
         "elicit.rows=64",
@@ -51,11 +50,7 @@ def out(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 def every_command() -> list[list[str]]:
     """The words of each, a noun's verbs one by one."""
-    return [
-        [name, *verb]
-        for name, made in COMMANDS.items()
-        for verb in ([[verb] for verb in made] if isinstance(made, dict) else [[]])
-    ]
+    return [[name, *verb] for name, row in COMMANDS.items() for verb in ([[verb] for verb in row.verbs] or [[]])]
 
 
 def test_help_of_every_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,8 +67,8 @@ def test_help_of_every_command(capsys: pytest.CaptureFixture[str], monkeypatch: 
 
 
 def test_help_names_every_command_and_its_options(capsys: pytest.CaptureFixture[str]) -> None:
-    listed = re.findall(r"^  (\S+)", out(capsys).partition("Commands:\n")[2], re.MULTILINE)
-    assert listed == list(COMMANDS)
+    verbs = out(capsys).partition(f"{MAKE}:\n")[2].partition("\n`resa-hub help VERB`")[0]
+    assert re.findall(r"^  (\S+)", verbs, re.MULTILINE) == list(COMMANDS)
     for name in every_command():
         text = out(capsys, *name, "-h")
         assert (
@@ -94,7 +89,7 @@ def documents(home: Path) -> dict[str, list[str]]:
     remote = f"folder:{home}/remote"
     return {
         "extract": ["extract", "--source", "tina-still", "--dry-run"],
-        "attach": ["attach", "demo-1", "--target", "tiny-r1", "--dry-run"],
+        "attach": ["attach", "demo-1", "--target", "r1-distill-1.5b", "--dry-run"],
         "list": ["list"],
         "show": ["show", "demo-1"],
         "verify": ["verify"],
@@ -114,7 +109,9 @@ def test_json_is_one_document_on_stdout(home: Path, capsys: pytest.CaptureFixtur
         got[name] = json.loads(printed.out)
         assert printed.err == "", name
     assert got["extract"]["name"] == "resa-still-v1" and got["extract"]["recipe"]["source"] == "tina-still"
-    assert got["attach"] == {"target": "tiny-r1 = resa-hub/tiny-r1", "adapter": "demo-1: named"}
+    assert got["attach"]["target"] == "r1-distill-1.5b = deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B"
+    assert got["attach"]["adapter"] == "demo-1: named" and got["attach"]["fit"] is None
+    assert got["attach"]["checked_when_fetched"] == ["whether it fits r1-distill-1.5b"]
     assert [row["adapter"] for row in got["list"]["adapters"]] == ["demo-0@0.1.0", "demo-1@0.1.0", "demo-2@0.1.0"]
     assert got["show"]["name"] == "demo-1" and got["show"]["content_hash"] == got["list"]["adapters"][1]["content_hash"]
     assert [row["ok"] for row in got["verify"]["results"]] == [True] * 3
@@ -134,7 +131,7 @@ def test_quiet_prints_the_essential_line(home: Path, capsys: pytest.CaptureFixtu
 
 def test_tables_for_people(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [line.split() for line in out(capsys, "list").splitlines()]
-    assert rows[0][:4] == ["adapter", "method", "source", "base"] and [row[0] for row in rows[1:]] == [
+    assert rows[0][:5] == ["adapter", "labels", "verdicts", "method", "base"] and [row[0] for row in rows[1:]] == [
         "demo-0@0.1.0",
         "demo-1@0.1.0",
         "demo-2@0.1.0",
@@ -263,7 +260,7 @@ def test_reader_that_leaves_early_hears_no_complaint(home: Path, arguments: str,
     assert process.stdout and process.stderr
     process.stdout.close()
     errors = process.stderr.read()
-    assert process.wait(60) == 1
+    assert process.wait(HANG) == 1
     assert "Traceback" not in errors and "Broken" not in errors and "error" not in errors
 
 
@@ -277,7 +274,7 @@ def test_interrupted_extraction_leaves_nothing(tmp_path: Path) -> None:
         child, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heard
     ) as process:
         try:
-            staging, until = tmp_path / "adapters/.staging", time.monotonic() + 300
+            staging, until = tmp_path / "adapters/.staging", time.monotonic() + HANG
             while not (staging.is_dir() and list(staging.iterdir())) and time.monotonic() < until:
                 time.sleep(0.05)
             time.sleep(2)
@@ -288,7 +285,7 @@ def test_interrupted_extraction_leaves_nothing(tmp_path: Path) -> None:
                     break
                 except subprocess.TimeoutExpired:
                     continue
-            printed, errors = process.communicate(timeout=60)
+            printed, errors = process.communicate(timeout=HANG)
         finally:
             process.kill()
     assert process.returncode == 130, errors

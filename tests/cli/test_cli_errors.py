@@ -45,7 +45,8 @@ def two_lines(out: str, err: str) -> tuple[str, str]:
 
 
 MISTAKES: list[tuple[int, tuple[str, ...], str, str]] = [
-    (USAGE, ("lst",), "'lst'", "resa-hub --help"),
+    (USAGE, ("lst",), "'lst'", "did you mean list?"),
+    (USAGE, ("xyzzy",), "'xyzzy'", "resa-hub --help"),
     (USAGE, ("list", "--nope"), "--nope", "resa-hub list --help"),
     (USAGE, ("eval", "demo-1"), "--target", "resa-hub eval NAME --target TARGET"),
     (USAGE, ("eval", "demo-1", "--target", "tiny-r1", "--samples", "0"), "--samples", "--help"),
@@ -63,16 +64,16 @@ MISTAKES: list[tuple[int, tuple[str, ...], str, str]] = [
     (NOT_FOUND, ("extract", "--source", "tina-tinny"), "'tina-tinny'", "did you mean tina-tiny?"),
     (NOT_FOUND, (*EXTRACT, "--target", "tiny-r2"), "'tiny-r2'", "did you mean tiny-r1"),
     (NOT_FOUND, (*EXTRACT, "--trigger", "tiny-chian"), "'tiny-chian'", "did you mean tiny-chain?"),
-    (NOT_FOUND, (*EXTRACT, "--trigger", "./rows.jsonl"), "rows.jsonl", "check the path"),
+    (NOT_FOUND, (*EXTRACT, "--trigger", "./rows.jsonl"), "rows.jsonl", "a file of .jsonl"),
     (USAGE, (*EXTRACT, "--method", "feature-dif"), "'feature-dif'", "did you mean feature-diff?"),
     (USAGE, (*EXTRACT, "--layer", "-1"), "-1", "0-based"),
     (USAGE, (*EXTRACT, "--layer", "99"), "layers.99", "layers.0 to layers.3"),
     (USAGE, (*EXTRACT, "--name", "No/Name"), "'No/Name'", "write it like"),
     (NOT_FOUND, ("extract", "--recipe", "tiny-sae"), "'tiny-sae'", "did you mean tiny-"),
-    (NOT_FOUND, ("extract", "--recipe", "./none.yaml"), "none.yaml", "existing YAML file"),
+    (NOT_FOUND, ("extract", "--recipe", "./none.yaml"), "none.yaml", "or a YAML file"),
     (USAGE, (*EXTRACT, "--set", "nonsense"), "'nonsense' is not key=value", "--set training"),
-    (USAGE, (*EXTRACT, "--set", "traning.epochs=1"), "traning", "resa-hub registry"),
-    (USAGE, (*EXTRACT, "--set", "training.epochs=many"), "training.epochs", "resa-hub registry"),
+    (USAGE, (*EXTRACT, "--set", "traning.epochs=1"), "traning", "did you mean training.epochs?"),
+    (USAGE, (*EXTRACT, "--set", "training.epochs=many"), "training.epochs", "resa-hub recipe show tiny-sae-tuning"),
     (USAGE, (*EXTRACT, "--set", "training.epochs=["), "training.epochs", "quote it"),
     (USAGE, ("registry", "modles"), "'modles'", "did you mean models?"),
     (NOT_FOUND, ("registry", "model:tiny-r9"), "'tiny-r9'", "did you mean tiny-r1"),
@@ -123,7 +124,7 @@ def test_broken_registry_of_the_workspace(
         ("like: tiny-sae-tuning\nlora: {rnak: 2}\n", "rnak"),
         ("like: tiny-sae-tuning\nlora: {rank: [}\n", "line 2"),
         ("just a text\n", "mapping"),
-        ("method: sae-tuning\n", "missing required field"),
+        ("method: sae-tuning\n", "source is missing"),
     ],
 )
 def test_broken_recipe_file(home: Path, capsys: pytest.CaptureFixture[str], text: str, thing: str) -> None:
@@ -156,6 +157,7 @@ def test_default_adapter_that_is_not_here(home: Path) -> None:
     "arguments",
     [
         ("pull", "hf:alice/demo"),
+        ("search", "demo"),
         ("push", "demo-1", "--to", "hf:alice/demo"),
         ("attach", "demo-1", "--target", "r1-distill-1.5b"),
         ("extract", "--source", "tina-still"),
@@ -167,6 +169,7 @@ def test_no_network(home: Path, arguments: tuple[str, ...]) -> None:
     done = resa_hub(*arguments, cwd=home, HF_ENDPOINT=NO_NETWORK, HF_HOME=str(home / "hf"))
     message, hint = two_lines(done.stdout, done.stderr)
     assert done.returncode == NETWORK and "cannot be reached" in message and "HF_ENDPOINT" in hint
+    assert "::" not in message
     assert names_in(home) == ["demo-0", "demo-1", "demo-2"]
 
 

@@ -17,7 +17,8 @@ import pytest
 from resa_hub.adapter.blobs import FOLDER
 from resa_hub.adapter.diff import compare_adapters
 from resa_hub.adapter.layout import WEIGHTS
-from resa_hub.adapter.store import LABELS, STAGING, Store
+from resa_hub.adapter.staging import STAGING
+from resa_hub.adapter.store import LABELS, Store
 from resa_hub.adapter.verify import verify_folder
 from resa_hub.adapter.workspace import Workspace
 from resa_hub.cli.main import run
@@ -204,7 +205,7 @@ def test_two_versions_made_at_once_get_two_numbers(tmp_path: Path) -> None:
         folders = pool.starmap(_add_next, [(tmp_path / "adapters", seed) for seed in range(8)])
     store = Store(tmp_path / "adapters")
     assert len(set(folders)) == 8 and len(store.versions("demo")) == 8
-    assert all(verify_folder(adapter.folder) for adapter in store.all())
+    assert all(verify_folder(adapter.folder) for adapter in store.readable()[0])
 
 
 def _add_next(root: Path, seed: int) -> str:

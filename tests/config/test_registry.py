@@ -83,12 +83,12 @@ def test_broken_yaml_names_file_and_line(workspace: Path) -> None:
         ("modles: {}", "modles"),
         ("models: [a]", "models"),
         ("- a", "registry.yaml"),
-        ("models: {a: {id: o/n, revison: x}}", "models.a: Object contains unknown field `revison`"),
+        ("models: {a: {id: o/n, revison: x}}", "line 1: models.a.revison is no known field"),
         ("models: {a: {id: 3}}", "models.a"),
         ("models: {a: null}", "models.a"),
         ("models: {1: {id: o/n}}", "name 1 in models"),
         ("models: {a: {id: o/n, revision: 2025-99-99}}", "not valid YAML"),
-        ("saes: {a: {id: o/n}}", "saes.a: Object missing required field"),
+        ("saes: {a: {id: o/n}}", "line 1: saes.a.format is missing"),
         ("benchmarks: {a: {id: o/n, problems: many}}", "benchmarks.a"),
         ("published: {a: {source: s, scores: {aime24: high}}}", "published.a"),
         ("recipes: {a: text}", "recipes.a"),
@@ -120,9 +120,9 @@ def test_unknown_section_suggests_the_nearest(workspace: Path) -> None:
     [
         ("recipes: {a: {like: b}, b: {like: c}, c: {like: a}}", "a -> b -> c -> a"),
         ("recipes: {a: {like: a}}", "a -> a"),
-        ("recipes: {a: {like: [b]}}", "recipe a: like"),
-        ("recipes: {a: {like: tiny-sae-tuning, sede: 1}}", "unknown field `sede`"),
-        ("recipes: {a: {source: x}}", "recipe a: Object missing required field `target`"),
+        ("recipes: {a: {like: [b]}}", "line 1: recipes.a.like must be text or null"),
+        ("recipes: {a: {like: tiny-sae-tuning, sede: 1}}", "line 1: recipes.a.sede is no known field"),
+        ("recipes: {a: {source: x}}", "recipe a: target is missing"),
     ],
 )
 def test_recipes_that_cannot_be(workspace: Path, text: str, named: str) -> None:
@@ -197,10 +197,17 @@ def test_bases_by_name_and_id() -> None:
 
 def test_a_data_set_is_a_name_an_id_or_a_file() -> None:
     found = builtin()
-    assert (found.dataset("still").question, found.dataset("still").answer) == ("question", "answer")
+    assert (found.dataset("still").question, found.dataset("still").answer) == ("question", None)
     assert found.dataset("ii-thought").answer == "verification_info.answer.value"
     assert found.dataset("o/n@abc#test") == Dataset(id="o/n", revision="abc", split="test")
     assert found.dataset("rows.jsonl") == Dataset(id="rows.jsonl")
+    assert found.dataset("./rows.jsonl:question=prompt,answer=a.b") == Dataset(
+        id="./rows.jsonl", question="prompt", answer="a.b"
+    )
+    assert found.dataset("o/n#test:answer=target") == Dataset(id="o/n", split="test", answer="target")
+    assert found.dataset("deepscaler:solution=trace").solution == "trace"
+    with pytest.raises(Usage, match="'gold' is no part of a data set"):
+        found.dataset("rows.csv:gold=target")
     with pytest.raises(NotFound, match="no dataset"):
         found.dataset("stil")
 

@@ -16,7 +16,7 @@ from resa_hub.extraction.describe import flat
 from tests.helpers.registries import builtin
 from tests.helpers.registries import user as user
 
-FRAGMENTS = {"paper", "reference-code"}
+FRAGMENTS = {"paper", "reference-code", "default-sae-tuning", "default-feature-diff", "default-sft"}
 """Hyperparameters only: recipes are `like` them."""
 
 HUB_IDS = {

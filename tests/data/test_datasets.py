@@ -139,6 +139,51 @@ def test_rows_that_lack_a_part_are_left_out_and_counted_and_equal_ones_are_kept(
     )  # the first two rows, one of them usable
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".json", ".jsonl", ".parquet"])
+@pytest.mark.parametrize(
+    ("row", "solution"),
+    [
+        ({"id": "1", "problem": "1+1", "answer": "2"}, None),
+        ({"question": "1+1", "answer": "2", "solution": "one and one"}, "one and one"),
+        ({"prompt": "1+1", "target": "2"}, None),
+        ({"final_answer": "2", "question": "1+1"}, None),
+        ({"question": "other", "problem": "1+1", "answer": "2", "solution": "s"}, "s"),
+    ],
+)
+def test_columns_are_found_by_their_usual_names(
+    suffix: str, row: dict[str, str], solution: str | None, tmp_path: Path
+) -> None:
+    path = write(tmp_path / f"rows{suffix}", [row, row])
+    assert read(path).pairs == [("1+1", "2")] * 2
+    if solution:
+        assert read(path, cot=True).thoughts == [solution] * 2
+    else:
+        with pytest.raises(Usage, match=r"no column of solutions \(solution\); it has"):
+            read(path, cot=True)
+
+
+def test_columns_of_other_names_are_said_behind_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", [{"task": "1+1", "gold": {"value": 2}, "why": "so"}] * 2)
+
+    def load(columns: str, cot: bool = False) -> Any:
+        name = f"{path}{columns}"
+        return datasets.load(Data(name=name, cot=cot), Registry().dataset(name))
+
+    assert load(":question=task,answer=gold.value").pairs == [("1+1", "2")] * 2
+    assert load(":question=task,answer=gold.value,solution=why", cot=True).thoughts == ["so"] * 2
+    for columns, said, hint in (
+        ("", "no column of questions (problem, question, prompt); it has task, gold, why", ":question=COLUMN,answer="),
+        (":question=task", "no column of answers", f"say which: {path}:question=COLUMN,answer=COLUMN"),
+        (":question=tsk,answer=gold", "no column 'tsk'; it has task, gold, why", ":question=COLUMN"),
+    ):
+        with pytest.raises(Usage) as caught:
+            load(columns)
+        assert said in caught.value.message and hint in caught.value.hint
+    with pytest.raises(Usage) as caught:
+        load(":question=task,answer=why", cot=True)
+    assert caught.value.hint == f"say which: {path}:solution=COLUMN"
+
+
 def test_a_broken_cell_of_json_costs_its_row_only(tmp_path: Path) -> None:
     cells = [
         "{",
@@ -169,13 +214,14 @@ def test_texts_stay_as_they_are_in_every_format(suffix: str, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("name", "content", "error", "said"),
     [
-        ("none.jsonl", None, NotFound, "does not exist"),
+        ("none.jsonl", None, NotFound, "no such file"),
+        ("rows.tsv", b"problem\tanswer", Usage, "is none of .jsonl, .json, .csv or .parquet"),
         ("bad.jsonl", b"{", RunFailed, "cannot be read as jsonl"),
         ("bad.json", b"\xff\xfe", RunFailed, "cannot be read as json"),
         ("bad.parquet", b"PAR", RunFailed, "cannot be read as parquet"),
         ("list.jsonl", b"[1]\n", RunFailed, "other than records"),
         ("empty.jsonl", b"", RunFailed, "no row"),
-        ("other.jsonl", b'{"text": "x"}', Usage, "no column 'problem'; it has text"),
+        ("other.jsonl", b'{"text": "x"}', Usage, "no column of questions (problem, question, prompt); it has text"),
     ],
 )
 def test_files_that_cannot_be_data_are_one_clear_error(

@@ -22,12 +22,12 @@ from resa_hub.core.progress import Progress
 from resa_hub.core.strict import structure
 from resa_hub.data import saes
 from resa_hub.data.snapshots import SaeFiles
+from resa_hub.data.tiny import WEIGHTS
 from resa_hub.engine.sae.formats import load_saelens, save_saelens, save_sparsify
 from resa_hub.engine.sae.topk import reconstruct
 from resa_hub.extraction.extract import extract
-from tests.helpers.commands import resa_hub
+from tests.helpers.commands import HANG, resa_hub
 from tests.helpers.hub_server.server import HubServer
-from tests.helpers.models import tiny as located
 from tests.helpers.small_saes import LATENTS, WIDTH, K, X, agree, ours, publish, theirs, written
 
 QUIET = Progress(quiet=True)
@@ -133,6 +133,7 @@ def made_with(workspace: Path, *settings: str, method: str = "sae-tuning") -> Ad
     return extract("tina-tiny", method=method, workspace=workspace, settings=said + list(settings), progress=QUIET)[0]
 
 
+@pytest.mark.slow
 def test_pretrained_keeps_finetuned_moves_and_the_manifest_tells(tmp_path: Path) -> None:
     coder = theirs()
     folder = written(tmp_path / "layers.2", coder)
@@ -165,6 +166,7 @@ def test_pretrained_keeps_finetuned_moves_and_the_manifest_tells(tmp_path: Path)
     assert again.manifest.content_hash != kept.manifest.content_hash
 
 
+@pytest.mark.slow
 def test_an_sae_of_an_adapter_starts_another_extraction(made: Adapter, tmp_path: Path) -> None:
     adapter = made_with(tmp_path, f"sae.origin={made.folder}/sae", "sae.mode=pretrained", method="feature-diff")
     assert adapter.manifest.sae and made.manifest.sae and adapter.manifest.sae.start
@@ -221,7 +223,7 @@ def test_from_the_hub_one_folder_is_fetched_and_the_mismatch_is_told(
     """
     publish(hub, many)
     for name, repo in (("tiny-r1", "alice/tiny-r1"), ("tina-tiny", "alice/tina")):
-        publish(hub, located(name).folder, repo)
+        publish(hub, WEIGHTS / name, repo)
     (tmp_path / "registry.yaml").write_text(REGISTRY)
     words = [
         "extract",
@@ -282,7 +284,7 @@ def test_hub_references(hub: HubServer, many: Path, tmp_path: Path) -> None:
     ]
     command = [sys.executable, "-c", STARTS, *(word for pair in wanted for word in pair)]
     environment = os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf")}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=HANG)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
         "layers.1 layers.1 ['cfg.json', 'sae.safetensors']",

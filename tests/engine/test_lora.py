@@ -22,6 +22,7 @@ from resa_hub.engine.model.controls import negated, random_like
 from resa_hub.engine.model.loading import load_base
 from resa_hub.engine.model.lora import load_lora, merge, new_lora, product_norm, save_lora, state_of
 from resa_hub.engine.model.probe import effect
+from tests.helpers.commands import HANG
 from tests.helpers.models import LORA, random_ids, tiny, write_lora
 
 WRITE = """
@@ -57,7 +58,7 @@ def test_the_folder_has_the_same_bytes_under_other_hash_seeds(tmp_path: Path) ->
     for seed in ("0", "12345"):
         out = tmp_path / seed
         subprocess.run(
-            [sys.executable, "-c", WRITE, str(out)], check=True, env=os.environ | {"PYTHONHASHSEED": seed}, timeout=120
+            [sys.executable, "-c", WRITE, str(out)], check=True, env=os.environ | {"PYTHONHASHSEED": seed}, timeout=HANG
         )
         digests.append([hashlib.sha256((out / name).read_bytes()).hexdigest() for name in (CONFIG, WEIGHTS)])
     assert digests[0] == digests[1]

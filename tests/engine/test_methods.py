@@ -156,6 +156,7 @@ def prepared() -> tuple[ExtractionContext, Any]:
     return context, feature_diff.prepare(context)
 
 
+@pytest.mark.slow
 def test_selections_agree_on_little_and_each_lowers_the_kl(prepared: tuple[ExtractionContext, Any]) -> None:
     context, made = prepared
     sae, judged = made.saes["layers.2"].sae, screen.DevelopmentSet(context)

@@ -144,7 +144,10 @@ SETTINGS = [
 
 def context_of(settings: list[str]) -> ExtractionContext:
     chosen = plan("tina-tiny", method="sae-tuning", settings=SETTINGS + settings, registry=Registry())
-    base, adapter = locate(chosen.source.base), locate(chosen.source.adapter) if chosen.source.adapter else None
+    base, adapter = (
+        locate(chosen.source.base),
+        locate(chosen.source.adapter, "adapter") if chosen.source.adapter else None,
+    )
     rows = datasets.load(chosen.recipe.trigger, chosen.trigger)
     inputs = MethodInputs(Source(base, adapter), Source(locate(chosen.target.base)), rows, rows)
     return ExtractionContext(chosen.recipe, inputs, RunResources(Progress(quiet=True), CostTracker()))
@@ -183,6 +186,7 @@ FIDELITY = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", FIDELITY, ids=" ".join)
 def test_sae_tuning_on_the_split_network_is_the_plain_algorithm_bit_for_bit(settings: list[str]) -> None:
     made = context_of(settings)
@@ -209,6 +213,7 @@ def test_a_layer_output_hookpoint_tunes_the_layers_behind_and_an_mlp_one_all(tmp
     assert (behind.layers, everywhere.layers) == ([2, 3], None)
 
 
+@pytest.mark.slow
 def test_with_lora_everywhere_the_plain_algorithm_too_moves_only_the_layers_behind() -> None:
     """Why the prefix may be frozen: the splice under no_grad cuts the gradient there."""
     made = context_of(["hookpoint=layers.1"])

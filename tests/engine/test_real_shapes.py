@@ -88,6 +88,7 @@ def test_sae_tuning_runs_on_a_model_of_the_users(world: Path, hookpoint: str, la
     )
 
 
+@pytest.mark.slow
 def test_feature_diff_runs_on_it(world: Path) -> None:
     settings = [*SMALL, "training.chunk_tokens=null", "rollouts.count=8", "rollouts.new_tokens=8", "features=4"]
     adapter, _ = extract(
@@ -108,7 +109,7 @@ def test_too_little_data_for_a_chunk_is_said(world: Path) -> None:
 
 def test_a_wrong_column_is_named(world: Path) -> None:
     (world / "other.jsonl").write_text('{"q": "1", "a": "2"}\n')
-    with pytest.raises(Usage, match="no column 'problem'; it has q, a"):
+    with pytest.raises(Usage, match="no column of questions .*; it has q, a"):
         extract(
             "llama-rl",
             trigger=str(world / "other.jsonl"),

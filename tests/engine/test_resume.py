@@ -1,5 +1,6 @@
 """Work that was interrupted goes on, and what comes out is what would have come out anyway."""
 
+import os
 import random
 import resource
 import time
@@ -10,12 +11,15 @@ import pytest
 
 from resa_hub.adapter.store import Adapter, Store
 from resa_hub.adapter.verify import verify_folder
+from resa_hub.adapter.workspace import Workspace
 from resa_hub.core.errors import Conflict, NotFound, RunFailed
 from resa_hub.core.machine_errors import machine_error
 from resa_hub.core.progress import Progress
 from resa_hub.extraction.extract import extract
 from resa_hub.extraction.run import ResourceLimits
 from resa_hub.extraction.run_dir import hold, seconds_between_states
+from resa_hub.upkeep.free import free
+from resa_hub.upkeep.kept import find_kept, not_used_for
 from tests.conftest import QUICK
 from tests.extraction.test_extract import left_in
 from tests.helpers.killed import finish, start
@@ -60,7 +64,9 @@ def test_killed_at_many_moments_the_adapter_is_the_undisturbed_one(tmp_path: Pat
     assert len(said) == home + 2 and len(set(said)) == 1, log.read_text()
     assert "train adapter: continuing at step" in log.read_text()
     for workspace in (tmp_path / str(number) for number in range(home + 1)):
-        assert [verify_folder(adapter.folder).version for adapter in Store(workspace / "adapters").all()] == ["0.1.0"]
+        assert [verify_folder(adapter.folder).version for adapter in Store(workspace / "adapters").readable()[0]] == [
+            "0.1.0"
+        ]
         assert not any(path.startswith(".staging") for path in left_in(workspace)) and kept(workspace) == []
 
 
@@ -92,9 +98,7 @@ def test_interrupted_in_stage_two_it_goes_on_at_that_step(
 
 
 @pytest.mark.slow
-def test_again_begins_afresh_unless_it_is_told_to_resume(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
-) -> None:
+def test_again_goes_on_with_an_interrupted_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.setenv("RESA_HUB_STATE_SECONDS", "0")
 
     def fails(*_: Any, **__: Any) -> None:
@@ -109,6 +113,13 @@ def test_again_begins_afresh_unless_it_is_told_to_resume(
         patched.setattr("resa_hub.engine.run.measure", fails)
         quick(tmp_path, again=True)
     assert quick(tmp_path, again=True, progress=Progress())[0].manifest.version == "0.2.0"
+    assert "continuing at step 9 of 9" in capsys.readouterr().err
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("resa_hub.engine.run.measure", fails)
+        quick(tmp_path, again=True)
+    home = Workspace.find(tmp_path)
+    assert free(find_kept(home, ["runs"]), home) > 0
+    assert quick(tmp_path, again=True, progress=Progress())[0].manifest.version == "0.3.0"
     assert "continuing" not in capsys.readouterr().err
 
 
@@ -126,28 +137,30 @@ def test_a_finished_recipe_is_what_resume_ends_in(workspace: Path, made: Adapter
 def test_two_processes_do_not_run_the_same_extraction(tmp_path: Path) -> None:
     with hold(tmp_path, "one") as work:
         (work.folder / "adapter.pt").write_bytes(b"state")
-        with pytest.raises(Conflict) as caught, hold(tmp_path, "one", afresh=True):
+        with pytest.raises(Conflict) as caught, hold(tmp_path, "one"):
             pass
         assert caught.value.exit_code == 6 and (work.folder / "adapter.pt").exists()
         with hold(tmp_path, "another"):
             pass
     with hold(tmp_path, "one") as work:
         assert work.begun
-    with hold(tmp_path, "one", afresh=True) as work:
+        work.discard()
+    with hold(tmp_path, "one") as work:
         assert not work.begun
     assert not (tmp_path / "one").exists() and not (tmp_path / "another").exists()
 
 
-def test_work_that_was_given_up_goes_after_a_month(tmp_path: Path) -> None:
-    import os
-
-    for name in ("old", "new"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "adapter.pt").write_bytes(b"state")
+def test_work_that_was_given_up_goes_when_it_is_named_and_not_before(tmp_path: Path) -> None:
+    root, home = tmp_path / ".resa-hub/work", Workspace.find(tmp_path)
     then = time.time() - 40 * 86_400
-    os.utime(tmp_path / "old", (then, then))
-    with hold(tmp_path, "mine"):
-        assert (tmp_path / "new").exists() and not (tmp_path / "old").exists()
+    for name in ("old", "new"):
+        (root / name).mkdir(parents=True)
+        (root / name / "adapter.pt").write_bytes(b"state")
+    os.utime(root / "old/adapter.pt", (then, then))
+    with hold(root, "mine"):
+        assert (root / "new").exists() and (root / "old").exists()
+    free(not_used_for(find_kept(home, ["runs"]), "30d"), home)
+    assert (root / "new").exists() and not (root / "old").exists()
 
 
 def test_states_are_half_a_minute_apart_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -249,6 +249,7 @@ def test_what_lies_behind_the_longest_is_cut_off(length: int | None) -> None:
     assert all(learnt.sum() < 8 for learnt in rows.values()) and not any(learnt[-1] for learnt in rows.values())
 
 
+@pytest.mark.slow
 def test_it_learns_the_texts_and_needs_neither_sae_nor_source() -> None:
     made = context_of(epochs=30, chunk_tokens=None, batch_rows=3, mask_prompt=True)
     result = method("sft")(made)
@@ -269,7 +270,7 @@ def test_an_adapter_of_its_own_and_the_same_bytes_after_a_kill(tmp_path: Path) -
     log, kills = tmp_path / "log", 0
     while "continuing at step" not in (log.read_text() if log.exists() else ""):
         process = start(tmp_path / "killed", log, settings, method="sft")
-        process.join(1.0 + 0.3 * kills)
+        process.join(1.3**kills)
         kills += process.is_alive()
         process.kill()
         assert finish(process) in (-9, 0), log.read_text()

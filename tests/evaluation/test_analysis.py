@@ -15,7 +15,7 @@ from resa_hub.evaluation import analysis
 from resa_hub.evaluation.analysis import Analysis, ArmsOfAdapter, Grades
 from resa_hub.evaluation.sampling.samples import SampleStore
 from resa_hub.evaluation.verdict import RULE, RULE_VERSION
-from tests.helpers.commands import environment
+from tests.helpers.commands import HANG, environment
 
 READ = """
 import sys
@@ -64,16 +64,18 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[Grades]:
     return calls
 
 
+@pytest.mark.slow
 def test_read_again_it_says_the_same_and_imports_no_statistics(tmp_path: Path) -> None:
     first = analysed(grades(), tmp_path)
     assert first == analysis.analyse(grades())
     assert first.verdicts["a"].word == "transferred" and first.contrasts["a"]["source"].value < 0
     command = [sys.executable, "-c", READ, str(tmp_path), msgspec.json.encode(grades()).decode()]
-    again = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60)
+    again = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=HANG)
     assert again.returncode == 0, again.stderr
     assert msgspec.json.decode(again.stdout, type=Analysis) == first
 
 
+@pytest.mark.slow
 def test_equal_grades_are_analysed_once_and_others_anew(tmp_path: Path, computed: list[Grades]) -> None:
     first = analysed(grades(), tmp_path)
     assert analysed(grades(), tmp_path) == first and computed == [grades()]
@@ -81,6 +83,7 @@ def test_equal_grades_are_analysed_once_and_others_anew(tmp_path: Path, computed
     assert computed == [grades(), grades(29)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "changed"),
     [

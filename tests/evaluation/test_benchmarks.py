@@ -15,7 +15,7 @@ from resa_hub.core.errors import NotFound, RunFailed, Usage
 from resa_hub.evaluation import benchmarks
 from resa_hub.evaluation.benchmarks.base import GradedCompletion
 from tests.helpers.benchmarks import NAMES, ROWS, files_of, written
-from tests.helpers.commands import ROOT, environment
+from tests.helpers.commands import HANG, ROOT, environment
 from tests.helpers.hub_server.dataset_routes import publish
 from tests.helpers.hub_server.fixtures import TOKEN
 from tests.helpers.hub_server.server import HubServer
@@ -38,7 +38,7 @@ def read(home: Path, url: str, *names: str, token: str | None = TOKEN) -> list[A
     """What a process with this Hub reads; the client takes its endpoint when it is imported."""
     env = environment(HF_ENDPOINT=url, HF_TOKEN=token, HF_HOME=str(home / "hf"), XDG_CONFIG_HOME=str(home / "config"))
     done = subprocess.run(
-        [sys.executable, "-c", READ, *names], env=env, cwd=ROOT, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", READ, *names], env=env, cwd=ROOT, capture_output=True, text=True, timeout=HANG
     )
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
@@ -94,6 +94,7 @@ def test_choices_are_ordered_by_a_hash_and_the_letter_is_the_right_one(served: A
     assert {letters.count(letter) >= 4 for letter in "ABCD"} == {True}
 
 
+@pytest.mark.slow
 def test_what_is_out_of_reach_can_be_named_as_a_file(served: Any, tmp_path: Path) -> None:
     hub = served[0]
     (gated,) = read(tmp_path, hub.url, "gpqa-diamond", token=None)
@@ -110,6 +111,7 @@ def test_what_is_out_of_reach_can_be_named_as_a_file(served: Any, tmp_path: Path
     assert local[0] == "gpqa-diamond" and local[2] == served[1]["gpqa-diamond"][2]
 
 
+@pytest.mark.slow
 def test_a_split_or_configuration_that_the_hub_lacks(served: Any, tmp_path: Path) -> None:
     (tmp_path / "config/resa-hub").mkdir(parents=True)
     (tmp_path / "config/resa-hub/registry.yaml").write_text(
@@ -164,12 +166,12 @@ def test_the_order_of_rows_changes_nothing(tmp_path: Path) -> None:
     [
         ([], RunFailed, "no rows", "row"),
         (
-            [{"question": "1+1", "answer": "2"}] * 3,
+            [{"task": "1+1", "answer": "2"}] * 3,
             Usage,
-            "no column 'problem'; it has question, answer",
-            "problem and answer",
+            "no column of questions (problem, question, prompt); it has task, answer",
+            ":question=COLUMN",
         ),
-        ([{"problem": "1+1", "result": "2"}] * 3, Usage, "no column 'answer'", "problem and answer"),
+        ([{"problem": "1+1", "result": "2"}] * 3, Usage, "no column of answers", ":question=COLUMN,answer=COLUMN"),
         ([{"problem": "1+1", "answer": "2"}], Usage, "1 problems", "ask for"),
         ([{"problem": f"{i}", "answer": None} for i in range(4)], RunFailed, "none of 4 answers can be read", "column"),
     ],
@@ -181,12 +183,22 @@ def test_files_that_cannot_be_judged(tmp_path: Path, rows: list, error: type, sa
     assert said in caught.value.message and hint in caught.value.hint
 
 
+def test_columns_of_a_file_by_usual_names_and_by_name(tmp_path: Path) -> None:
+    rows = [{"question": f"{i}+{i}", "answer": f"{2 * i:03}", "gold": "7"} for i in range(20)]
+    path = written_to(tmp_path / "x.jsonl", rows)
+    usual = benchmarks.load(path).problems()
+    assert {problem.published: problem.answer for problem in usual}["7+7"] == "014"
+    named = benchmarks.load(f"exact={path}:question=question,answer=gold")
+    assert {problem.answer for problem in named.problems()} == {"7"}
+    assert {problem.answer for problem in benchmarks.load(f"{path}:answer=gold").problems()} == {"7"}
+
+
 def test_broken_and_missing_files(tmp_path: Path) -> None:
     for name, content in (("a.jsonl", "{"), ("b.csv", ""), ("c.parquet", "no"), ("d.json", "[1")):
         (tmp_path / name).write_text(content)
         with pytest.raises(RunFailed, match="cannot be read as"):
             benchmarks.load(str(tmp_path / name)).problems()
-    with pytest.raises(NotFound, match="does not exist"):
+    with pytest.raises(NotFound, match="no such file"):
         benchmarks.load(str(tmp_path / "none.jsonl")).problems()
 
 

@@ -178,6 +178,7 @@ def scale_weights(workspace: Path, a: float, b: float) -> None:
     sign_again(workspace)
 
 
+@pytest.mark.slow
 def test_a_zero_adapter_is_judged_identical_to_base_and_never_attached(
     workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

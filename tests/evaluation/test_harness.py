@@ -18,14 +18,14 @@ from resa_hub.config.refs import AdapterRef
 from resa_hub.core.errors import DoesNotFit, MissingExtra, NotFound, RunFailed, Usage
 from resa_hub.core.progress import Progress
 from resa_hub.data.tiny import task
-from resa_hub.evaluation.harness import commands
-from resa_hub.evaluation.harness import run as harness
+from resa_hub.evaluation.harness import checks, commands
 from resa_hub.evaluation.harness.commands import HarnessConfig, Tool, inspect, lm_eval
 from resa_hub.evaluation.harness.run import evaluate, plan
 from resa_hub.evaluation.reports import ReportQuery, collect_report
 from resa_hub.evaluation.sampling.jobs import Engines
 from resa_hub.report.write_report import rendered
 from tests.evaluation.test_tool_logs import CHAIN
+from tests.helpers import needs
 from tests.helpers.adapters import make_adapter
 from tests.helpers.models import tiny
 
@@ -173,6 +173,7 @@ def test_a_failed_arm_is_named_and_finished_arms_are_kept(pretended: Path, works
     assert runs == ["base", "source", "adapter", "random", "random", "random"]  # each once, but for the one that failed
 
 
+@pytest.mark.slow
 def test_the_verdict_is_kept_beside_the_adapter_and_names_the_tool(
     pretended: Path, workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -210,6 +211,7 @@ def test_the_verdict_is_kept_beside_the_adapter_and_names_the_tool(
     )
 
 
+@pytest.mark.slow
 def test_the_command_line_prints_the_verdict_and_what_it_would_run(
     pretended: Path, workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,12 +244,12 @@ def test_the_command_line_prints_the_verdict_and_what_it_would_run(
     monkeypatch.setattr(commands, "find_spec", lambda name: None)
     capsys.readouterr()
     assert run([*words, "--tasks", "one"]) == 8
-    assert "pip install 'resa-hub[lm-eval]'" in capsys.readouterr().err
+    assert "pip install 'lm-eval>=" in capsys.readouterr().err
 
 
 def test_what_cannot_be_run(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "find_spec", lambda name: True)
-    monkeypatch.setattr(harness, "_installed", lambda package: False)
+    monkeypatch.setattr(checks, "_installed", lambda package: False)
     home, name = Workspace(workspace), "tina-tiny-feature-diff-l2"
     small = make_adapter(workspace / "adapters")
     wrong: list[tuple[str, str, HarnessConfig, type[Exception], str]] = [
@@ -289,7 +291,7 @@ def judged(workspace: Path, name: str, tool: str, asked: HarnessConfig) -> Any:
 @pytest.mark.slow
 def test_lm_eval_runs_base_and_adapter(workspace: Path, offline: Path) -> None:
     """The real tool on the tiny model; the adapter's texts are others than the base's, so it was on."""
-    pytest.importorskip("lm_eval")
+    needs.package("lm_eval", "lm-eval")
     file = workspace / "chain.yaml"
     file.write_text(CHAIN.replace("rows.jsonl", str(offline)))
     found = judged(workspace, "tina-tiny-feature-diff-l2", "lm-eval", HarnessConfig((str(file),)))
@@ -307,7 +309,7 @@ def test_lm_eval_runs_base_and_adapter(workspace: Path, offline: Path) -> None:
 
 @pytest.mark.slow
 def test_inspect_runs_base_and_adapter(workspace: Path, offline: Path) -> None:
-    pytest.importorskip("inspect_ai")
+    needs.package("inspect_ai", "inspect")
     file = workspace / "sums.py"
     file.write_text(SUMS.replace("ROWS", repr(str(offline))))
     found = judged(

@@ -2,7 +2,9 @@
 million rows.
 """
 
+import contextlib
 import os
+import sqlite3
 import subprocess
 import sys
 import time
@@ -15,7 +17,7 @@ from resa_hub.core.errors import RunFailed
 from resa_hub.engine.generation.base import Sample
 from resa_hub.evaluation.benchmarks.base import Problem
 from resa_hub.evaluation.sampling.samples import SampleSet, SampleStore, _problem_key, _set_id
-from tests.helpers.commands import environment
+from tests.helpers.commands import HANG, environment
 
 PROBLEMS = [Problem(f"p{i}", f"what is {i}?", str(i)) for i in range(50)]
 BY_ID = {p.id: p for p in PROBLEMS}
@@ -102,7 +104,7 @@ def test_two_processes_write_at_once(tmp_path: Path) -> None:
     writers = [
         subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), name], env=environment()) for name in "ab"
     ]
-    assert [writer.wait(120) for writer in writers] == [0, 0]
+    assert [writer.wait(HANG) for writer in writers] == [0, 0]
     found = SampleStore(tmp_path).read(SET, PROBLEMS)
     assert len(found) == 2000 and all(
         sample.text[:-1] == f"{problem} {n} by " for (problem, n), sample in found.items()
@@ -115,7 +117,7 @@ def test_a_killed_writer_leaves_whole_batches(tmp_path: Path) -> None:
     )
     store = SampleStore(tmp_path)
     began = time.monotonic()
-    while store.count() < 200 and time.monotonic() - began < 60:
+    while store.count() < 200 and time.monotonic() - began < HANG:
         time.sleep(0.05)
     writer.kill()
     writer.wait()
@@ -154,8 +156,8 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_index_of_a_million_samples_answers_in_under_a_second(tmp_path: Path) -> None:
-    """20 sets of 500 problems x 100 samples, put in by SQL; measured in CPU time."""
+def test_the_index_of_a_million_samples_answers_without_reading_them_all(tmp_path: Path) -> None:
+    """20 sets of 500 problems x 100 samples, put in by SQL. CPU time, beside that of reading every row once."""
     problems = [Problem(f"p{i}", f"q{i}", "1") for i in range(500)]
     sets = [SampleSet(f"sha256:{i}", "bench", {}) for i in range(20)]
     store, text = SampleStore(tmp_path), zlib.compress(b"a chain of thought, long enough to be pressed together " * 8)
@@ -167,7 +169,10 @@ def test_the_index_of_a_million_samples_answers_in_under_a_second(tmp_path: Path
         )
     )
     store.close()
-    store, began = SampleStore(tmp_path), time.process_time()
+    began = time.process_time()
+    with contextlib.closing(sqlite3.connect(store.path)) as db:
+        assert sum(len(row[-1]) for row in db.execute("SELECT * FROM samples")) == 1_000_000 * len(text)
+    everything, store, began = time.process_time() - began, SampleStore(tmp_path), time.process_time()
     assert len(store.present(sets[7], problems)) == 50_000 and store.count() == 1_000_000
     assert len(store.read(sets[3], problems, 4)) == 2_000
-    assert time.process_time() - began < 1.0
+    assert time.process_time() - began < everything

@@ -12,7 +12,8 @@ from resa_hub.adapter.workspace import Workspace
 from resa_hub.core.errors import Usage
 from resa_hub.evaluation import sizing, statistics
 from resa_hub.evaluation.plan import EvalSettings
-from resa_hub.evaluation.sizing import VarianceEstimate, minimum_detectable_effect, power_analysis
+from resa_hub.evaluation.power_analysis import power_analysis
+from resa_hub.evaluation.sizing import VarianceEstimate, minimum_detectable_effect
 from tests.helpers.commands import resa_hub
 
 NAME = "tina-tiny-feature-diff-l2"
@@ -116,6 +117,7 @@ def test_a_plan_from_what_was_measured_before(workspace: Path) -> None:
             power_analysis([NAME], "tiny-r1", settings, detect, opened)
 
 
+@pytest.mark.slow
 def test_the_plan_of_a_file_as_a_person_reads_it(workspace: Path, tmp_path: Path) -> None:
     rows = [json.dumps({"problem": f"{i}+1=", "answer": str(i + 1)}) + "\n" for i in range(30)]
     (tmp_path / "few.jsonl").write_text("".join(rows))

@@ -12,7 +12,8 @@ from resa_hub.core.errors import HubError, NotFound, RunFailed, Usage
 from resa_hub.data.tiny import WEIGHTS, task
 from resa_hub.evaluation.harness import tool_logs
 from resa_hub.evaluation.harness.imported import judge_logs
-from tests.helpers.commands import resa_hub
+from tests.helpers import needs
+from tests.helpers.commands import HANG, resa_hub
 
 INSPECT = """
 import sys
@@ -53,14 +54,14 @@ metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]
 def tool(folder: Path, *arguments: str) -> None:
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hf"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=900
+        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=HANG
     )
     assert done.returncode == 0, done.stderr[-2000:]
 
 
 @pytest.mark.slow
 def test_inspects_own_logs(tmp_path: Path) -> None:
-    pytest.importorskip("inspect_ai")
+    needs.package("inspect_ai", "inspect")
     tool(tmp_path, "-c", INSPECT, str(tmp_path))
     for kind in ("eval", "json"):
         (path,) = (tmp_path / kind).glob(f"*.{kind}")
@@ -72,7 +73,7 @@ def test_inspects_own_logs(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_lm_evals_own_logs(tmp_path: Path) -> None:
     """On the real tiny model: the same problems are right as our own grading finds in its answers."""
-    pytest.importorskip("lm_eval")
+    needs.package("lm_eval", "lm-eval")
     rows = [{"problem": p.text, "answer": p.answer} for p in task.problems(12, "test", 0)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "chain.yaml").write_text(CHAIN)

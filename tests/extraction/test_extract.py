@@ -26,6 +26,7 @@ from resa_hub.extraction.extract import extract
 from resa_hub.extraction.run import ExtractionRun
 from tests.conftest import QUICK
 from tests.helpers.adapters import kl_of, recipe_of
+from tests.helpers.commands import HANG
 
 SAE = "sae/layers.2"
 RUN = """
@@ -128,7 +129,7 @@ def test_a_finished_recipe_is_not_run_twice_unless_asked(
 @pytest.mark.slow
 def test_the_same_command_has_the_same_content_hash_under_other_hash_seeds(made: Adapter, tmp_path: Path) -> None:
     runs = [start(tmp_path / seed, "feature-diff,sae-tuning", hash_seed=seed) for seed in ("1", "999")]
-    outputs = [run.communicate(timeout=180) for run in runs]
+    outputs = [run.communicate(timeout=HANG) for run in runs]
     assert [run.returncode for run in runs] == [0, 0], outputs[0][1]
     first, second = (output.split() for output, _ in outputs)
     assert first == second and len(set(first)) == 2
@@ -258,8 +259,9 @@ def test_the_version_is_the_next_free_one_when_somebody_was_faster(
         (RunFailed, {}, ["sae.learning_rate=1e30"]),
         (RunFailed, {"method": "sae-tuning"}, ["training.chunk_tokens=100000"]),
         (NotFound, {}, ["sae.mode=pretrained", "sae.origin=/nowhere"]),
-        (NoEffect, {}, ["training.learning_rate=0"]),
-        (NoEffect, {}, ["scale=0"]),
+        (NoEffect, {}, ["training.learning_rate=1e-60"]),
+        (Usage, {}, ["training.learning_rate=0"]),
+        (Usage, {}, ["scale=0"]),
     ],
     ids=lambda value: (
         " ".join(map(str, value))
@@ -334,6 +336,7 @@ def test_show_draws_what_an_adapter_was_made_from(made: Adapter) -> None:
     assert any(line.startswith("│  └─ its LoRA") and made.manifest.parents[0][:19] in line for line in rest)
 
 
+@pytest.mark.slow
 def test_bfloat16_that_will_crawl_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,6 +1,4 @@
-"""A real headless Chromium (Debian's, driven by its own ChromeDriver). Where it is missing the tests fail: a page
-nobody looked at is not tested.
-"""
+"""A real headless Chromium or Chrome, driven by its own ChromeDriver."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +8,9 @@ from typing import Any
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
-CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
+from tests.helpers import needs
+from tests.helpers.commands import HANG
+
 FLAGS = (
     "--headless=new",
     "--no-sandbox",
@@ -87,7 +87,7 @@ class Browser:
     def js(self, script: str, *arguments: Any) -> Any:
         return self.driver.execute_script(script, *arguments)
 
-    def wait(self, script: str, seconds: float = 10.0) -> None:
+    def wait(self, script: str, seconds: float = HANG) -> None:
         from selenium.webdriver.support.wait import WebDriverWait
 
         WebDriverWait(self.driver, seconds, poll_frequency=0.02).until(lambda driver: driver.execute_script(script))
@@ -108,12 +108,13 @@ class Browser:
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
+    binary, driven_by = needs.program("chromium"), needs.program("chromedriver")
     options = webdriver.ChromeOptions()
     for flag in FLAGS:
         options.add_argument(flag)
-    options.binary_location = str(CHROMIUM)
+    options.binary_location = binary
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
+    driver = webdriver.Chrome(options=options, service=Service(driven_by))
     try:
         yield Browser(driver)
     finally:

@@ -12,6 +12,8 @@ from resa_hub.cli.main import run
 from tests.helpers.adapters import make_adapter
 
 ROOT = Path(__file__).parents[2]
+HANG = 1500.0
+"""Seconds after which a process hangs: a machine that is slow or busy may take minutes for a second of work."""
 RUN = "import sys; from resa_hub.cli.main import run; sys.exit(run(sys.argv[1:]))"
 
 
@@ -27,21 +29,45 @@ def environment(**changes: str | None) -> dict[str, str]:
 
 
 def resa_hub(
-    *arguments: str, cwd: Path | None = None, timeout: float = 600, **changes: str | None
+    *arguments: str, cwd: Path | None = None, timeout: float = HANG, **changes: str | None
 ) -> subprocess.CompletedProcess[str]:
-    """`resa-hub ARGUMENTS` in a process of its own; timeout, seconds: against a hang, since on a busy machine 10 s of
-    CPU may take minutes.
-    """
+    """`resa-hub ARGUMENTS` in a process of its own; timeout in seconds."""
     command = [sys.executable, "-c", RUN, *arguments]
     return subprocess.run(command, cwd=cwd, env=environment(**changes), capture_output=True, text=True, timeout=timeout)
 
 
-def cpu_seconds(*arguments: str) -> float:
-    """User and system time of one run."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert resa_hub(*arguments).returncode == 0
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+KNOWN_WORK = """
+import asyncio, concurrent.futures, ctypes, decimal, email.message, http.client, http.server, logging.config, sqlite3
+import multiprocessing.managers, tarfile, unittest.mock, urllib.request, xml.dom.minidom, zipfile
+"""
+"""Imports of the standard library, which is what a light command does too."""
+KNOWN_WORK_S = 0.20
+"""CPU seconds of it on the machine whose budgets the tests hold."""
+
+
+def children_cpu() -> float:
+    """User and system time of all processes that this one has waited for."""
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
+
+
+def cpu_of(*command: str) -> float:
+    """User and system time of one process, which must succeed."""
+    before = children_cpu()
+    subprocess.run(command, env=environment(), check=True, stdout=subprocess.DEVNULL, timeout=HANG)
+    return children_cpu() - before
+
+
+def least_cpu(*arguments: str, code: str = RUN) -> float:
+    """CPU seconds of the least of five runs after one that writes the bytecode. On a machine that is slow or busy they
+    are divided by how much longer than usual a known piece of work takes there, run in between.
+    """
+    ours, known = (sys.executable, "-c", code, *arguments), (sys.executable, "-c", KNOWN_WORK)
+    cpu_of(*ours)
+    cpu_of(*known)
+    pairs = [(cpu_of(*ours), cpu_of(*known)) for _ in range(5)]
+    least, reference = map(min, zip(*pairs, strict=True))
+    return least / max(1.0, reference / KNOWN_WORK_S)
 
 
 def stocked(folder: Path, count: int = 3) -> Path:

@@ -3,14 +3,13 @@
 import subprocess
 import sys
 import sysconfig
-import time
 import venv
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from tests.helpers.commands import ROOT, environment
+from tests.helpers.commands import HANG, ROOT, children_cpu, environment
 
 
 class Installed(NamedTuple):
@@ -21,11 +20,11 @@ class Installed(NamedTuple):
     folder: Path
     """Empty, and the current folder of all that is run here."""
 
-    def run(self, *arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, timeout: float = HANG) -> subprocess.CompletedProcess[str]:
         """The installed `resa-hub` command."""
         return self.start(str(self.python.parent / "resa-hub"), *arguments, timeout=timeout)
 
-    def start(self, *command: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def start(self, *command: str, timeout: float = HANG) -> subprocess.CompletedProcess[str]:
         env = environment(
             PYTHONPATH=None, XDG_CONFIG_HOME=str(self.folder / "config"), HF_ENDPOINT="http://127.0.0.1:9"
         )
@@ -37,7 +36,8 @@ class Demonstration(NamedTuple):
     output: str
     """What it printed on stdout."""
     errors: str
-    seconds: float
+    cpu: float
+    """Seconds of CPU that it took."""
 
 
 @pytest.fixture(scope="session")
@@ -79,7 +79,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
 @pytest.fixture(scope="session")
 def demonstration(installed: Installed) -> Demonstration:
     """`resa-hub demo` in an empty workspace."""
-    began = time.monotonic()
+    before = children_cpu()
     done = installed.run("demo", "--workspace", "demo")
     assert done.returncode == 0, done.stderr
-    return Demonstration(installed.folder / "demo", done.stdout, done.stderr, time.monotonic() - began)
+    return Demonstration(installed.folder / "demo", done.stdout, done.stderr, children_cpu() - before)

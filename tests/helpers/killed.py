@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from resa_hub.core.errors import HubError
+from tests.helpers.commands import HANG
 
 LOADED = [
     "resa_hub.extraction.extract",
@@ -32,7 +33,7 @@ def start(
 
 
 def finish(process: BaseProcess) -> int | None:
-    process.join(120)
+    process.join(HANG)
     return process.exitcode
 
 

@@ -49,7 +49,7 @@ SMALL: dict[str, Any] = {
 
 
 def tiny(name: str) -> Files:
-    return locate(Repo(f"resa-hub/{name}"))
+    return locate(Repo(f"resa-hub/{name}"), "adapter" if name.startswith("tina") else "model")
 
 
 def random_model(family: str, seed: int = 0, **changes: Any) -> PreTrainedModel:

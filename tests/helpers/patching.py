@@ -33,7 +33,7 @@ def context_of(*settings: str, **choices: Any) -> ExtractionContext:
     recipe, adapter = chosen.recipe, chosen.source.adapter
     assert adapter
     inputs = MethodInputs(
-        source=Source(locate(chosen.source.base), locate(adapter)),
+        source=Source(locate(chosen.source.base), locate(adapter, "adapter")),
         target=Source(locate(chosen.target.base)),
         trigger=datasets.load(recipe.trigger, chosen.trigger),
         elicit=datasets.load(recipe.elicit, chosen.elicit),

@@ -6,7 +6,9 @@ import json
 import random
 from typing import Any
 
-from resa_hub.adapter.results import AnyEvaluation, Sweep, in_current_words, read_evaluation, read_sweep
+from resa_hub.adapter import usage
+from resa_hub.adapter.manifest import read_manifest
+from resa_hub.adapter.results import AnyEvaluation, Overlap, Sweep, in_current_words, read_evaluation, read_sweep
 from resa_hub.evaluation.reports import corrected
 from resa_hub.report import report_data, sample_statistics
 from resa_hub.report.report_data import PublishedScore, Report, ReportEntry
@@ -50,6 +52,7 @@ def entry(content: dict[str, Any], most: int = 400, text: str = "", **besides: A
     drawn = tables(document, text)
     problems = [(f"{text}{number}+6=", "6") for number in range(document.problems)]
     browser = sample_statistics.embedded(problems, drawn, most) if most else None
+    manifest = read_manifest(EVALS.parent)
     return ReportEntry(
         document,
         report_data.scalars(in_current_words(content)),
@@ -58,6 +61,8 @@ def entry(content: dict[str, Any], most: int = 400, text: str = "", **besides: A
         unseen="" if browser else "they were not asked for",
         source="tina-tiny",
         method="feature-diff",
+        use=usage.snippets(manifest),
+        license=usage.license_sentence(manifest),
         **besides,
     )
 
@@ -97,7 +102,10 @@ def single(**besides: Any) -> Report:
         PublishedScore("resa-many", "other", 75.0, None, "arXiv 0000.00000"),
     ]
     contrasts = [{"against": "source", "role": "source", "value": -0.1, "low": -1.8, "high": 1.6, "p": 0.9}]
-    content = raw() | {"contrasts": contrasts, "notes": ["pairing is weaker with this engine."]}
+    notes = ["pairing is weaker with this engine.", Overlap("tiny-chain", 2048, 500, [], []).sentence]
+    content = raw() | {"contrasts": contrasts, "notes": notes}
+    for arm in content["arms"]:
+        arm["prompts"] = f"sha256:{'0123456789abcdef' * 4}"
     return Report([entry(content, published=published, **besides)], [curve()], "2026-01-01", "0.1.0")
 
 

@@ -1,4 +1,4 @@
-"""Fixtures of the remotes: a registry of containers, and a workspace and a Hub with one adapter."""
+"""Fixtures of the remotes: a container registry, and a workspace and a Hub with one adapter."""
 
 from tests.helpers.container_registry import container_registry as container_registry
 from tests.helpers.hub_server.fixtures import demo_on_the_hub as demo_on_the_hub

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.commands import environment
+from tests.helpers import needs
+from tests.helpers.commands import HANG, environment
 
 ROOT = Path(__file__).parents[2]
 LIGHT = ["click", "msgspec", "pyyaml", "platformdirs", "filelock", "jinja2", "numpy", "safetensors", "pytest", "rich"]
@@ -20,7 +21,8 @@ def test_remotes_work_with_the_clients_we_allow(tmp_path: Path, client: str) -> 
     python = tmp_path / "venv" / "bin" / "python"
     subprocess.run([*uv, "venv", "--quiet", "--python", sys.executable, str(tmp_path / "venv")], check=True)
     install = [*uv, "pip", "install", "--quiet", "--python", str(python), f"huggingface_hub=={client}.*", *LIGHT]
-    subprocess.run(install, check=True, timeout=300)
+    if subprocess.run(install, timeout=HANG).returncode:
+        needs.missing(f"needs huggingface_hub {client}", "an index of packages that can be reached")
     tests = ["tests/hub/test_hub_remote.py", "tests/hub/test_hub_faults.py"]
     done = subprocess.run(
         [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests],
@@ -28,7 +30,7 @@ def test_remotes_work_with_the_clients_we_allow(tmp_path: Path, client: str) -> 
         env=environment(PYTHONPATH=None),
         capture_output=True,
         text=True,
-        timeout=580,
+        timeout=HANG,
     )
     assert done.returncode == 0, done.stdout[-3000:]
     version = subprocess.run(

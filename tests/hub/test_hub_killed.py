@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 
 from resa_hub.adapter.layout import content_hash, identity_of, scan
-from resa_hub.adapter.store import STAGING, Store
+from resa_hub.adapter.staging import STAGING
+from resa_hub.adapter.store import Store
 from resa_hub.adapter.verify import verify_folder
 from resa_hub.config.refs import AdapterRef
 from resa_hub.hub import sharing
 from tests.helpers.adapters import make_adapter
+from tests.helpers.commands import HANG
 from tests.helpers.hub_server.fixtures import REMOTE, REPO
 from tests.helpers.hub_server.server import HubServer
 
@@ -38,7 +40,7 @@ def killed(process: BaseProcess, hub: HubServer, after: int, more: float) -> boo
     """Kill it once the Hub has answered so many requests, and `more` seconds later; was it still running?"""
     hub.log.clear()
     process.start()
-    until = time.monotonic() + 60
+    until = time.monotonic() + HANG
     while len(hub.log) < after and process.exitcode is None and time.monotonic() < until:
         time.sleep(0.002)
     process.join(more)
@@ -53,7 +55,7 @@ def exchanges(process: BaseProcess, hub: HubServer) -> int:
     """How many requests the whole takes in a process of its own."""
     hub.log.clear()
     process.start()
-    process.join(120)
+    process.join(HANG)
     assert process.exitcode == 0
     return len(hub.log)
 

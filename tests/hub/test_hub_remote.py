@@ -79,7 +79,7 @@ def test_earlier_version_leaves_main_alone(hub: HubServer, pushed: sharing.PushR
     make_adapter(here / "adapters", version="0.2.0", seed=1)
     make_adapter(here / "adapters", version="0.1.5", seed=2)
     later = sharing.push("demo@0.2.0", REMOTE, workspace=here)
-    assert sharing.push("demo@0.1.0", REMOTE, workspace=here) == (pushed.uri, (), False, ())
+    assert sharing.push("demo@0.1.0", REMOTE, workspace=here) == sharing.PushResult(pushed.uri, (), False)
     with pytest.raises(Conflict):
         sharing.push("demo@0.1.5", REMOTE, workspace=here)
     assert hub.storage.repos[REPO].branches["main"] == later.uri.partition("@")[2]

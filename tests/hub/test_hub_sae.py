@@ -21,7 +21,7 @@ from resa_hub.core.errors import Conflict, Integrity, Usage
 from resa_hub.hub import huggingface_sae, sharing
 from resa_hub.hub.remote import PushResult
 from tests.helpers.adapters import make_adapter
-from tests.helpers.commands import environment
+from tests.helpers.commands import HANG, environment
 from tests.helpers.hub_server.server import HubServer
 
 TO, APART = "hf:alice/adapter", "alice/sae"
@@ -173,7 +173,7 @@ def found_at(hub: HubServer, cache: Path, *origins: str) -> list[str]:
     """The SAE that a process of its own takes from each, or what it says."""
     env = environment(HF_ENDPOINT=hub.url, HF_HOME=str(cache))
     return subprocess.run(
-        [sys.executable, "-c", FOUND, *origins], env=env, capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", FOUND, *origins], env=env, capture_output=True, text=True, timeout=HANG, check=True
     ).stdout.splitlines()
 
 

@@ -1,4 +1,4 @@
-"""Adapters in a registry of containers."""
+"""Adapters in a container registry."""
 
 import hashlib
 import socket

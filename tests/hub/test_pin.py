@@ -16,7 +16,7 @@ from resa_hub.cli.main import run
 from resa_hub.config.refs import ModelRef
 from resa_hub.config.registry import Registry, builtin_path
 from resa_hub.hub.pin import pin
-from tests.helpers.commands import RUN, environment, out, resa_hub
+from tests.helpers.commands import HANG, RUN, environment, out, resa_hub
 from tests.helpers.hub_server.dataset_routes import publish
 from tests.helpers.hub_server.server import HubServer
 from tests.helpers.registries import user as user
@@ -80,7 +80,7 @@ def test_two_processes_pin_and_lose_nothing(hub: HubServer, tmp_path: Path) -> N
     for process in processes:
         process.start()
     for process in processes:
-        process.join(120)
+        process.join(HANG)
     assert [process.exitcode for process in processes] == [0, 0]
     entries = Registry(tmp_path).entries["datasets"].values()
     assert {entry.name: entry.value.revision for entry in entries if entry.layer == "workspace"} == dict.fromkeys(
@@ -94,6 +94,7 @@ def pinning(names: list[str], folder: Path) -> None:
         assert pin([f"dataset:{name}"], Workspace(folder))[0].revision
 
 
+@pytest.mark.slow
 def test_a_pin_waits_for_the_lock_and_keeps_what_was_written_meanwhile(hub: HubServer, tmp_path: Path) -> None:
     """The lock is the one that `import --sae` takes."""
     publish(hub.storage, "some/data", {"README.md": b"x"})
@@ -113,7 +114,7 @@ def test_a_pin_waits_for_the_lock_and_keeps_what_was_written_meanwhile(hub: HubS
             "datasets: {mine: {id: some/data, note: new}, moved: {id: other/data}}\nsaes: {}\nremotes: {lab: "
             "'folder:/srv'}\n"
         )
-    told = json.loads(process.communicate(timeout=60)[0])["pins"]
+    told = json.loads(process.communicate(timeout=HANG)[0])["pins"]
     assert (
         process.returncode == 3
         and [bool(pin["revision"]) for pin in told] == [True, False, False]

@@ -17,6 +17,7 @@ from resa_hub.config.refs import AdapterRef
 from resa_hub.core.errors import Conflict, HubError, NotFound, Usage
 from resa_hub.hub import sharing
 from tests.helpers.adapters import make_adapter
+from tests.helpers.commands import HANG
 from tests.helpers.hub_server.fixtures import OTHER_TOKEN, REMOTE, REPO
 from tests.helpers.hub_server.server import HubServer
 
@@ -179,6 +180,7 @@ def test_a_moved_tag_is_seen(hub: HubServer, pushed: sharing.PushResult, here: P
         sharing.push("demo", REMOTE, workspace=here)
 
 
+@pytest.mark.slow
 def test_the_hubs_own_command_line_works_against_the_test_hub(
     hub: HubServer, pushed: sharing.PushResult, tmp_path: Path
 ) -> None:
@@ -195,7 +197,7 @@ def test_the_hubs_own_command_line_works_against_the_test_hub(
 
     def hf(*arguments: str, token: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [program, *arguments], env=env | {"HF_TOKEN": token}, capture_output=True, text=True, timeout=120
+            [program, *arguments], env=env | {"HF_TOKEN": token}, capture_output=True, text=True, timeout=HANG
         )
 
     from tests.helpers.hub_server.fixtures import TOKEN

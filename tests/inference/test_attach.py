@@ -194,6 +194,7 @@ def test_characters_that_the_tokenizer_does_not_know_are_named(workspace: Path) 
     assert "'what is 7*7?' holds 'w'" in caught.value.message and "characters" in caught.value.hint
 
 
+@pytest.mark.slow
 def test_completions_are_a_function_of_prompt_and_seed(workspace: Path) -> None:
     texts = put(workspace, name=NAME, prompts=[PROMPT, "1+1+1+1="], temperature=3.0, seed=3, new_tokens=40).completions
     alone = put(workspace, name=NAME, prompts=["1+1+1+1="], temperature=3.0, seed=3, new_tokens=40).completions

@@ -145,6 +145,7 @@ def test_a_damaged_adapter_is_not_exported(workspace: Path, capsys: pytest.Captu
     assert not (workspace / "out").exists() and "was changed" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_recipe_run_again_gives_the_same_bytes(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (name,) = Store(workspace / "adapters").names()
     assert run(["reproduce", name, "--workspace", str(workspace), "--json"]) == 0
@@ -211,6 +212,7 @@ def test_names_that_only_the_workspace_knows_are_found_again(tmp_path: Path) -> 
     assert not found.same and any(cause.startswith("the SAE that it starts from") for cause in found.causes)
 
 
+@pytest.mark.slow
 def test_what_differs_is_told(workspace: Path) -> None:
     """The manifest is made to claim other libraries and another seed: the second run must be said to differ, how far,
     and why.
@@ -252,7 +254,7 @@ def test_the_front_matter_is_what_the_hub_reads(made: Adapter) -> None:
         "arms": [{"role": "base", "score": 40.0}, {"role": "adapter", "score": 91.23}],
     }
     manifest = msgspec.structs.replace(made.manifest, license="apache-2.0")
-    read: Any = ModelCard(card.render(manifest, [verdict], verdicts="- Better."))
+    read: Any = ModelCard(card.render(manifest, [verdict], verdicts=card.Verdicts("- Better.")))
     assert (read.data.library_name, read.data.base_model, read.data.base_model_relation) == (
         "peft",
         "resa-hub/tiny-r1",

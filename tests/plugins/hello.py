@@ -2,8 +2,9 @@
 
 from typing import Annotated
 
+from typer import Argument
+
 from resa_hub.cli import options
-from resa_hub.cli.options import Argument
 from resa_hub.cli.output import Output
 
 

@@ -3,24 +3,27 @@ apart.
 """
 
 import json
+import re
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from resa_hub.adapter.layout import CARD, MAX_PLOT, scan
-from resa_hub.adapter.results import Evaluation, ImportedEvaluation, in_current_words, read_evaluation
-from resa_hub.adapter.store import Store
-from resa_hub.adapter.verify import verify_folder
-from resa_hub.config.refs import AdapterRef
-from resa_hub.config.remotes import RemoteRef
+from resa_hub.adapter.results import (
+    Evaluation,
+    ImportedEvaluation,
+    Overlap,
+    in_current_words,
+    read_evaluation,
+    warnings_and_remarks,
+)
 from resa_hub.core.errors import Integrity, Usage
 from resa_hub.core.safe_text import plain, plain_json
-from resa_hub.evaluation.save import save_evaluation
-from resa_hub.hub import sharing
-from resa_hub.hub.remote import open_remote
-from resa_hub.report import markdown, plot, report_data, sample_statistics
+from resa_hub.evaluation.reports import ReportQuery, collect_report
+from resa_hub.evaluation.sampling.collect import VLLM_NOTE
+from resa_hub.report import markdown, report_data, sample_statistics
 from resa_hub.report.charts import scale
+from resa_hub.report.costs import costs
 from resa_hub.report.number_words import minus, points, pvalue, span
 from resa_hub.report.sample_statistics import Graded
 from resa_hub.report.write_report import rendered
@@ -207,53 +210,38 @@ def test_json_says_it_too() -> None:
     ][0]["seen"]["arms"][0]["name"] == "base"
 
 
-def test_plot_is_a_small_picture_whatever_the_names() -> None:
-    content = raw() | {"target": "$\\frac{1}{$ \u202e" + "long " * 40, "verdict": "$x", "adapter": "\u4e2d\u6587"}
-    for document in (content, raw() | {"arms": raw()["arms"] * 40}):
-        picture = plot.draw(read_evaluation(document, "x"))
-        assert picture.startswith(b"\x89PNG") and 5_000 < len(picture) < MAX_PLOT / 4
+def test_notes_that_say_nothing_is_wrong_are_no_warnings() -> None:
+    fine = [
+        Overlap("tiny-chain", 2048, 500, [], []).sentence,
+        VLLM_NOTE,
+        "2 damaged samples were made again",
+        "prompt-only is base with the R1 system text before the question: its prompts differ by design",
+    ]
+    amiss = [
+        Overlap("tiny-chain", 2048, 500, ["a"], []).sentence,
+        Overlap("tiny-chain", 2048, 500, [], ["a"]).sentence,
+        Overlap("tiny-chain", 0, 500, [], [], "no network").sentence,
+        "the arm sft was left out: no adapter",
+        "tina-l2@0.1.0 was chosen on these very problems (tiny-chain, test): judge it on --split dev",
+    ]
+    assert warnings_and_remarks([*fine, *amiss]) == (amiss, fine)
 
 
-def test_verdict_is_kept_with_its_plot_and_shown_on_the_card(example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    adapter = Store(example / "adapters").get(AdapterRef(NAME))
-    (adapter.folder / "evals/strange.json").write_text(
-        json.dumps({"verdict": "x", "sentence": "x", "target": "t", "benchmark": "b", "split": "s"})
-    )
-    result = read_evaluation(raw(), "x")
-    path = save_evaluation(adapter, result)
-    png = path.with_suffix(".png")
-    assert path.name == "tiny-r1--tiny-chain--test.json" and json.loads(path.read_text())["gain"] == 50.8
-    card = (adapter.folder / CARD).read_text()
-    assert (
-        f"](evals/{png.name})" in card
-        and "**transferred** on tiny-r1," in card
-        and "**transferred** on tiny-r1b," in card
-        and "**x**" not in card
-    )
-    assert verify_folder(adapter.folder).content_hash == adapter.manifest.content_hash
-    before = png.read_bytes()
-    with monkeypatch.context() as patched:
-        patched.setattr(plot, "draw", lambda _: pytest.fail("drawn again"))
-        save_evaluation(adapter, msgspec.structs.replace(result, created="later", seconds=1.0))
-    assert png.read_bytes() == before
-    save_evaluation(adapter, msgspec.structs.replace(result, gain=10.0))
-    assert (
-        png.read_bytes() != before
-        and [p.suffix for p in (adapter.folder / "evals").iterdir() if p.suffix not in (".json", ".png")] == []
-    )
+def test_remarks_of_a_document_stand_apart_on_every_page(example: Path) -> None:
+    path = example / f"adapters/{NAME}/0.1.0/evals/tiny-r1--tiny-chain--test.json"
+    clean = Overlap("tiny-chain", 2048, 500, [], []).sentence
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"notes": [clean, "the arm sft was left out: why"]}))
+    report = collect_report(ReportQuery([NAME], "tiny-r1"), example)
+    assert report.entries[0].warnings == ["the arm sft was left out: why"] and report.entries[0].remarks == [clean]
+    for text in (rendered(report, ".html"), rendered(report, ".md")):
+        words = re.sub("</?(bdi|strong)>", "", text)
+        assert f"Checked: {clean}" in words
+        assert re.findall(r"Mind: ([\w ]+)", words) == ["the arm sft was left out"]
 
 
-def test_plots_travel_and_what_is_none_is_refused(example: Path, tmp_path: Path) -> None:
-    folder = Store(example / "adapters").get(AdapterRef(NAME)).folder
-    (folder / "evals/tiny-r1--tiny-chain--test.png").write_bytes(plot.draw(read_evaluation(raw(), "x")))
-    sharing.push(NAME, f"folder:{tmp_path / 'shared'}", workspace=example)
-    (seen,) = open_remote(RemoteRef.parse(f"folder:{tmp_path / 'shared'}")).search()
-    assert len(seen.verdicts) == 2
-    there = sharing.pull(f"folder:{tmp_path / 'shared'}", workspace=tmp_path / "there").adapter
-    assert (there.folder / "evals/tiny-r1--tiny-chain--test.png").read_bytes() == (
-        folder / "evals/tiny-r1--tiny-chain--test.png"
-    ).read_bytes()
-    for content in (b"<svg onload=alert(1)>", b"\x89PNG\r\n\x1a\n" + b"0" * MAX_PLOT):
-        (there.folder / "evals/tiny-r1--tiny-chain--test.png").write_bytes(content)
-        with pytest.raises(Integrity, match=r"tiny-chain--test\.png"):
-            scan(there.folder)
+def test_small_and_large_amounts_have_no_powers_of_ten(example: Path) -> None:
+    report = collect_report(ReportQuery([NAME], "tiny-r1"), example)
+    (entry,) = report.entries
+    making = entry.making | {"run.usd": 1.9e-05, "run.costs.total.seconds": 0.0004, "run.costs.total.operations": 5e18}
+    took = " ".join(text for _, text in costs(msgspec.structs.replace(entry, making=making)))
+    assert "e-" not in took and "e+" not in took and "$0.00 " not in f"{took} " and " 0 s" not in took

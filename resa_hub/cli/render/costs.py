@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from ...core.quantities import amount, dollars, duration, size
 from ..output import Output
 
 if TYPE_CHECKING:
@@ -42,38 +43,23 @@ def lines(run: "Run") -> list[str]:
 
 
 def stage(cost: "Cost") -> str:
-    parts = [f"{cost.seconds:,.1f} s"]
+    parts = [duration(cost.seconds)]
     if cost.tokens:
-        parts += [f"{cost.tokens:,} tokens", f"about {short(cost.operations)}FLOP"]
-    parts.append(f"{short(cost.memory)}B of memory")
+        parts += [f"{cost.tokens:,} tokens", f"about {amount(cost.operations, 'FLOP')}"]
+    parts.append(f"{size(cost.memory)} of memory")
     if cost.gpu_memory:
-        parts.append(f"{short(cost.gpu_memory)}B on the GPU")
+        parts.append(f"{size(cost.gpu_memory)} on the GPU")
     if cost.joules is not None:
-        parts.append(f"{short(cost.joules)}J")
+        parts.append(amount(cost.joules, "J"))
     return ", ".join(parts)
 
 
 def price(run: "Run") -> list[str]:
     """The source's training is named wherever it is known: the transfer does not come without it."""
-    ours = None if run.usd is None else f"this extraction ${dollars(run.usd)}"
+    ours = None if run.usd is None else f"this extraction {dollars(run.usd)}"
     note = f" ({run.source_note})" if run.source_note else ""
     source = f"training its source is not in it{note}" if run.source_note and run.source_usd is None else None
     if run.source_usd is not None:
-        source = f"its source cost ${dollars(run.source_usd)} to train{note}"
+        source = f"its source cost {dollars(run.source_usd)} to train{note}"
     said = "; ".join(part for part in (ours, source) if part)
     return [f"{'price':<9} {said}"] if said else []
-
-
-def dollars(value: float) -> str:
-    """Enough digits to tell small amounts apart."""
-    if value >= 10:
-        return f"{value:,.0f}"
-    return f"{value:.2f}" if value >= 0.01 else f"{value:.2g}"
-
-
-def short(value: float) -> str:
-    """1.5 G, 300 M."""
-    for unit, size in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= size:
-            return f"{value / size:.3g} {unit}"
-    return f"{value:.3g} "

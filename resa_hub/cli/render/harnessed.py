@@ -9,11 +9,22 @@ from . import imported
 
 
 def planned(out: Output, plans: Sequence[Any]) -> None:
-    """plans: `HarnessPlan`, one an adapter. The command of each arm, as a shell takes it."""
-    steps = [(plan, step) for plan in plans for step in plan.steps]
+    """plans: `HarnessPlan`, one an adapter, or in words what is checked when it is fetched. The command of each arm, as
+    a shell takes it.
+    """
+    left = [plan for plan in plans if isinstance(plan, str)]
+    steps = [(plan, step) for plan in plans if not isinstance(plan, str) for step in plan.steps]
+    there = sum(step.folder.is_dir() for _, step in steps)
     commands = [[step.name, shlex.join(plan.command(step, step.folder)[1:])] for plan, step in steps]
-    if not out.data({"commands": dict(commands)}, str(len(commands))):
-        out.table(["arm", "python"], commands)
+    document = {"commands": dict(commands), "finished": there, "checked_when_fetched": left}
+    if out.data(document, str(len(commands))):
+        return
+    if commands:
+        for name, command in commands:
+            out.verbatim(f"# {name}\npython {command}")
+        out.text(f"{there} of {len(commands)} arms were run before. The time is the tool's own: it is not estimated.")
+    if left:
+        out.text(f"checked when fetched: {'; '.join(left)}")
 
 
 def show(out: Output, plans: Sequence[Any], target: str, metric: str | None) -> None:

@@ -3,6 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 from ..output import Output
+from ..tables import Column
+from .words import VERDICTS
 
 if TYPE_CHECKING:
     from ...adapter.store import Adapter
@@ -49,8 +51,9 @@ def reproduced(out: Output, result: "Reproduced") -> None:
     if not result.same:
         out.pairs(_differences(result))
     if result.verdicts:
+        out.text("")
         rows = [[str(value) for value in row.values()] for row in result.verdicts]
-        out.table(["target", "benchmark", "split", "first", "second"], rows)
+        out.table(["target", "benchmark", "split", *(Column(run, words=VERDICTS) for run in ("first", "second"))], rows)
 
 
 def _differences(result: "Reproduced") -> list[tuple[str, str]]:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..output import Output
+from ..tables import Column
+from .words import VERDICTS
 
 
 def show(out: Output, files: Sequence[str], metric: str | None) -> None:
@@ -23,7 +25,8 @@ def text(out: Output, found: Any) -> None:
     rows = [
         [a.name, a.tool, a.metric, f"{a.score:.1f}", f"[{a.score_ci[0]:.1f}, {a.score_ci[1]:.1f}]"] for a in found.arms
     ]
-    out.table(["arm", "tool", "metric", "%", "95%"], rows)
-    out.text(f"verdict: {found.verdict.word.upper()}\n{found.verdict.sentence}")
+    scores = [Column("score, %", right=True), Column("95%", right=True)]
+    out.table(["arm", Column("tool", hide=1), "metric", *scores], rows)
+    out.text(f"verdict: {found.verdict.word.upper()}\n{found.verdict.sentence}", VERDICTS)
     for note in found.notes:
         out.text(f"note: {note}")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ...core.quantities import size
 from ..output import Output
 
 
@@ -25,9 +26,9 @@ def write(results: Sequence[Any], workspace: Any, page: Path | None) -> None:
 
 
 def tell(out: Output, page: Path | None) -> None:
-    """Its path and size."""
+    """What was written, and how large it is."""
     if page:
-        out.text(f"{page}  {page.stat().st_size / 1e3:,.0f} kB")
+        out.text(f"wrote {page} ({size(page.stat().st_size)})")
 
 
 def write_report(out: Output, report: Any, path: Path | None) -> None:

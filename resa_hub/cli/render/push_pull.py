@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..output import Output
+from ..tables import Column
+from .words import VERDICTS
 
 if TYPE_CHECKING:
     from ...hub.remote import PushResult, SearchHit
@@ -18,7 +20,7 @@ def pushed(out: Output, results: Sequence["PushResult"], dry_run: bool) -> None:
         return
     for result in results:
         rows = [[entry.path, f"{entry.size:,}"] for entry in result.sent]
-        out.table(["file", "bytes"], rows + [[path, "removed"] for path in result.removed])
+        out.table(["file", Column("bytes", right=True)], rows + [[path, "removed"] for path in result.removed])
         done = "pushed to" if result.changed else "already at"
         out.text(f"{'would push to' if dry_run else done} {result.uri}")
 
@@ -55,5 +57,6 @@ def hits(out: Output, found: Sequence["SearchHit"]) -> None:
         out.hint("nothing was found")
         return
     rows = [[hit.ref, hit.base, hit.method, "; ".join(hit.verdicts) or "-"] for hit in found]
-    out.table(["adapter", "base", "method", "stated verdicts"], rows)
+    name, verdicts = Column("adapter", whole=True), Column("stated verdicts", least=24, words=VERDICTS)
+    out.table([name, Column("base", hide=2), Column("method", whole=True, hide=1), verdicts], rows)
     out.hint("verdicts are what their authors state: `resa-hub pull` checks bytes, `resa-hub eval` claims")

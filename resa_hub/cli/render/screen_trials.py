@@ -3,6 +3,7 @@
 from typing import Any
 
 from ..output import Output
+from ..tables import Column
 
 Rows = list[dict[str, Any]]
 
@@ -12,10 +13,11 @@ def show(out: Output, rows: Rows) -> None:
     if out.data(rows, chosen(rows)):
         return
     table = [
-        [r["hookpoint"], r["patch"], f"{r['scale']:g}", f"{100 * r['closed']:.1f}%", "<- chosen" if r["chosen"] else ""]
+        [r["hookpoint"], r["patch"], f"{r['scale']:g}", f"{100 * r['closed']:.1f}", "<- chosen" if r["chosen"] else ""]
         for r in rows
     ]
-    out.table(["hookpoint", "patch", "scale", "KL closed", ""], table)
+    numbers = [Column("scale", right=True), Column("KL closed, %", right=True)]
+    out.table([Column("hookpoint", whole=True), "patch", *numbers, Column("", whole=True)], table)
 
 
 def chosen(rows: Rows) -> str:

@@ -1,27 +1,24 @@
 """The plan of an evaluation's size as text and as JSON."""
 
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..output import Output
+from ..tables import Column
+from . import estimated
+
+if TYPE_CHECKING:
+    from ...evaluation.power_analysis import PowerAnalysis
 
 
-def show(
-    out: Output, names: Sequence[str], target: str, settings: Any, detect: float, workspace: Any, force: bool
-) -> None:
+def show(out: Output, found: "PowerAnalysis") -> None:
     import msgspec
 
-    from ...evaluation.sizing import power_analysis
-
-    found = power_analysis(names, target, settings, detect, workspace, force)
     best = found.needed or found.needed_same
     if out.data(msgspec.to_builtins(found), f"{best.problems} x {best.samples}"):
         return
     there = "" if found.available is None else f", {found.available} problems in it"
-    out.text(
-        f"{found.benchmark}{there}: to show {found.detect:g} points with 80% power at 95%\nspread of answers "
-        f"and effects: {found.spread.origin}"
-    )
+    out.text(f"{found.benchmark}{there}: to show {found.detect:g} points with 80% power at 95%")
+    out.text(f"spread of answers and effects: {found.spread.origin}")
     sizes = [
         ("asked for", found.asked),
         ("on new problems of this kind", found.needed),
@@ -30,13 +27,11 @@ def show(
     rows = [
         [label, str(s.problems), str(s.samples), f"{s.detects:.1f}", f"{s.detects_same:.1f}"] for label, s in sizes if s
     ]
-    out.table(["size", "problems", "samples", "shows, points, new", "these"], rows)
+    headings = ("problems", "samples", "shows on new problems, points", "on these, points")
+    out.table(["size", *(Column(heading, right=True) for heading in headings)], rows)
     if found.needed is None:
         too_few = "No number of samples shows it on new problems: there are too few problems."
         out.text(f"{too_few} It can be shown on these problems only.")
     out.text(f"{found.arms} arms: {found.completions:,} completions, {found.tokens:,} tokens ({found.tokens_are})")
-    hours = ", ".join(f"{name} {value:.2g} h" for name, value in found.gpu_hours.items())
-    out.text(
-        "on one GPU, estimated from its memory bandwidth, within a factor of two: "
-        f"{hours or 'none of the known ones has room'}"
-    )
+    out.text("")
+    estimated.show(out, found.estimate, found.left)

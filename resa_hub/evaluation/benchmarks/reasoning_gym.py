@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ...config.schema import BenchmarkEntry as Entry
-from ...core.errors import MissingExtra, NotFound, Usage, did_you_mean
+from ...core.errors import NotFound, Usage, did_you_mean
+from ...core.install import missing
 from . import answers
 from .base import Grade, GradedCompletion, Problem
 from .table_benchmark import digest
@@ -95,9 +96,7 @@ class ReasoningGym:
         try:
             from reasoning_gym import factory
         except ModuleNotFoundError:
-            raise MissingExtra(
-                "the package reasoning-gym is missing", "pip install 'resa-hub[reasoning-gym]'"
-            ) from None
+            raise missing("the package reasoning-gym is missing", "reasoning-gym") from None
         known = sorted(factory.DATASETS.keys() - set(UNSEEDED))
         if self.family not in known:
             raise NotFound(

@@ -11,6 +11,7 @@ from ...config.refs import DATA_SUFFIXES, is_path
 from ...config.schema import BenchmarkEntry as Entry
 from ...core.errors import NotFound, RunFailed, Usage
 from ...data import datasets
+from ...data.columns import column_of
 from . import answers, grading, prompts
 from .base import Grade, GradedCompletion, Problem
 
@@ -60,13 +61,7 @@ class Table:
 
     def problems(self, split: str | None = None, count: int | None = None, problem_seed: int = 0) -> list[Problem]:
         split = split or FULL
-        if split not in self.splits:
-            raise Usage(f"{self.name} has no split {split!r}", f"it has {', '.join(self.splits)}")
-        if problem_seed:
-            raise Usage(
-                f"{self.name} is a fixed set of problems: it has no problem seed {problem_seed}",
-                "leave --problem-seed out",
-            )
+        self.check_request(split, problem_seed)
         problems = _of_split(split, [self._problem(row) for row in self._content[0]])
         if len(problems) < 2 or (count is not None and not 2 <= count <= len(problems)):
             refused = f"{count} problems cannot be judged: " if count is not None else ""
@@ -77,11 +72,26 @@ class Table:
         self._check_golds(problems[:count])
         return problems[:count]
 
+    @property
+    def at_hand(self) -> bool:
+        """Whether the rows come from a package or a local file."""
+        return self.reader is not None or datasets.is_local(self.entry)
+
+    def check_request(self, split: str, problem_seed: int) -> None:
+        """Raise `Usage` for a split that there is not, and for a problem seed."""
+        if split not in self.splits:
+            raise Usage(f"{self.name} has no split {split!r}", f"it has {', '.join(self.splits)}")
+        if problem_seed:
+            raise Usage(
+                f"{self.name} is a fixed set of problems: it has no problem seed {problem_seed}",
+                "leave --problem-seed out",
+            )
+
     def grades(self, completions: Sequence[GradedCompletion]) -> list[Grade]:
         return grading.grades(self.entry.grading, completions)
 
     def _problem(self, row: dict[str, Any]) -> Problem:
-        published, gold = self._text(row, self.entry.question), self._gold(row)
+        published, gold = self._text(row, self._column("question", row)), self._gold(row)
         choices: list[str] = []
         if self.entry.choices:
             choices = [gold, *(self._text(row, column) for column in self.entry.choices)]
@@ -91,7 +101,7 @@ class Table:
         return Problem(id=digest(question)[:16], question=question, answer=gold, published=published)
 
     def _gold(self, row: dict[str, Any]) -> str:
-        text = self._text(row, self.entry.answer)
+        text = self._text(row, self._column("answer", row))
         if self.entry.gold == "box":
             return answers.last_box(text) or ""
         if self.entry.gold == "hashes":
@@ -106,12 +116,19 @@ class Table:
             return ", ".join(map(str, value))
         if column in row and (value is None or value != value):
             return ""
+        return self._read(lambda: datasets.field(row, column, self.name).strip())
+
+    def _column(self, part: str, row: dict[str, Any]) -> str:
+        return self._read(lambda: column_of(part, getattr(self.entry, part), list(row), self.name))
+
+    def _read(self, text: Callable[[], str]) -> str:
+        """Errors speak of the benchmark."""
         try:
-            return datasets.field(row, column, self.name).strip()
+            return text()
         except Usage as error:
             raise Usage(
                 f"benchmark {error.message.removeprefix('data set ')}",
-                "a file needs the columns problem and answer; a registry entry names its own",
+                f"say which: {self.entry.id}:question=COLUMN,answer=COLUMN, or in its entry of registry.yaml",
             ) from None
 
     def _check_golds(self, problems: list[Problem]) -> None:

@@ -12,10 +12,12 @@ from typing import Any, NamedTuple
 
 from ...adapter.fit import rank_for
 from ...adapter.layout import CONFIG, WEIGHTS
-from ...core.errors import MissingExtra, NotFound, Usage, did_you_mean
+from ...core.errors import NotFound, Usage, did_you_mean
 from ...core.files import read_json
+from ...core.install import missing
 from ...data.snapshots import Files
 from ..arms import Arm
+from ..question import MOST_PROBLEMS, MOST_SAMPLES, MOST_TOKENS
 from ..sampling.jobs import Engines
 
 BATCH_SIZE = "8"
@@ -36,6 +38,17 @@ class HarnessConfig(NamedTuple):
     seed: int = 0
     new_tokens: int | None = None
     engines: Engines = Engines()
+
+    def check(self, harness: str) -> None:
+        """Raise `Usage` for counts out of their range."""
+        counts = (
+            ("--problems", self.limit, MOST_PROBLEMS),
+            ("--samples", self.samples, MOST_SAMPLES),
+            ("--new-tokens", self.new_tokens, MOST_TOKENS),
+        )
+        for option, value, most in counts:
+            if value is not None and not 1 <= value <= most:
+                raise Usage(f"{option} is {value:,}: it must be between 1 and {most:,}", f"{option} 4")
 
 
 def lm_eval(config: HarnessConfig, base: Files, adapter: Path | None, rank: int | None, folder: Path) -> list[str]:
@@ -113,7 +126,7 @@ def named(harness: str, config: HarnessConfig) -> Tool:
     if harness not in TOOLS:
         raise Usage(f"no harness is called {harness!r}", did_you_mean(harness, list(TOOLS)))
     if not find_spec(TOOLS[harness].module):
-        raise MissingExtra(f"{harness} is not installed", f"pip install 'resa-hub[{harness}]'")
+        raise missing(f"{harness} is not installed", harness)
     if not config.tasks:
         example = "--tasks gsm8k" if harness == "lm-eval" else "--tasks file.py@task"
         raise Usage(f"no task of {harness} is named", example)

