@@ -109,7 +109,7 @@ def test_too_little_data_for_a_chunk_is_said(world: Path) -> None:
 
 def test_a_wrong_column_is_named(world: Path) -> None:
     (world / "other.jsonl").write_text('{"q": "1", "a": "2"}\n')
-    with pytest.raises(Usage, match="no column of questions .*; it has q, a"):
+    with pytest.raises(Usage, match=r"no column of questions .*; it has q, a"):
         extract(
             "llama-rl",
             trigger=str(world / "other.jsonl"),
