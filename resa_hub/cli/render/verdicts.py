@@ -77,6 +77,8 @@ def show_all(out: Output, results: Sequence["Evaluation"]) -> bool:
 
 
 def show(out: Output, result: "Evaluation") -> None:
+    from ...adapter.results import warnings_and_remarks
+
     out.text(
         f"\n{result.adapter} on {result.target} ({result.fit}), {result.benchmark}: {result.problems} problems "
         f"x {result.samples} samples at T={result.temperature:g}"
@@ -87,13 +89,18 @@ def show(out: Output, result: "Evaluation") -> None:
     out.text(f"verdict: {result.verdict.upper()}", VERDICTS)
     out.text(result.sentence)
     effect = result.minimum_detectable_effect
-    if effect:
+    if effect and effect > 100:
+        out.text("a run of this size shows no difference, however large: it has too few problems")
+    elif effect:
         out.text(f"a run of this size shows a difference of {effect:.1f} points from base in 80% of cases")
     for contrast in result.contrasts:
         difference = f"{contrast.value:+.1f} points [{contrast.low:+.1f}, {contrast.high:+.1f}]"
         out.text(f"against {short_arm(contrast.against, result.adapter)}: {difference}")
-    for note in result.notes:
+    warnings, remarks = warnings_and_remarks(result.notes)
+    for note in warnings:
         out.text(f"note: {note}")
+    for remark in remarks:
+        out.text(f"checked: {remark}")
     if result.base_over_source is not None and result.adapter_over_source is not None:
         out.text(
             f"score ratios: base/source {result.base_over_source:.0%}, adapter/source {result.adapter_over_source:.0%}"
