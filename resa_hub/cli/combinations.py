@@ -55,7 +55,11 @@ def beside(option: str, *others: str) -> Rule:
 
 def _no_random(line: Line) -> str:
     words = {word.strip() for word in line.values["arms"].split(",")}
-    return "" if words & {"usual", "all", "random"} else "without random adapters among the --arms"
+    return (
+        ""
+        if words & {"usual", "all", "random"} or not line.values["controls"]
+        else "without random adapters among the --arms"
+    )
 
 
 NO_RANDOM = Rule("controls", _no_random, "add random to --arms, or leave --controls out")

@@ -15,7 +15,7 @@ from ..adapter.workspace import Workspace, WorkspaceLike
 from ..config.methods import METHODS
 from ..config.recipe import AUTO
 from ..core import torchrun
-from ..core.errors import NotFound, Usage
+from ..core.errors import HubError, NotFound, Usage
 from ..core.machine_errors import machine_errors
 from ..core.progress import Progress
 from ..core.strict import canonical_digest
@@ -70,6 +70,7 @@ def _extract(run: ExtractionRun, again: bool, resume: bool) -> tuple[Adapter, bo
     digest, name, workspace = run.inputs.digest, run.inputs.plan.name, run.workspace
     present = run.broadcast(None if again else workspace.store.with_recipe(digest, name))
     if present:
+        _discard_finished(workspace, _key(name, digest))
         return present, False
     check_kinship(run.inputs)
     with (
@@ -94,6 +95,13 @@ def _extract(run: ExtractionRun, again: bool, resume: bool) -> tuple[Adapter, bo
         adapter = workspace.store.add_next(folder, name, finish)
         work.discard()
     return run.broadcast(adapter), True
+
+
+def _discard_finished(workspace: Workspace, key: str) -> None:
+    """Remove the states of a run that was killed between its last two steps, unless another process holds them."""
+    if (workspace.cache / "work" / key).exists():
+        with contextlib.suppress(HubError, OSError), hold(workspace.cache / "work", key) as work:
+            work.discard()
 
 
 def check_resumable(inputs: Inputs, workspace: Workspace) -> None:

@@ -37,7 +37,8 @@ SETTINGS = [
 
 def torchrun(workspace: Path, method: str, *more: str, **changes: str) -> subprocess.CompletedProcess[str]:
     """`extract` from tina-tiny in two processes."""
-    settings = [part for setting in SETTINGS for part in ("--set", setting)]
+    unused = ("trigger.",) if method == "feature-diff" else ("rollouts.", "features=")
+    settings = [part for setting in SETTINGS if not setting.startswith(unused) for part in ("--set", setting)]
     command = [
         sys.executable,
         "-W",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import setuptools  # noqa: F401  (vLLM asks for its distutils, which must be there before the standard library's)
 import torch
 
 from resa_hub.core.errors import NoEffect, RunFailed

@@ -227,14 +227,13 @@ def test_the_command_line_prints_the_verdict_and_what_it_would_run(
         str(workspace),
         "--arms",
         "none",
-        "-q",
     ]
     assert run([*words, "--tasks", "one", "--dry-run", "--json"]) == 0
     assert (
         list(json.loads(capsys.readouterr().out)["commands"]) == ["base", "adapter"]
         and not (workspace / ".resa-hub" / "harness").exists()
     )
-    assert run([*words, "--tasks", "one"]) == 0
+    assert run([*words, "--tasks", "one", "-q"]) == 0
     assert capsys.readouterr().out.split("\n") == ["not distinguishable from controls"] * 2 + [""]
     pretended.write_text("{}")
     shutil.rmtree(workspace / ".resa-hub")

@@ -173,7 +173,7 @@ def test_an_sae_can_be_taken_from_another_extraction(made: Adapter, tmp_path: Pa
 
 @pytest.mark.slow
 def test_a_killed_extraction_leaves_nothing_but_its_staging_folder(tmp_path: Path) -> None:
-    run = start(tmp_path, "feature-diff", "training.epochs=100000")
+    run = start(tmp_path, "feature-diff", "training.epochs=10000")
     assert run.stderr is not None
     for line in run.stderr:
         if line.strip().startswith("train SAE"):  # said when it is done: the adapter is being trained now, for hours
