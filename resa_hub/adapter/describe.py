@@ -112,7 +112,7 @@ def lineage_tree(m: Manifest) -> list[str]:
     parents = tuple(_Branch(f"its LoRA  {digest[:SHORT]}") for digest in m.parents)
     branches = [
         _Branch(f"target  {m.base.id} at {m.base.revision[:SHORT]}"),
-        _Branch(f"source  {m.source} at {m.source_revision[:SHORT]}", parents),
+        *([_Branch(f"source  {m.source} at {m.source_revision[:SHORT]}", parents)] if m.source else []),
         *(_Branch(f"sibling  {each.id} at {short_revision(each.revision)}") for each in m.siblings.values()),
     ]
     if m.sae:

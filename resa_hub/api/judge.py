@@ -13,6 +13,7 @@ from ..evaluation import matrix as matrices
 from ..evaluation import plan, reports
 from ..evaluation.matrix import Matrix
 from ..evaluation.plan import EvalSettings
+from ..evaluation.question import check_usual_benchmark
 from ..hub.resolve import resolve_adapter
 from ..report import write_report as formats
 from .choices import JUDGING, AdapterLike, Words, eval_settings, reference, references, words
@@ -61,6 +62,8 @@ def evaluate(
     start, opened = settings or EvalSettings(), Workspace.find(workspace)
     if quick:
         start = plan.quick(start, target, opened, benchmark=options.get("benchmark"))
+    elif not settings and "benchmark" not in options:
+        check_usual_benchmark(target, opened)
     run = {"workspace": opened, "force": force, "progress": progress, "record": record}
     chosen = eval_settings(start, options)
     return Listing(evaluation.evaluate(references(names), target=target, settings=chosen, **run))
@@ -77,6 +80,7 @@ def matrix(
     controls: int = 3,
     split: str | None = None,
     problem_seed: int = 0,
+    new_tokens: int | None = None,
     engine: str = "auto",
     executor: str = "local",
     settings: EvalSettings | None = None,
@@ -91,6 +95,8 @@ def matrix(
     """
     options = given(locals(), JUDGING)
     chosen = eval_settings(settings or EvalSettings(greedy=False), options)
+    for column in () if given(locals(), ["benchmarks"]) else filter(None, words(targets)):
+        check_usual_benchmark(column, Workspace.find(workspace))
     rows = words(sources) if isinstance(sources, str) else references(sources)
     run = {"settings": chosen, "executor": executor, "workspace": workspace, "progress": progress}
     return matrices.matrix(rows, targets=words(targets), benchmarks=words(benchmarks), **run)

@@ -1,6 +1,7 @@
 """Making: `extract`, `sweep`, `reproduce`."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from ..adapter.results import Sweep
 from ..adapter.store import Adapter
@@ -15,6 +16,7 @@ from ..extraction.plan import Plan
 from ..extraction.plan import plan as resolve
 from ..extraction.reproduce import Reproduced
 from ..extraction.run import ResourceLimits
+from ..extraction.sweep_plan import usual_judging
 from ..extraction.used_settings import check_used
 from .choices import JUDGING, AdapterLike, eval_settings, reference
 from .given import given, knows_given
@@ -91,6 +93,7 @@ def sweep(
     samples: int = 2,
     controls: int = 1,
     split: str = "dev",
+    new_tokens: int | None = None,
     executor: str = "local",
     judging: EvalSettings | None = None,
     workspace: WorkspaceLike = None,
@@ -106,22 +109,15 @@ def sweep(
     opened = Workspace.find(workspace)
     text = layers if isinstance(layers, str) or layers is None else ",".join(map(str, layers))
     numbers, recipe = sweeps.named(name, text, recipe, opened.registry)
+    recipes = {"target": target, "data": data, "method": method, "recipe": recipe, "settings": list(settings)}
+    places: dict[str, Any] = {"layers": numbers, "seeds": seeds, "family": name}
     usual = EvalSettings(split="dev", problems=200, samples=2, seeds=1, greedy=False)
-    return sweeps.sweep(
-        source,
-        layers=numbers,
-        seeds=seeds,
-        family=name,
-        judging=eval_settings(judging or usual, options),
-        executor=executor,
-        workspace=opened,
-        progress=progress,
-        target=target,
-        data=data,
-        method=method,
-        recipe=recipe,
-        settings=list(settings),
-    )
+    chosen = eval_settings(judging or usual, options)
+    if not judging:
+        plans = sweeps.planned(source, registry=opened.registry, **places, **recipes)
+        chosen = usual_judging(plans, chosen, options, opened)
+    run = {"judging": chosen, "executor": executor, "workspace": opened, "progress": progress}
+    return sweeps.sweep(source, **places, **run, **recipes)
 
 
 def reproduce(

@@ -20,7 +20,7 @@ def attach(
     ] = None,
     temperature: Annotated[float, Option("--temperature", min=0.0, max=10.0)] = 0.0,
     new_tokens: Annotated[int, Option("--new-tokens", min=1)] = 256,
-    seed: Annotated[int, Option("--seed")] = 0,
+    seed: Annotated[int, Option("--seed", min=0)] = 0,
     merge: Annotated[
         Path | None, Option("--merge", help="Write the whole model, adapter included, into this new folder.")
     ] = None,
@@ -41,7 +41,9 @@ def attach(
     plan = [("target", f"{target} = {choice.target}"), ("adapter", f"{choice.name or '(any)'}: {choice.why}")]
     generation = {"temperature": temperature, "new_tokens": new_tokens}
     if dry_run:
-        seen = preview(name, target=target, workspace=opened, force=force, merge=merge, **generation)
+        plan += [("merge", f"the whole model into {merge}")] if merge else []
+        checked = {"prompts": prompts or (), "force": force, "merge": merge}
+        seen = preview(name, target=target, workspace=opened, **checked, **generation)
         return attached.planned(out, plan, choice.name or "", seen)
     for label, value in plan:
         out.hint(f"  {label:<8} {value}")

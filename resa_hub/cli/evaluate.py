@@ -17,10 +17,7 @@ Names = Annotated[
 ]
 Problems = Annotated[int | None, Option("--problems", help="All of a fixed benchmark when not given.", min=2)]
 Samples = Annotated[int, Option("--samples", help="Samples a problem at the benchmark's temperature.", min=1)]
-Seed = Annotated[int, Option("--seed", help="Of the common random numbers.")]
-NewTokens = Annotated[
-    int | None, Option("--new-tokens", help="Budget of an answer; the benchmark's own by default.", min=1)
-]
+Seed = Annotated[int, Option("--seed", help="Of the common random numbers.", min=0)]
 Arms = Annotated[
     str,
     Option(
@@ -92,7 +89,7 @@ def settings(
     choosing: Choosing = False,
     greedy: Greedy = True,
     arms: Arms = "usual",
-    new_tokens: NewTokens = None,
+    new_tokens: options.NewTokens = None,
     engines: Annotated[Any, OptionGroup(engines)] = None,
 ) -> Any:
     from ..adapter.results import MODEL_SELECTION, TEST
@@ -144,8 +141,7 @@ def judge(
     adapters, model = _required(names, target)
     opened = Workspace.find(workspace)
     report.check(page)
-    if quick:
-        settings = _quick(settings, model, opened)
+    settings = _asked(settings, quick, model, opened)
     told = forecast(adapters, model, settings, opened, force, rate)
     if dry_run:
         return verdicts.planned(out, told, page)
@@ -179,8 +175,7 @@ def plan(
 
     adapters, model = _required(names, target)
     opened = Workspace.find(workspace)
-    if quick:
-        settings = _quick(settings, model, opened)
+    settings = _asked(settings, quick, model, opened)
     sizes.show(out, power_analysis(adapters, model, settings, detect, opened, force, rate))
 
 
@@ -210,7 +205,7 @@ def harness(
     controls: options.Controls = 3,
     seed: Seed = 0,
     arms: Arms = "usual",
-    new_tokens: NewTokens = None,
+    new_tokens: options.NewTokens = None,
     engine: EngineName = "auto",
     dtype: Dtype = "auto",
     tensor_parallel: TensorParallel = 1,
@@ -257,11 +252,16 @@ FIELDS = {
 """Option -> field of `EvalSettings`, of those that `--quick` sets."""
 
 
-def _quick(settings: Any, target: str, workspace: Any) -> Any:
-    """The preset, with what stands on the command line beside it."""
+def _asked(settings: Any, small: bool, target: str, workspace: Any) -> Any:
+    """The settings of the command line; small: the preset, with what stands on the command line beside it."""
     from dataclasses import replace
 
     from ..evaluation.plan import quick
+    from ..evaluation.question import check_usual_benchmark
 
+    if not small:
+        if not options.given("benchmark"):
+            check_usual_benchmark(target, workspace)
+        return settings
     kept = {field: getattr(settings, field) for name, field in FIELDS.items() if options.given(name)}
     return replace(quick(settings, target, workspace, benchmark=kept.get("benchmark")), **kept)

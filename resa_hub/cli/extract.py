@@ -53,7 +53,7 @@ def plan(
     method: Annotated[str | None, Option("--method", help=METHODS_HELP)] = None,
     recipe: options.Recipe = None,
     name: Annotated[str | None, Option("--name", help="Name of the adapter; a good one is made.")] = None,
-    seed: Annotated[int | None, Option("--seed")] = None,
+    seed: Annotated[int | None, Option("--seed", min=0)] = None,
     settings: options.Settings = None,
 ) -> dict[str, Any]:
     """What `extraction.plan.plan` is asked."""
@@ -80,6 +80,7 @@ def extract(
     """Make an adapter from a source model."""
     from ..adapter.workspace import Workspace
     from ..core.progress import Progress
+    from ..evaluation.question import knows_tiny_alone
     from ..extraction import extract as extraction
     from ..extraction.describe import references
     from ..extraction.forecast import forecast as foresee
@@ -105,4 +106,6 @@ def extract(
     adapter, new = extraction.extract(plan=plan, again=again, resume=resume, **run)
     costs.finished(out, adapter, new)
     if not out.silent:
-        out.hint(f"next: resa-hub eval {adapter.manifest.name} --target {plan.recipe.target}")
+        target = plan.recipe.target
+        named = "" if knows_tiny_alone(plan.target, target, opened) else " --benchmark ./YOUR_TEST.jsonl"
+        out.hint(f"next: resa-hub eval {adapter.manifest.name} --target {target}{named}")

@@ -20,6 +20,7 @@ def matrix(
     controls: options.Controls = 3,
     split: Annotated[str | None, Option("--split")] = None,
     problem_seed: options.ProblemSeed = 0,
+    new_tokens: options.NewTokens = None,
     engine: Annotated[str, Option("--engine", help="transformers, vllm or auto.")] = "auto",
     executor: Annotated[
         str, Option("--executor", help="local, or ray: cells side by side on a Ray cluster.")
@@ -41,6 +42,7 @@ def matrix(
     from ..evaluation.matrix import matrix as verb
     from ..evaluation.matrix_plan import forecast_matrix
     from ..evaluation.plan import EvalSettings
+    from ..evaluation.question import check_usual_benchmark
     from ..evaluation.sampling.jobs import Engines
     from .render import grid
     from .render import page as report
@@ -48,8 +50,11 @@ def matrix(
     adapters, columns, names = sources.split(","), targets.split(","), benchmarks.split(",")
     opened = Workspace.find(workspace)
     report.check(page)
+    if not options.given("benchmarks"):
+        for column in filter(None, columns):
+            check_usual_benchmark(column, opened)
     sizes = {"problems": problems, "samples": samples, "seeds": controls, "split": split, "problem_seed": problem_seed}
-    settings = EvalSettings(**sizes, greedy=False, engines=Engines(engine))
+    settings = EvalSettings(**sizes, greedy=False, engines=Engines(engine), new_tokens=new_tokens)
     told = forecast_matrix(adapters, columns, names, settings, executor, opened, rate)
     if dry_run:
         return grid.planned(out, told, page)

@@ -92,6 +92,9 @@ Page = Annotated[Path | None, Option("--page", help="Also write the report: page
 Workspace = Annotated[Path | None, Option("--workspace", help="Folder that holds adapters/.")]
 DryRun = Annotated[bool, Option("--dry-run", help="Say what would be done, and do nothing.")]
 Force = Annotated[bool, Option("--force", help="Attach to unrelated weights of the same shapes all the same.")]
+NewTokens = Annotated[
+    int | None, Option("--new-tokens", help="Budget of an answer; the benchmark's own by default.", min=1)
+]
 Rate = Annotated[float | None, Option("--rate", help="USD an hour of the machine, to tell the price.", min=0)]
 Yes = Annotated[bool, Option("--yes", "-y", help="Do not ask.")]
 Json = Annotated[bool, Option("--json", help="One JSON document on stdout.")]

@@ -36,12 +36,13 @@ def list_(
     """The adapters of the store."""
     from ..adapter.workspace import Workspace
 
+    if method or verdict:
+        _check_words(method, verdict)
     opened = Workspace.find(workspace)
     adapters, broken = opened.store.readable()
     evaluations, unread = _evaluations(adapters)
     if base:
-        base_id = opened.registry.model(base).base.id if base in opened.registry.entries["models"] else base
-        adapters = [adapter for adapter in adapters if adapter.manifest.base.id == base_id]
+        adapters = _of_base(adapters, base, opened.registry)
     if method:
         adapters = [adapter for adapter in adapters if adapter.manifest.method == method]
     if verdict:
@@ -61,6 +62,30 @@ def list_(
         for adapter in adapters
     ]
     stored.table(out, rows, broken + unread, none)
+
+
+def _check_words(method: str | None, verdict: str | None) -> None:
+    """Raise `Usage` for a method or verdict that there is not."""
+    from typing import get_args
+
+    from ..config.methods import METHODS
+    from ..core.errors import Usage, did_you_mean
+    from ..evaluation.verdict import Word
+
+    if method and method not in METHODS:
+        raise Usage(f"no method is called {method!r}", did_you_mean(method, list(METHODS)))
+    words = list(get_args(Word))
+    if verdict and verdict not in words:
+        raise Usage(f"no verdict is called {verdict!r}", did_you_mean(verdict, words) or f"one of {', '.join(words)}")
+
+
+def _of_base(adapters: list[Any], base: str, registry: Any) -> list[Any]:
+    """Those made on this base; raises `NotFound` for a word that is no model and no base of the store."""
+    known = base in registry.entries["models"] or any(a.manifest.base.id == base for a in adapters)
+    if not known and "/" not in base:
+        registry.model(base)
+    base_id = registry.model(base).base.id if base in registry.entries["models"] else base
+    return [adapter for adapter in adapters if adapter.manifest.base.id == base_id]
 
 
 def _evaluations(adapters: list[Any]) -> tuple[dict[str, list[dict[str, Any]]], list[tuple[str, Any]]]:

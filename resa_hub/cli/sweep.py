@@ -32,10 +32,13 @@ def sweep(
     benchmark: Annotated[
         str, Option("--benchmark", help="NAME, FILE or NAME=FILE.", autocompletion=complete.benchmarks)
     ] = "tiny-chain",
-    problems: Annotated[int, Option("--problems", min=2)] = 200,
+    problems: Annotated[
+        int, Option("--problems", help="Up to 200 of a smaller benchmark when not given.", min=2)
+    ] = 200,
     samples: Annotated[int, Option("--samples", help="Samples a problem.", min=1)] = 2,
     controls: options.Controls = 1,
     split: Annotated[str, Option("--split", help="A layer is chosen on problems that do not judge it.")] = "dev",
+    new_tokens: options.NewTokens = None,
     executor: Annotated[
         str, Option("--executor", help="local, or ray: layers side by side on a Ray cluster.")
     ] = "local",
@@ -54,15 +57,17 @@ def sweep(
     from ..evaluation.plan import EvalSettings
     from ..extraction.sweep import named, planned
     from ..extraction.sweep import sweep as verb
-    from ..extraction.sweep_plan import forecast_sweep
+    from ..extraction.sweep_plan import forecast_sweep, usual_judging
     from ..extraction.used_settings import check_used
     from .render import swept
 
     opened = Workspace.find(workspace)
     numbers, recipe = named(name, layers, recipe, opened.registry)
     choices = {"target": target, "method": method, "data": data, "recipe": recipe, "settings": settings}
-    judging = EvalSettings(benchmark, problems, samples, controls, split, greedy=False)
+    judging = EvalSettings(benchmark, problems, samples, controls, split, greedy=False, new_tokens=new_tokens)
     plans = planned(source, layers=numbers, seeds=seeds, family=name, registry=opened.registry, **choices)
+    written = [name for name in ("benchmark", "problems") if options.given(name)]
+    judging = usual_judging(plans, judging, written, opened)
     named_keys = [name for name in ("method", "source", "target") if options.given(name)]
     for plan in plans.values():
         check_used(plan.recipe, named_keys, settings or ())

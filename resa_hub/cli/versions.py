@@ -11,16 +11,16 @@ from .output import Output
 from .render.words import VERDICTS
 from .tables import Column
 
-COLUMNS = (
-    Column("version", whole=True),
-    Column("labels", least=8, hide=2),
-    Column("created", whole=True, hide=3),
-    Column("content_hash", whole=True, hide=4),
-    Column("recipe", whole=True, hide=6),
-    Column("seed", right=True, hide=5),
-    Column("verdicts", least=24, words=VERDICTS),
-)
-"""Of `log`."""
+COLUMNS = {
+    "version": Column("version", whole=True),
+    "labels": Column("labels", least=8, hide=2),
+    "created": Column("created", whole=True, hide=3),
+    "content_hash": Column("identity", whole=True, hide=4),
+    "recipe": Column("recipe", whole=True, hide=6),
+    "seed": Column("seed", right=True, hide=5),
+    "verdicts": Column("verdicts", least=24, words=VERDICTS),
+}
+"""Of `log`: key of a row -> its column."""
 
 
 def log(
@@ -43,7 +43,7 @@ def log(
     labels = store.labels(ref.name)
     rows = [_row(adapter, labels, load_evaluations(adapter)) for adapter in adapters]
     if not out.data({"name": ref.name, "versions": rows}, "\n".join(row["version"] for row in rows)):
-        out.table(COLUMNS, [[_short(row[column.name]) for column in COLUMNS] for row in rows])
+        out.table(list(COLUMNS.values()), [[_short(row[key]) for key in COLUMNS] for row in rows])
 
 
 def _row(adapter: Any, labels: dict[str, str], evaluations: list[dict[str, Any]]) -> dict[str, Any]:
@@ -57,8 +57,18 @@ def _row(adapter: Any, labels: dict[str, str], evaluations: list[dict[str, Any]]
         "hookpoint": manifest.hookpoint,
         "seed": manifest.seed,
         "recipe": manifest.recipe_digest,
-        "verdicts": [f"{evaluation['verdict']} on {evaluation['target']}" for evaluation in evaluations],
+        "verdicts": _verdicts(evaluations),
     }
+
+
+def _verdicts(evaluations: list[dict[str, Any]]) -> list[str]:
+    """With benchmark and split, where a target was judged more than once."""
+    targets = [evaluation["target"] for evaluation in evaluations]
+    return [
+        f"{e['verdict']} on {e['target']}"
+        + (f", {e['benchmark']} ({e['split']})" if targets.count(e["target"]) > 1 else "")
+        for e in evaluations
+    ]
 
 
 def _short(value: Any) -> str:

@@ -198,8 +198,8 @@ class StatedRecipe(Recipe, frozen=True, kw_only=True):
     note: str = ""
 
 
-def override(values: dict[str, Any], settings: list[str]) -> dict[str, Any]:
-    """`values` with each `key.path=value` applied; the value is read as YAML.
+def override(values: dict[str, Any], settings: list[str], recipe: str = "tiny-sae-tuning") -> dict[str, Any]:
+    """`values` with each `key.path=value` applied; the value is read as YAML. recipe: its name, for the hint.
 
     Raises `Usage` for text of another form, for a key that no recipe has, naming the nearest, and for a value of the
     wrong type or out of its range.
@@ -208,7 +208,7 @@ def override(values: dict[str, Any], settings: list[str]) -> dict[str, Any]:
 
     changed = copy.deepcopy(values)
     for setting in settings:
-        path, value = _setting(setting)
+        path, value = _setting(setting, recipe)
         *parents, last = path.split(".")
         node = changed
         for parent in parents:
@@ -219,7 +219,7 @@ def override(values: dict[str, Any], settings: list[str]) -> dict[str, Any]:
     return changed
 
 
-def _setting(setting: str) -> tuple[str, Any]:
+def _setting(setting: str, recipe: str) -> tuple[str, Any]:
     """(dotted key, checked value) of `key.path=value`."""
     import math
 
@@ -244,7 +244,7 @@ def _setting(setting: str) -> tuple[str, Any]:
     for key in reversed(path.split(".")):
         nested = {key: nested}
     if found := first_mistake(nested, Recipe, partial=True):
-        raise Usage(f"--set {found}", found.hint or "`resa-hub recipe show tiny-sae-tuning` shows every key")
+        raise Usage(f"--set {found}", found.hint or f"`resa-hub recipe show {recipe}` shows every key")
     return path, value
 
 

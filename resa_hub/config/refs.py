@@ -95,6 +95,11 @@ class AdapterRef:
     @classmethod
     def parse(cls, text: str) -> "AdapterRef":
         name, at, version = text.partition("@")
+        if is_path(text):
+            raise Usage(
+                f"{text!r} is not a name: it is written like a folder or file",
+                f"import a folder first: resa-hub import {text}",
+            )
         check_name(name)
         if re.match(r"v?\d", version):
             version = check_version(version.removeprefix("v"))

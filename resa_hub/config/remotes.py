@@ -32,6 +32,8 @@ class RemoteRef:
     def parse(cls, text: str) -> "RemoteRef":
         """The reference that `scheme:...` writes; raises `Usage` for an unknown scheme and for what its row refuses."""
         scheme, _, rest = text.partition(":")
+        if is_path(text):
+            raise Usage(f"{text!r} is not a remote", f"for the folder write folder:{text}")
         if scheme not in REMOTES or not rest:
             raise Usage(f"{text!r} is not a remote", f"write {_any_of([spec.example for spec in REMOTES.values()])}")
         return REMOTES[scheme].parse(text)

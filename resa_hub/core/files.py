@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -102,3 +103,15 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def check_can_hold(folder: Path) -> None:
+    """Raise `RunFailed` where this folder can neither be made nor written; nothing stays behind."""
+    nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not nearest.is_dir():
+        raise RunFailed(f"{folder} cannot be written: {nearest} is a file", "name a folder")
+    try:
+        tempfile.TemporaryFile(dir=nearest).close()
+    except OSError as error:
+        reason = f"{folder} cannot be written: {nearest} takes no files ({error.strerror})"
+        raise RunFailed(reason, "name a folder that you may write") from None

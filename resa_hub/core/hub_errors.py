@@ -27,6 +27,9 @@ HTTP_LIBRARIES = ("httpx", "httpx2", "httpcore", "httpcore2")
 @contextlib.contextmanager
 def hub_errors(what: str) -> Iterator[None]:
     """Turn what the Hub's client raises into our errors; our own and those of other origin pass."""
+    from huggingface_hub.utils import logging
+
+    logging.set_verbosity_error()  # its lines of tries that failed; the error that ends them says it
     try:
         yield
     except Exception as error:

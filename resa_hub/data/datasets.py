@@ -109,11 +109,13 @@ def _local(id_: str) -> list[dict[str, Any]]:
     try:
         rows = _read(path)
     except (ValueError, OSError, csv.Error) as error:
-        raise RunFailed(
+        raise Usage(
             f"{id_} cannot be read as {path.suffix[1:]}: {str(error).splitlines()[0]}", "it needs one record a row"
         ) from None
     if not all(isinstance(row, dict) for row in rows):
-        raise RunFailed(f"{id_} holds something other than records with named columns", "it needs one record a row")
+        raise Usage(f"{id_} holds something other than records with named columns", "it needs one record a row")
+    if not rows:
+        raise Usage(f"{id_} has no rows", "it needs one record a row")
     return rows
 
 
@@ -129,9 +131,16 @@ def _read(path: Path) -> list[Any]:
             raise ValueError("it has no line with the names of its columns")
         return list(reader)
     if path.suffix == ".jsonl":
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
+        return [_record(line, number) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     content = json.loads(text)
     return content if isinstance(content, list) else [content]
+
+
+def _record(line: str, number: int) -> Any:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"line {number}, column {error.colno}: {error.msg}") from None
 
 
 def _hub(entry: TableSource, columns: Columns | None, rows: int | None) -> tuple[list[dict[str, Any]], str]:

@@ -15,7 +15,7 @@ from ..data.snapshots import Files, locate
 from ..hub.resolve import AdapterChoice, FittedAdapter, choose_adapter, chosen_adapter, fitting_adapter
 from .arms import BASE, PROMPT, SOURCE, Arm, adapter_arms, arm_kinds, peer, source_arms
 from .benchmarks.base import Benchmark, Problem
-from .question import EvalSettings, Question, ask, available_problems
+from .question import EvalSettings, Question, ask, at_most
 from .sampling.jobs import SamplingConfig
 
 
@@ -123,7 +123,7 @@ def complete(question: Question, files: Files, fitted: Sequence[FittedAdapter], 
 
 
 def _check_one_source(adapters: Sequence[Adapter]) -> None:
-    sources = {adapter.manifest.source for adapter in adapters}
+    sources = {adapter.manifest.source or "unknown" for adapter in adapters}
     if len(sources) > 1:
         raise Usage(
             f"the adapters come from different sources: {', '.join(sorted(sources))}", "evaluate them one at a time"
@@ -143,9 +143,8 @@ def quick(settings: EvalSettings, target: str, workspace: Workspace, *, benchmar
     embedded = choose_adapter(None, target, workspace.registry).target.base.id.startswith(tiny.PREFIX)
     small = replace(settings, samples=2, seeds=1, split=None, problem_seed=0, greedy=False)
     if benchmark:
-        small = replace(small, benchmark=benchmark, problems=None, new_tokens=None if embedded else QUICK_TOKENS)
-        there = available_problems(ask(target, small, workspace))
-        return replace(small, problems=min(QUICK_PROBLEMS, there or QUICK_PROBLEMS))
+        small = replace(small, benchmark=benchmark, new_tokens=None if embedded else QUICK_TOKENS)
+        return at_most(QUICK_PROBLEMS, target, small, workspace)
     if embedded:
         return replace(small, benchmark="tiny-chain", problems=200, new_tokens=None)
     return replace(small, benchmark="math500", problems=QUICK_PROBLEMS, new_tokens=QUICK_TOKENS)

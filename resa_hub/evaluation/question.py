@@ -7,6 +7,7 @@ from ..adapter.results import TEST
 from ..adapter.workspace import Workspace
 from ..config.refs import ModelRef
 from ..core.errors import Usage
+from ..data import tiny
 from ..data.at_hand import at_hand
 from ..data.own_models import model_config
 from ..data.snapshots import Files
@@ -14,10 +15,13 @@ from . import benchmarks
 from .arms import USUAL, arm_kinds
 from .benchmarks.base import Benchmark, Problem
 from .benchmarks.table_benchmark import DEV, FULL, Table
+from .sampling.context import check_prompts
 from .sampling.jobs import Engines
 
 MOST_SAMPLES, MOST_CONTROLS, MOST_TOKENS, MOST_PROBLEMS = 10_000, 100, 1_000_000, 1_000_000
 """More are a slip of the hand."""
+MOST_TINY = 64
+"""Tokens that a vocabulary of the embedded family's task has at most; that of a language has thousands."""
 DEV_SHARE = 0.2
 """Of a table's problems, about: a hash decides."""
 
@@ -59,6 +63,8 @@ class EvalSettings:
             if value is not None and not low <= value <= high:
                 allowed = f"it must be between {low:,} and {high:,}"
                 raise Usage(f"{option} is {value:,}: {allowed}", f"{option} {max(low, 4)}")
+        if self.seed < 0:
+            raise Usage(f"--seed is {self.seed}: it must be at least 0", "--seed 0")
         arm_kinds(self.arms)
         self.engines.check()
 
@@ -80,7 +86,17 @@ class Question(NamedTuple):
 
 
 def ask(target: str, settings: EvalSettings, workspace: Workspace) -> Question:
-    """Raises `Usage`, `NotFound` and `MissingExtra` for what cannot be asked, and as loading local problems does."""
+    """Raises `Usage`, `NotFound`, `MissingExtra` and `DoesNotFit` for what cannot be asked, and as loading local
+    problems does.
+    """
+    question = _opened(target, settings, workspace)
+    if question.files and question.problems:
+        texts = [problem.question for problem in question.problems]
+        check_prompts(question.files, texts, settings.new_tokens or question.benchmark.new_tokens, settings.benchmark)
+    return question
+
+
+def _opened(target: str, settings: EvalSettings, workspace: Workspace) -> Question:
     settings.check()
     benchmark = benchmarks.load(settings.benchmark, workspace.registry)
     split = settings.split or benchmark.splits[0]
@@ -94,6 +110,30 @@ def ask(target: str, settings: EvalSettings, workspace: Workspace) -> Question:
     settings = replace(settings, split=split)
     config = model_config(ref, target, workspace.registry)
     return Question(settings, benchmark, problems, count, target, ref, at_hand(ref.base), config)
+
+
+def at_most(count: int, target: str, settings: EvalSettings, workspace: Workspace) -> EvalSettings:
+    """The settings with `count` problems, or with all of a split that has fewer, be it by an estimate; raises as
+    `ask`.
+    """
+    there = available_problems(_opened(target, replace(settings, problems=None), workspace))
+    return replace(settings, problems=count if there is None or there >= count else None)
+
+
+def check_usual_benchmark(target: str, workspace: Workspace) -> None:
+    """Raise `Usage` where the usual benchmark, the task of the embedded family, says nothing about the target."""
+    ref = workspace.registry.require_base_model(target)
+    if not knows_tiny_alone(ref, target, workspace):
+        raise Usage(
+            f"no benchmark is named, and {target} is none of the tiny models", "--benchmark math500, or ./test.jsonl"
+        )
+
+
+def knows_tiny_alone(ref: ModelRef, target: str, workspace: Workspace) -> bool:
+    """Is it of the embedded family, or a model of its few characters alone."""
+    if ref.base.id.startswith(tiny.PREFIX):
+        return True
+    return model_config(ref, target, workspace.registry).get("vocab_size", MOST_TINY + 1) <= MOST_TINY
 
 
 def _expected(benchmark: Table, split: str, asked: int | None) -> int | None:

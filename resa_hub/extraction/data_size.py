@@ -14,6 +14,7 @@ from ..core.estimates import DataSize
 from ..data import datasets, tiny
 from ..data.snapshots import Rows
 from ..data.templates import question_answer, template_of
+from ..data.token_counts import counts
 from .plan import Plan
 
 ROW_TOKENS, COT_TOKENS = 180, 400
@@ -86,15 +87,9 @@ def _lengths(rows: Rows, plan: Plan) -> _Lengths:
     questions = [template_of(plan.template).opening.format(question=question) for question, _ in rows.pairs]
     base = plan.target.base
     folder = tiny.locate(base.id) or (Path(base.id).expanduser() if is_path(base.id) else None)
-    if folder and (folder / "tokenizer.json").is_file():
-        from tokenizers import Tokenizer
-
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        return _Lengths(
-            [len(encoded.ids) + 1 for encoded in tokenizer.encode_batch(examples)],
-            [len(encoded.ids) for encoded in tokenizer.encode_batch(questions)],
-            COUNTED,
-        )
+    counted = counts(folder, examples, "the example") if folder else None
+    if folder and counted is not None:
+        return _Lengths([each + 1 for each in counted], counts(folder, questions, "the question") or [], COUNTED)
     return _Lengths(
         [len(text) // CHARACTERS + 1 for text in examples],
         [len(text) // CHARACTERS for text in questions],

@@ -1,5 +1,6 @@
 """The plan of an extraction: everything that registry and caller say, resolved, before anything heavy is loaded."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -143,6 +144,8 @@ def plan(
     """
     if method and method not in METHODS:
         raise Usage(f"no method is called {method!r}", did_you_mean(method, list(METHODS)))
+    if seed is not None and seed < 0:
+        raise Usage(f"--seed is {seed}: it must be at least 0", "--seed 0")
     source = on_its_base(source, registry) if source else None
     values, recipe_name = base_recipe(source, recipe, method, target, registry)
     options: dict[str, Any] = {"method": method, "source": source, "target": target, "seed": seed}
@@ -151,10 +154,12 @@ def plan(
     values |= _data_of(data, trigger, elicit, values)
     if source and not target and "source" in values:
         values["target"] = registry.base_name(source)
-    values = override(values, settings or [])
+    values = override(values, settings or [], recipe_name)
     if {"source", "target"} <= set(values) and not {"trigger", "elicit"} <= set(values):
         raise Usage("nothing says on which problems to extract", DATA_HINT)
-    resolved: Recipe = structure(values, Recipe, f"recipe {recipe_name}", NEEDED)
+    whole = {"source", "target", "trigger", "elicit"} <= set(values)
+    hint = f"`resa-hub recipe show {recipe_name}` shows every key" if whole else NEEDED
+    resolved: Recipe = structure(values, Recipe, f"recipe {recipe_name}", hint)
     resolved = checked(resolved)
     given = {"layer": layer, "features": features, "scale": scale, "trigger": trigger if elicit or data else None}
     check_used(resolved, [option for option, value in given.items() if value is not None])
@@ -219,9 +224,12 @@ def _overrides(
 
 def _number(option: str, value: Any, kind: type) -> Any:
     try:
-        return kind(value)
-    except ValueError:
+        number = kind(value)
+    except (ValueError, OverflowError):
         raise Usage(f"{option} {value!r} is neither a number nor {AUTO}", f"{option} 2, or {option} {AUTO}") from None
+    if not math.isfinite(number):
+        raise Usage(f"{option} is {value}: it must be a finite number", f"{option} 2, or {option} {AUTO}")
+    return number
 
 
 def default_name(recipe: Recipe, recipe_name: str, registry: Registry) -> str:

@@ -1,13 +1,13 @@
 """What a sweep takes, and what is known to stand in its way, before anything is fetched or trained."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from ..adapter.workspace import Workspace
 from ..core.estimates import Estimate, together
 from ..core.executors import check_executor
 from ..evaluation import forecast
-from ..evaluation.question import EvalSettings, Question, ask
+from ..evaluation.question import EvalSettings, Question, ask, at_most, check_usual_benchmark
 from .checks import check
 from .estimate import estimate
 from .forecast import local_inputs
@@ -21,6 +21,20 @@ class SweepForecast(NamedTuple):
     """Of the adapters that are missing and of their evaluations; or why there is none."""
     left: list[str]
     """What is checked when it is fetched."""
+
+
+def usual_judging(
+    plans: Mapping[Any, Plan], judging: EvalSettings, written: Collection[str], workspace: Workspace
+) -> EvalSettings:
+    """The settings where `benchmark` or `problems` is not `written` by a person: as many problems as there are, up to
+    the usual number. Raises `Usage` where the usual benchmark says nothing about the target.
+    """
+    target = next(iter(plans.values())).recipe.target
+    if "benchmark" not in written:
+        check_usual_benchmark(target, workspace)
+    if "problems" in written or judging.problems is None:
+        return judging
+    return at_most(judging.problems, target, judging, workspace)
 
 
 def check_sweep(

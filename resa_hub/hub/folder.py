@@ -24,7 +24,7 @@ from ..adapter.verify import files_to_send
 from ..config.refs import NAME, VERSION, AdapterRef
 from ..config.remotes import RemoteRef
 from ..core.errors import Conflict, HubError, Integrity, NotFound, RunFailed, Usage, did_you_mean
-from ..core.files import parse_json, read_bounded, read_json, sync_folder
+from ..core.files import check_can_hold, parse_json, read_bounded, read_json, sync_folder
 from ..core.strict import Strict
 from .remote import DownloadResult, PushResult, SearchHit
 from .transfer import SHA256, check_listed, copy_verified, disk_errors, matches, sha256_of
@@ -67,6 +67,7 @@ class FolderRemote:
         Raises `Conflict` when the version exists with another content hash, `RunFailed` when the folder cannot be
         written.
         """
+        check_can_hold(self.root)
         manifest = adapter.manifest
         entries = files_to_send(adapter.folder, manifest, sae=sae)
         # Without its SAE the version is the same: who pulls it gets what is there.

@@ -13,11 +13,13 @@ from ..adapter.store import Adapter
 from ..adapter.workspace import Workspace, WorkspaceLike
 from ..config.remotes import RemoteRef, parse_adapter
 from ..core.errors import Integrity, NoEffect, Usage
+from ..core.files import check_can_hold
 from ..core.notebook import card, line, table
 from ..core.quantities import count
 from ..data.at_hand import at_hand
 from ..data.own_models import model_config
 from ..data.snapshots import Files, locate
+from ..data.token_counts import counts
 from ..hub.resolve import AdapterChoice, FittedAdapter, choose_adapter, chosen_adapter, fitting_adapter
 
 TOLERANCE = 0.01
@@ -85,7 +87,8 @@ def attach(
     """
     workspace = Workspace.find(workspace)
     generation = {"temperature": temperature, "new_tokens": new_tokens}
-    seen = preview(name, target=target, workspace=workspace, force=force, merge=merge, **generation)
+    checked = {"prompts": prompts, "force": force, "merge": merge}
+    seen = preview(name, target=target, workspace=workspace, **checked, **generation)
     files = locate(seen.choice.target.base)
     here = seen.fitted if seen.files and seen.files.folder == files.folder else None
     adapter, fit = here or fitting_adapter(seen.choice, workspace, files, force)
@@ -115,6 +118,7 @@ def preview(
     *,
     target: str,
     workspace: Workspace,
+    prompts: Sequence[str] = (),
     force: bool = False,
     temperature: float = 0.0,
     new_tokens: int = 256,
@@ -127,6 +131,8 @@ def preview(
         raise Usage(f"{new_tokens:,} new tokens cannot be asked for", f"--new-tokens between 1 and {MOST_TOKENS:,}")
     if merge is not None and Path(merge).exists():
         raise Usage(f"{merge} exists", "name a new folder for the merged model")
+    if merge is not None:
+        check_can_hold(Path(merge))
     choice = choose_adapter(name, target, workspace.registry)
     elsewhere = choice.name is not None and isinstance(parse_adapter(choice.name), RemoteRef)
     stored = None if elsewhere else chosen_adapter(choice, workspace)
@@ -137,7 +143,10 @@ def preview(
     if files is None or elsewhere:
         left = [f"the adapter {choice.name}"] if elsewhere else []
         return AttachPreview(choice, files, None, [*left, f"whether it fits {target}"])
-    return AttachPreview(choice, files, fitting_adapter(choice, workspace, files, force), [])
+    fitted = fitting_adapter(choice, workspace, files, force)
+    if prompts:
+        counts(files.folder, prompts, "the prompt", error=Usage)
+    return AttachPreview(choice, files, fitted, [])
 
 
 def prove(kl: float, adapter: Adapter, fit: Fit, target: str) -> Proof:

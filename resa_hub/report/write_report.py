@@ -34,11 +34,11 @@ def default_name(report: Report) -> str:
     return f"report-{stem}.html" if stem else "report.html"
 
 
-def check(path: Path) -> None:
-    """Raise `Usage` or `NotFound` unless a report can be written there."""
+def check(path: Path, option: str = "--out") -> None:
+    """Raise `Usage` or `NotFound` unless a report can be written there. option: by which the path is given."""
     if path.suffix not in FORMS:
         raise Usage(
-            f"a report is written as {', '.join(FORMS)}, not as {path.suffix or path.name!r}", "--out report.html"
+            f"a report is written as {', '.join(FORMS)}, not as {path.suffix or path.name!r}", f"{option} report.html"
         )
     if path.is_dir() or not path.parent.is_dir():
         reason = "it is a folder" if path.is_dir() else f"there is no folder {path.parent}"

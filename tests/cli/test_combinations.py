@@ -91,9 +91,10 @@ def test_what_is_written_beats_the_preset(here: Path, capsys: pytest.CaptureFixt
     mine = json.loads(out(capsys, *EVAL, "--quick", *own, "--dry-run", "--json"))
     assert mine["problems"] == 50 and mine["completions_per_arm"] == 200
     assert len([arm for arm in mine["arms"] if "random" in arm]) == 2
-    rows = [{"problem": f"What is {n} + 1?", "answer": str(n + 1)} for n in range(7)]
+    rows = [{"problem": f"{n}+1=", "answer": str(n + 1)} for n in range(7)]
     (here / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    few = json.loads(out(capsys, *EVAL, "--quick", "--benchmark", "./sums.jsonl", "--dry-run", "--json"))
+    file = ("--benchmark", "answer-tag=./sums.jsonl", "--new-tokens", "72")
+    few = json.loads(out(capsys, *EVAL, "--quick", *file, "--dry-run", "--json"))
     assert few["problems"] == 7
 
 

@@ -46,7 +46,10 @@ MISTAKES: list[tuple[int, tuple[str, ...], str]] = [
     (DOES_NOT_FIT, (*EXTRACT, "--target", "r1-distill-1.5b"), "other shapes"),
     (NOT_FOUND, (*EVAL[:3], "tiny-r9"), "'tiny-r9'"),
     (NOT_FOUND, ("eval", "none", *EVAL[2:]), "'none'"),
-    (DOES_NOT_FIT, (*EVAL[:3], "r1-distill-1.5b"), "does not fit"),
+    (DOES_NOT_FIT, (*EVAL[:3], "r1-distill-1.5b", "--benchmark", "math500"), "does not fit"),
+    (USAGE, (*EVAL[:3], "r1-distill-1.5b"), "no benchmark is named"),
+    (USAGE, ("matrix", "--sources", NAME, "--targets", "tiny-r1,r1-distill-1.5b"), "no benchmark is named"),
+    (USAGE, (*SWEEP[:3], "--layers", "1", "--target", "r1-distill-1.5b"), "no benchmark is named"),
     (USAGE, (*EVAL, "--engine", "vlm"), "'vlm'"),
     (USAGE, (*EVAL, "--dtype", "float65"), "'float65'"),
     (USAGE, (*EVAL, "--lora", "mergd"), "'mergd'"),
@@ -83,6 +86,13 @@ MISTAKES: list[tuple[int, tuple[str, ...], str]] = [
     (USAGE, ("push", NAME, "--to", "folder:x", "--public"), "--public has no effect"),
     (NOT_FOUND, ("push", NAME, "--to", "folder:x", "--sign", "none.pem"), "none.pem"),
     (USAGE, ("push", NAME, "--to", "folder:x", "--sae-repo", "a/b"), "another repository of the Hub"),
+    (USAGE, (*EVAL, "--benchmark", "./own.jsonl"), "which the tokenizer does not know"),
+    (DOES_NOT_FIT, (*EVAL, "--new-tokens", "5000"), "has a context of 256 tokens"),
+    (DOES_NOT_FIT, (*EVAL, "--benchmark", "answer-tag=./own.jsonl"), "has a context of 256 tokens"),
+    (DOES_NOT_FIT, (*MATRIX, "--new-tokens", "5000"), "has a context of 256 tokens"),
+    (USAGE, (*ATTACH, "--prompt", "What is 17 * 23?"), "which the tokenizer does not know"),
+    (FAILED, (*ATTACH, "--merge", "own.jsonl/x"), "own.jsonl is a file"),
+    (FAILED, ("push", NAME, "--to", "folder:own.jsonl"), "own.jsonl is a file"),
     (USAGE, (*HARNESS, "--tool", "lm-evl", "--tasks", "gsm8k"), "'lm-evl'"),
     (USAGE, (*HARNESS[:2], NAME, "--tool", "lm-eval"), "--target is missing"),
 ]
@@ -96,6 +106,8 @@ def here(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HF_HOME", str(workspace / "hf"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(workspace / "config"))
     monkeypatch.chdir(workspace)
+    rows = [{"question": f"{one}+1=", "answer": str(one + 1)} for one in range(1, 9)]
+    (workspace / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return workspace
 
 

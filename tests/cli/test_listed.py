@@ -96,3 +96,15 @@ def test_a_long_list_takes_little_cpu_time(tmp_path: Path, capsys: pytest.Captur
     with capsys.disabled():
         print(f"\nCPU seconds: list of 20 adapters {least:.3f}")
     assert least < 0.35
+
+
+def test_a_log_tells_the_verdicts_of_one_target_apart(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    elsewhere = document("transferred", "tiny-r1", "2026-01-03T00:00:00", benchmark="mine")
+    make_adapter(home / "adapters", "twice", seed=3, evals=EVALUATIONS | {"3.json": elsewhere})
+    (version,) = json.loads(out(capsys, "log", "twice", "--json"))["versions"]
+    assert set(version["verdicts"]) == {
+        "underpowered on tiny-r1, tiny-chain (test)",
+        "harmful on tiny-r1b",
+        "transferred on tiny-r1, mine (test)",
+    }
+    assert "identity" in out(capsys, "log", "twice").splitlines()[0]

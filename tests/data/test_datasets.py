@@ -216,11 +216,12 @@ def test_texts_stay_as_they_are_in_every_format(suffix: str, tmp_path: Path) -> 
     [
         ("none.jsonl", None, NotFound, "no such file"),
         ("rows.tsv", b"problem\tanswer", Usage, "is none of .jsonl, .json, .csv or .parquet"),
-        ("bad.jsonl", b"{", RunFailed, "cannot be read as jsonl"),
-        ("bad.json", b"\xff\xfe", RunFailed, "cannot be read as json"),
-        ("bad.parquet", b"PAR", RunFailed, "cannot be read as parquet"),
-        ("list.jsonl", b"[1]\n", RunFailed, "other than records"),
-        ("empty.jsonl", b"", RunFailed, "no row"),
+        ("bad.jsonl", b"{", Usage, "cannot be read as jsonl"),
+        ("bad.json", b"\xff\xfe", Usage, "cannot be read as json"),
+        ("bad.jsonl", b"{}\n\n{\n", Usage, "line 3, column 2"),
+        ("bad.parquet", b"PAR", Usage, "cannot be read as parquet"),
+        ("list.jsonl", b"[1]\n", Usage, "other than records"),
+        ("empty.jsonl", b"", Usage, "no row"),
         ("other.jsonl", b'{"text": "x"}', Usage, "no column of questions (problem, question, prompt); it has text"),
     ],
 )

@@ -236,7 +236,9 @@ def test_from_the_hub_one_folder_is_fetched_and_the_mismatch_is_told(
         "--workspace",
         str(tmp_path),
     ]
-    words += [word for setting in [*FAST[:3], "sae.mode=pretrained", "sae.origin=sae-tiny"] for word in ("--set", setting)]
+    words += [
+        word for setting in [*FAST[:3], "sae.mode=pretrained", "sae.origin=sae-tiny"] for word in ("--set", setting)
+    ]
     refused = resa_hub(*words, HF_ENDPOINT=hub.url, HF_HOME=str(tmp_path / "hf"))
     assert (
         refused.returncode == 4

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from resa_hub.config.registry import Registry
-from resa_hub.core.errors import NotFound, RunFailed, Usage
+from resa_hub.core.errors import NotFound, Usage
 from resa_hub.evaluation import benchmarks
 from resa_hub.evaluation.benchmarks.base import GradedCompletion
 from tests.helpers.benchmarks import NAMES, ROWS, files_of, written
@@ -164,7 +164,7 @@ def test_the_order_of_rows_changes_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "error", "said", "hint"),
     [
-        ([], RunFailed, "no rows", "row"),
+        ([], Usage, "no rows", "row"),
         (
             [{"task": "1+1", "answer": "2"}] * 3,
             Usage,
@@ -173,7 +173,7 @@ def test_the_order_of_rows_changes_nothing(tmp_path: Path) -> None:
         ),
         ([{"problem": "1+1", "result": "2"}] * 3, Usage, "no column of answers", ":question=COLUMN,answer=COLUMN"),
         ([{"problem": "1+1", "answer": "2"}], Usage, "1 problems", "ask for"),
-        ([{"problem": f"{i}", "answer": None} for i in range(4)], RunFailed, "none of 4 answers can be read", "column"),
+        ([{"problem": f"{i}", "answer": None} for i in range(4)], Usage, "row 1 of", "mend that row"),
     ],
     ids=["empty", "no problem", "no answer", "single", "no golds"],
 )
@@ -196,7 +196,7 @@ def test_columns_of_a_file_by_usual_names_and_by_name(tmp_path: Path) -> None:
 def test_broken_and_missing_files(tmp_path: Path) -> None:
     for name, content in (("a.jsonl", "{"), ("b.csv", ""), ("c.parquet", "no"), ("d.json", "[1")):
         (tmp_path / name).write_text(content)
-        with pytest.raises(RunFailed, match="cannot be read as"):
+        with pytest.raises(Usage, match="cannot be read as"):
             benchmarks.load(str(tmp_path / name)).problems()
     with pytest.raises(NotFound, match="no such file"):
         benchmarks.load(str(tmp_path / "none.jsonl")).problems()

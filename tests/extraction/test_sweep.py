@@ -203,3 +203,16 @@ def test_ray_gives_the_same_adapters(
         for folder in (tmp_path, swept[0])
     ]
     assert hashes[0] == hashes[1]
+
+
+def test_a_small_benchmark_is_asked_whole_unless_a_number_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.jsonl"
+    file.write_text("".join(f'{{"question": "{n}+1=", "answer": "{n + 1}"}}\n' for n in range(150)))
+    line = ["sweep", "--source", "tina-tiny", "--layers", "1", "--benchmark", str(file), "--dry-run"]
+    line += ["--new-tokens", "40", "--workspace", str(tmp_path)]
+    assert cli(line) == 0
+    capsys.readouterr()
+    assert cli([*line, "--problems", "200"]) == 2
+    assert "200 problems cannot be judged" in capsys.readouterr().err

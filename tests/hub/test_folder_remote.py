@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from resa_hub.adapter.layout import CARD, CONFIG, MANIFEST, WEIGHTS, scan
+from resa_hub.cli.main import run
 from resa_hub.core.errors import Conflict, HubError, Integrity, NotFound, RunFailed, Usage
 from resa_hub.core.files import hash_file
 from resa_hub.hub import sharing
@@ -307,3 +308,9 @@ def push_unchecked(here: Path, shared: Path) -> None:
 def test_adapter_that_the_store_lacks(here: Path, shared: Path) -> None:
     with pytest.raises(NotFound):
         sharing.push("nobody", f"folder:{shared}", workspace=here)
+
+
+def test_a_push_that_sends_nothing_shows_no_table(here: Path, shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["push", "demo", "--to", f"folder:{shared}", "--workspace", str(here)]
+    assert run(line) == 0 and "bytes" in capsys.readouterr().out
+    assert run(line) == 0 and capsys.readouterr().out.startswith("already at")

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from resa_hub.adapter.layout import CONFIG, MANIFEST, WEIGHTS
 from resa_hub.adapter.store import Adapter, Store
 from resa_hub.config.refs import AdapterRef
-from resa_hub.core.errors import DoesNotFit, HubError, Integrity, NoEffect, NotFound, RunFailed, Usage
+from resa_hub.core.errors import DoesNotFit, HubError, Integrity, NoEffect, NotFound, Usage
 from resa_hub.core.progress import Progress
 from resa_hub.extraction.extract import extract
 from resa_hub.inference.attach import FLOOR_SHARE, TOLERANCE, Attached, attach
@@ -189,7 +189,7 @@ def test_wrong_names_are_told(workspace: Path, name: str, target: str, kind: typ
 
 
 def test_characters_that_the_tokenizer_does_not_know_are_named(workspace: Path) -> None:
-    with pytest.raises(RunFailed) as caught:
+    with pytest.raises(Usage) as caught:
         put(workspace, name=NAME, prompts=["what is 7*7?"])
     assert "'what is 7*7?' holds 'w'" in caught.value.message and "characters" in caught.value.hint
 

@@ -61,6 +61,19 @@ def test_a_plain_lora_comes_in_and_can_be_attached(tmp_path: Path) -> None:
         reproduce("mine", workspace=tmp_path)
 
 
+def test_what_is_not_known_of_an_import_is_not_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_lora(tmp_path / "lora")
+    home = ["--workspace", str(tmp_path)]
+    assert run(["import", str(tmp_path / "lora"), "--name", "mine", *home]) == 0
+    capsys.readouterr()
+    assert run(["show", "mine", *home]) == 0
+    told = capsys.readouterr().out
+    assert "made by   imported, 2" in told
+    assert "seed" not in told and "source" not in told and "took" not in told
+    assert run(["attach", "mine", "--target", "tiny-r1", *home]) == 0
+    assert "recorded at import" in capsys.readouterr().err
+
+
 def test_a_registry_adapter_comes_in_by_its_name(tmp_path: Path) -> None:
     adapter, missing = import_adapter("tina-tiny", workspace=tmp_path)
     assert adapter.manifest.reference == "tina-tiny@0.1.0" and not missing and verify_folder(adapter.folder)

@@ -23,7 +23,8 @@ def planned(out: Output, plan: list[tuple[str, str]], name: str, seen: "AttachPr
 def show(out: Output, done: "Attached", target: str, prompts: Sequence[str]) -> None:
     proof = done.proof
     if proof.floor is None:
-        against = f"recorded at extraction: {proof.recorded or 0:.4g}"
+        made = "extraction" if done.adapter.manifest.recipe else "import"
+        against = f"recorded at {made}: {proof.recorded or 0:.4g}"
     else:
         against = f"above the floor of {proof.floor:.2g}"
     out.hint(f"  fit      {done.fit.level}: {done.fit.reason}")

@@ -13,7 +13,7 @@ def check(page: Path | None) -> None:
     if page:
         from ...report import write_report as formats
 
-        formats.check(page)
+        formats.check(page, "--page")
 
 
 def write(results: Sequence[Any], workspace: Any, page: Path | None) -> None:

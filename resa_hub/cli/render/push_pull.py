@@ -20,7 +20,9 @@ def pushed(out: Output, results: Sequence["PushResult"], dry_run: bool) -> None:
         return
     for result in results:
         rows = [[entry.path, f"{entry.size:,}"] for entry in result.sent]
-        out.table(["file", Column("bytes", right=True)], rows + [[path, "removed"] for path in result.removed])
+        rows += [[path, "removed"] for path in result.removed]
+        if rows:
+            out.table(["file", Column("bytes", right=True)], rows)
         done = "pushed to" if result.changed else "already at"
         out.text(f"{'would push to' if dry_run else done} {result.uri}")
 

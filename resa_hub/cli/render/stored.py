@@ -10,7 +10,7 @@ from . import costs
 from .words import STATES, VERDICTS
 
 if TYPE_CHECKING:
-    from ...adapter.manifest import Manifest
+    from ...adapter.manifest import Manifest, Run
     from ...adapter.store import Adapter
 
 Pairs = list[tuple[str, str]]
@@ -94,13 +94,13 @@ def full(
 
 def _identity(adapter: "Adapter", versions: Sequence[str]) -> Pairs:
     manifest = adapter.manifest
-    made_by = f"{manifest.method} at {manifest.hookpoint}, seed {manifest.seed}, {manifest.run.created}"
+    made = f"{manifest.method} at {manifest.hookpoint}, seed {manifest.seed}" if manifest.recipe else manifest.method
     return [
         ("adapter", manifest.reference),
         ("identity", manifest.content_hash),
         ("versions", ", ".join(versions)),
         ("folder", str(adapter.folder)),
-        ("made by", made_by),
+        ("made by", f"{made}, {manifest.run.created}"),
     ]
 
 
@@ -114,10 +114,15 @@ def _making(manifest: "Manifest") -> Pairs:
     effect = "not known: its base was not at hand"
     if manifest.probe:
         effect = f"KL {manifest.probe.kl:.4g} nats a token on its own base"
-    run = manifest.run
     lineage = [("" if number else "lineage", branch) for number, branch in enumerate(lineage_tree(manifest))]
-    took = f"{duration(run.seconds)}, {run.tokens:,} tokens, {run.hardware}"
-    return [*lineage, ("sizes", sizes), ("effect", effect), ("took", took)]
+    took = [("took", _took(manifest.run))] if manifest.recipe else []
+    return [*lineage, ("sizes", sizes), ("effect", effect), *took]
+
+
+def _took(run: "Run") -> str:
+    """Of all stages; adapters of before these were recorded know the last one's tokens alone."""
+    total = run.costs.get("total")
+    return f"{duration(run.seconds)}, {total.tokens if total else run.tokens:,} tokens, {run.hardware}"
 
 
 def _sae(manifest: "Manifest") -> Pairs:

@@ -11,11 +11,11 @@ from pathlib import PurePath
 
 import msgspec
 
-from ...config.refs import DATA_SUFFIXES, split_columns
+from ...config.refs import DATA_SUFFIXES, is_path, split_columns
 from ...config.registry import Registry
 from ...config.schema import BenchmarkEntry as Entry
 from ...core import plugins
-from ...core.errors import NotFound, did_you_mean
+from ...core.errors import NotFound, Usage, did_you_mean
 from .base import Benchmark
 from .grading import RULES
 from .table_benchmark import Table
@@ -39,6 +39,9 @@ def load(text: str, names: Registry | None = None) -> Benchmark:
         return _from_file(name, path, columns, names)
     if text.endswith(DATA_SUFFIXES):
         return Table(_name_of_file(text), msgspec.structs.replace(Entry(id=text), **columns))
+    if is_path(text):
+        what = "is not a data file" if PurePath(text).suffix else "is a folder or a file without suffix"
+        raise Usage(f"--benchmark {text}: it {what}", f"a file ends in {', '.join(DATA_SUFFIXES)}")
     name = text.partition("/")[0]
     unlisted = name in BENCHMARKS and name not in names.entries["benchmarks"]
     entry = Entry(id=name) if unlisted else names.get("benchmarks", name)

@@ -62,7 +62,7 @@ class Table:
     def problems(self, split: str | None = None, count: int | None = None, problem_seed: int = 0) -> list[Problem]:
         split = split or FULL
         self.check_request(split, problem_seed)
-        problems = _of_split(split, [self._problem(row) for row in self._content[0]])
+        problems = _of_split(split, [self._row(row, number) for number, row in enumerate(self._content[0], 1)])
         if len(problems) < 2 or (count is not None and not 2 <= count <= len(problems)):
             refused = f"{count} problems cannot be judged: " if count is not None else ""
             raise Usage(
@@ -89,6 +89,21 @@ class Table:
 
     def grades(self, completions: Sequence[GradedCompletion]) -> list[Grade]:
         return grading.grades(self.entry.grading, completions)
+
+    def _row(self, row: dict[str, Any], number: int) -> Problem:
+        """Raises `Usage` naming the row of a local file that lacks a question or an answer."""
+        if datasets.is_local(self.entry):
+            self._check_row(row, number)
+        return self._problem(row)
+
+    def _check_row(self, row: dict[str, Any], number: int) -> None:
+        first = self._content[0][0]
+        for part in ("question", "answer"):
+            column = self._column(part, first).partition(".")[0]
+            if row.get(column) in (None, ""):
+                raise Usage(f"row {number} of {self.entry.id} has no {column}", "mend that row, or leave it out")
+            if part == "question" and isinstance(row[column], int | float):
+                raise Usage(f"row {number} of {self.entry.id}: {column} is {row[column]}, not text", "mend that row")
 
     def _problem(self, row: dict[str, Any]) -> Problem:
         published, gold = self._text(row, self._column("question", row)), self._gold(row)

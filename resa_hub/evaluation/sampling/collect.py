@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-from ...core.errors import DoesNotFit, RunFailed
+from ...core.errors import RunFailed
 from ...core.progress import Progress
 from ...core.strict import canonical_digest
 from ...engine.generation.base import Key, Sample
 from ..arms import NEGATED, PROMPT, Arm
+from .context import check_context
 from .jobs import (
     EngineJob,
     MissingSample,
@@ -61,7 +62,7 @@ def collect(config: SamplingConfig, arms: Sequence[Arm], store: SampleStore, pro
     longest = {arm.name: prompts[arm.name]["longest"] for arm in arms}
     digests = {arm.name: prompts[arm.name]["digest"] for arm in arms}
     for arm in arms:
-        _check_context(config, arm, longest[arm.name])
+        check_context(arm.base, config.new_tokens, longest[arm.name])
     samples, greedy = _complete(config, arms, longest, store, progress)
     unnamed_engine = {"name": config.engines.name, "dtype": config.engines.dtype}
     return CollectedSamples(
@@ -180,19 +181,6 @@ def _prompt_facts(config: SamplingConfig, arm: Arm, store: SampleStore) -> dict[
             facts = {"error": error.message}
         store.put_fact(name, facts)
     return facts
-
-
-def _check_context(config: SamplingConfig, arm: Arm, longest: int) -> None:
-    context = arm.base.config.get("max_position_embeddings")
-    if not isinstance(context, int) or longest + config.new_tokens <= context:
-        return
-    room = context - longest
-    another = "no answer fits: take another target or benchmark"
-    raise DoesNotFit(
-        f"{arm.base.id} has a context of {context:,} tokens; the longest prompt has {longest:,}, which "
-        f"leaves {max(0, room):,} of the {config.new_tokens:,} asked for an answer",
-        f"--new-tokens {room}, or another target" if room > 0 else another,
-    )
 
 
 def _notes(
