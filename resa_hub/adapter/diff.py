@@ -5,11 +5,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from ..core.notebook import line
 from ..core.tensors import read_tensor
 from .fit import LoraFile, read_lora
 from .layout import SAE, WEIGHTS, FileEntry
 from .manifest import Manifest
-from .results import load_evaluations
+from .recorded import load_evaluations
 from .store import Adapter
 
 
@@ -47,6 +48,11 @@ class AdapterDiff(msgspec.Struct, frozen=True):
     norm_b: float
     modules: list[ModuleDifference]
     verdicts: tuple[list[dict[str, Any]], list[dict[str, Any]]]
+
+    def __repr__(self) -> str:
+        cosine = "" if self.cosine is None else f", cosine {self.cosine:+.4f}"
+        same = "the same bytes" if self.identical else f"{len(self.settings)} settings differ{cosine}"
+        return line("AdapterDiff", f"{self.a} and {self.b}: {same}")
 
 
 def compare_adapters(a: Adapter, b: Adapter) -> AdapterDiff:

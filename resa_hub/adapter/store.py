@@ -22,7 +22,7 @@ from . import shown
 from .blobs import Blobs
 from .layout import SAE, FileEntry
 from .manifest import Manifest, read_manifest
-from .results import verdicts_of
+from .recorded import verdicts_of
 from .staging import abandoned, staging_folder
 from .verify import verify_folder
 

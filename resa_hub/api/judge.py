@@ -4,7 +4,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..adapter.results import AnyEvaluation, Evaluation, load_evaluations, read_evaluation
+from ..adapter.recorded import load_evaluations
+from ..adapter.results import AnyEvaluation, Evaluation, read_evaluation
 from ..adapter.workspace import Workspace, WorkspaceLike
 from ..core.notebook import Listing
 from ..core.progress import Progress

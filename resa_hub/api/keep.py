@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..adapter.diff import AdapterDiff, compare_adapters
-from ..adapter.results import verdicts_of
+from ..adapter.recorded import verdicts_of
 from ..adapter.store import Adapter
 from ..adapter.workspace import Workspace, WorkspaceLike
 from ..config.refs import AdapterRef

@@ -38,7 +38,7 @@ def attach(
 
     opened = Workspace.find(workspace)
     choice = choose_adapter(name, target, opened.registry)
-    plan = [("target", f"{target} = {choice.target}"), ("adapter", f"{choice.name or '(any)'}: {choice.why}")]
+    plan = [("target", choice.target.named(target)), ("adapter", f"{choice.name or '(any)'}: {choice.why}")]
     generation = {"temperature": temperature, "new_tokens": new_tokens}
     if dry_run:
         plan += [("merge", f"the whole model into {merge}")] if merge else []

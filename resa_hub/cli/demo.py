@@ -88,7 +88,7 @@ def demo(
 
 def read_verdict(folder: Path, name: str, target: str) -> dict[str, Any]:
     """The evaluation that was just recorded beside the adapter."""
-    from ..adapter.results import load_evaluations
+    from ..adapter.recorded import load_evaluations
     from ..adapter.workspace import Workspace
     from ..config.refs import AdapterRef
 

@@ -111,6 +111,14 @@ class Noun(VerbGroup):
             args = [verb, *args]
         return TyperGroup.parse_args(self, ctx, args)
 
+    def verb_with(self, ctx: Any, option: str) -> str | None:
+        """The other verb of this noun that has an option, as it is called; ctx: of the verb that has it not."""
+        for name in self.rows:
+            command = self.get_command(ctx.parent, name)
+            if command is not ctx.command and any(option in param.opts for param in command.params):
+                return f"{ctx.parent.command_path} {name}"
+        return None
+
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """The help of the verb that needs no naming, then the others."""
         first, *others = self.rows

@@ -88,6 +88,10 @@ def _told(error: BaseException) -> _Told:
     if isinstance(error, TyperException):
         context, near = getattr(error, "ctx", None), getattr(error, "possibilities", None)
         step = f"see `{context.command_path if context else 'resa-hub'} --help`"
+        elsewhere = getattr(context and context.parent and context.parent.command, "verb_with", lambda *_: None)
+        verb = elsewhere(context, getattr(error, "option_name", ""))
+        if verb:
+            return _Told("usage", error.message, f"it is an option of `{verb}`", 2)
         if near:
             return _Told("usage", error.message, f"did you mean {near[0]}? {step}", 2)
         return _Told("usage", error.format_message(), step, 2)

@@ -25,6 +25,9 @@ def push(
     out: options.Out = Output(),
 ) -> None:
     """Send an adapter to a folder, the Hub or a container registry."""
+    from ..adapter.workspace import Workspace
+    from ..config.refs import is_path
+    from ..hub.resolve import resolve_adapter
     from ..hub.sharing import push as verb
     from ..hub.sharing import push_with_sae_repo
 
@@ -34,3 +37,6 @@ def push(
     else:
         results = (verb(name, to, sae=not no_sae, **choices),)
     push_pull.pushed(out, results, dry_run)
+    base = resolve_adapter(name, Workspace.find(workspace)).manifest.base.id
+    if is_path(base):
+        out.hint(f"warning: its base {base} is a folder of this machine: others name their own by --target")

@@ -90,7 +90,7 @@ def _of_base(adapters: list[Any], base: str, registry: Any) -> list[Any]:
 
 def _evaluations(adapters: list[Any]) -> tuple[dict[str, list[dict[str, Any]]], list[tuple[str, Any]]]:
     """Reference -> evaluations, oldest first; and (reference, error) of those that cannot be read."""
-    from ..adapter.results import load_evaluations
+    from ..adapter.recorded import load_evaluations
     from ..core.errors import HubError
 
     found: dict[str, list[dict[str, Any]]] = {}
@@ -120,7 +120,7 @@ def show(
     out: options.Out = Output(),
 ) -> None:
     """What an adapter is, from what it was made, and its verdicts."""
-    from ..adapter.results import load_evaluations
+    from ..adapter.recorded import load_evaluations
     from ..adapter.workspace import Workspace
     from ..evaluation.published_scores import compare
     from ..hub.resolve import resolve_adapter

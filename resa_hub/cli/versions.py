@@ -32,7 +32,7 @@ def log(
 
     When, from what, and what was found out.
     """
-    from ..adapter.results import load_evaluations
+    from ..adapter.recorded import load_evaluations
     from ..adapter.workspace import Workspace
     from ..config.refs import AdapterRef
 
@@ -180,7 +180,7 @@ def _versions(store: Any, ref: Any, every: bool) -> list[Any]:
 
 def _lost(store: Any, ref: Any) -> str:
     """What goes with a version, in words."""
-    from ..adapter.results import load_evaluations
+    from ..adapter.recorded import load_evaluations
     from ..core.errors import HubError
 
     labels = [label for label, version in store.labels(ref.name).items() if version == ref.version]

@@ -77,6 +77,10 @@ class ModelRef:
     def __str__(self) -> str:
         return str(self.base) + (f"+{self.adapter}" if self.adapter else "")
 
+    def named(self, name: str) -> str:
+        """`NAME = REF`, or the reference alone where that is what it is called."""
+        return str(self) if name == str(self) else f"{name} = {self}"
+
 
 def check_label(text: str) -> str:
     if text == "latest":

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .errors import Integrity, NotFound, RunFailed
+from .errors import Integrity, NotFound, RunFailed, Usage
 
 ASK_AUTHOR = "pull it again, or ask its author"
 """Hint for a file that is not what it should be."""
@@ -103,6 +103,12 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def check_free(folder: Path) -> None:
+    """Raise `Usage` unless nothing, or an empty folder, is there."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise Usage(f"{folder} exists and is not an empty folder", "name a new folder")
 
 
 def check_can_hold(folder: Path) -> None:

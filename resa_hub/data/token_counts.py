@@ -47,19 +47,20 @@ def _is_known(tokenizer: "Tokenizer", text: str) -> bool:
     return True
 
 
-def chat_opening(files: Files, question: str) -> str:
-    """The question in the model's own chat template; bare where it has none that can be read here."""
+def chat_openings(files: Files, questions: Sequence[str]) -> list[str]:
+    """Every question in the model's own chat template; bare where it has none that can be read here."""
     file = files.folder / "chat_template.jinja"
     if not file.is_file():
-        return question
+        return list(questions)
     from jinja2 import TemplateError
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    asked = [{"role": "user", "content": question}]
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
     )
     try:
-        return environment.from_string(file.read_text()).render(messages=asked, add_generation_prompt=True)
+        template = environment.from_string(file.read_text(encoding="utf-8"))
+        chats = ([{"role": "user", "content": question}] for question in questions)
+        return [template.render(messages=chat, add_generation_prompt=True) for chat in chats]
     except (TemplateError, OSError, TypeError):
-        return question
+        return list(questions)

@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from ..adapter.results import MODEL_SELECTION, NGRAM, Overlap, load_evaluations
+from ..adapter.recorded import load_evaluations
+from ..adapter.results import MODEL_SELECTION, NGRAM, Overlap
 from ..adapter.store import Adapter
 from ..config.recipe import Data
 from ..config.registry import Registry

@@ -37,6 +37,9 @@ def evaluate(
     """
     began, workspace, progress = time.monotonic(), Workspace.find(workspace), progress or Progress()
     plan = planning.plan([names] if isinstance(names, str) else names, target, settings, workspace, force)
+    for reference, (_, fit) in plan.adapters.items():
+        if fit.level == "distant":
+            progress.say(f"warning: {reference} is distant from {target}: {fit.reason}")
     with contextlib.closing(SampleStore(workspace.cache, progress.say)) as store:
         collected = collect(plan.sampling, plan.arms, store, progress)
         arms = {arm.name: arm for arm in plan.arms if arm.name not in collected.left_out}

@@ -109,7 +109,8 @@ def _collect(query: ReportQuery, workspace: Workspace) -> _Collected:
         try:
             _read_adapter(name, workspace, collected)
         except HubError as error:
-            collected.left_out.append(f"{name}: {error.message}")
+            named = error.message.startswith(name)
+            collected.left_out.append(error.message if named else f"{name}: {error.message}")
     return collected
 
 

@@ -9,7 +9,8 @@ import msgspec
 
 from ..adapter import card
 from ..adapter.layout import CARD
-from ..adapter.results import AnyEvaluation, in_current_words, load_evaluations, read_evaluation
+from ..adapter.recorded import load_evaluations
+from ..adapter.results import AnyEvaluation, in_current_words, read_evaluation
 from ..adapter.store import Adapter, Store
 from ..core.errors import Integrity, NotFound
 from ..core.files import read_bounded, read_json

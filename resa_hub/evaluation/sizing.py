@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ..adapter.results import load_evaluations
+from ..adapter.recorded import load_evaluations
 from ..adapter.store import Adapter
 from ..adapter.workspace import Workspace
 from ..core.gpus import GPUS

@@ -49,8 +49,8 @@ class Plan:
         lines = [
             ("name", self.name),
             ("recipe", f"{self.recipe_name} ({recipe.method})"),
-            ("source", f"{recipe.source} = {self.source}{unused}"),
-            ("target", f"{recipe.target} = {self.target}"),
+            ("source", f"{self.source.named(recipe.source)}{unused}"),
+            ("target", self.target.named(recipe.target)),
         ]
         lines += [("sibling", f"{name} = {ref}") for name, ref in self.siblings.items()]
         lines += self._data()

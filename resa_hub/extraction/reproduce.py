@@ -12,7 +12,7 @@ import msgspec
 from ..adapter.describe import short_revision
 from ..adapter.diff import compare_adapters
 from ..adapter.manifest import DataRecord, Manifest
-from ..adapter.results import load_evaluations
+from ..adapter.recorded import load_evaluations
 from ..adapter.store import Adapter
 from ..adapter.workspace import Workspace, WorkspaceLike
 from ..config.refs import ModelRef, Repo

@@ -13,7 +13,7 @@ from ..adapter.store import Adapter
 from ..adapter.workspace import Workspace, WorkspaceLike
 from ..config.remotes import RemoteRef, parse_adapter
 from ..core.errors import Integrity, NoEffect, Usage
-from ..core.files import check_can_hold
+from ..core.files import check_can_hold, check_free
 from ..core.notebook import card, line, table
 from ..core.quantities import count
 from ..data.at_hand import at_hand
@@ -129,9 +129,8 @@ def preview(
         raise Usage(f"a temperature of {temperature:g} cannot be", f"--temperature between 0 and {MOST_TEMPERATURE:g}")
     if not 1 <= new_tokens <= MOST_TOKENS:
         raise Usage(f"{new_tokens:,} new tokens cannot be asked for", f"--new-tokens between 1 and {MOST_TOKENS:,}")
-    if merge is not None and Path(merge).exists():
-        raise Usage(f"{merge} exists", "name a new folder for the merged model")
     if merge is not None:
+        check_free(Path(merge))
         check_can_hold(Path(merge))
     choice = choose_adapter(name, target, workspace.registry)
     elsewhere = choice.name is not None and isinstance(parse_adapter(choice.name), RemoteRef)

@@ -19,7 +19,7 @@ from ..adapter.verify import verify_folder
 from ..adapter.workspace import Workspace, WorkspaceLike
 from ..config.refs import AdapterRef, Repo, check_name
 from ..core.errors import HubError, NotFound, RunFailed, Usage, did_you_mean
-from ..core.files import read_bounded, read_json
+from ..core.files import check_free, read_bounded, read_json
 from ..data.snapshots import SAE_FORMATS, Files, locate
 from ..hub.transfer import copy_verified, sha256_of
 
@@ -200,8 +200,7 @@ def export(
         raise Usage(f"{sae_format!r} is no format of SAEs", did_you_mean(sae_format, list(SAE_FORMATS.values())))
     if sae_format != "saelens" and not sae:
         raise Usage("a format of the SAE is named, and no SAE asked for", "add --sae")
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise Usage(f"{target} exists and is not an empty folder", "name a new folder")
+    check_free(target)
     manifest = verify_folder(adapter.folder)
     if sae and not (adapter.folder / SAE).is_dir():
         raise NotFound(

@@ -8,6 +8,7 @@ from ..adapter.fit import read_lora
 from ..adapter.store import Adapter, lacks_sae
 from ..adapter.verify import verify_folder
 from ..adapter.workspace import Workspace
+from ..config.refs import is_path
 from ..core.errors import Integrity
 from ..hub import signing
 
@@ -17,7 +18,8 @@ def check_adapter(
 ) -> list[str]:
     """Check every byte against the manifest, and the signature where keys are given; returns what else can be said.
 
-    deep: load it on its own base, where its effect must be the recorded one, and its SAE by SAELens. Raises
+    deep: load it on its own base, where its effect must be the recorded one, and its SAE by SAELens; a base that is a
+    local folder of another machine is a remark. Raises
     `Integrity`, `NoEffect`, and `NotFound` or `Network` where the base is not to be had.
     """
     manifest = verify_folder(adapter.folder)
@@ -37,6 +39,8 @@ def _check_loaded(adapter: Adapter, workspace: Workspace) -> list[str]:
     from .attach import attach
 
     reference, base = adapter.manifest.reference, adapter.manifest.base
+    if is_path(base.id) and not Path(base.id).is_dir():  # made elsewhere: its bytes are right all the same
+        return [f"effect not checked: its base {base.id} is not here"]
     revision = f"@{base.revision}" if re.fullmatch(r"[0-9a-f]{40}", base.revision) else ""
     attached = attach(reference, target=base.id + revision, workspace=workspace.folder)
     if base.weights and attached.fit.level != "exact":

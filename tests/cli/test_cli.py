@@ -32,15 +32,6 @@ QUICK = [
 ]
 
 
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder: a workspace with three adapters."""
-    monkeypatch.delenv("RESA_HUB_WORKSPACE", raising=False)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.chdir(stocked(tmp_path))
-    return tmp_path
-
-
 def out(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """The standard output of a command that succeeds."""
     code, printed = run(list(arguments)), capsys.readouterr()

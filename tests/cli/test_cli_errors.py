@@ -9,7 +9,7 @@ import pytest
 
 from resa_hub.cli.main import run
 from tests.helpers.adapters import names_in
-from tests.helpers.commands import resa_hub, stocked
+from tests.helpers.commands import resa_hub
 
 NO_NETWORK = "http://127.0.0.1:9"
 EXTRACT = ("extract", "--source", "tina-tiny")
@@ -17,14 +17,11 @@ USAGE, NOT_FOUND, DOES_NOT_FIT, NETWORK, FAILED = 2, 3, 4, 7, 1
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder: a workspace with three adapters, and no network."""
-    monkeypatch.delenv("RESA_HUB_WORKSPACE", raising=False)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+def home(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same, and no network."""
     monkeypatch.setenv("HF_ENDPOINT", NO_NETWORK)
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    monkeypatch.chdir(stocked(tmp_path))
-    return tmp_path
+    monkeypatch.setenv("HF_HOME", str(home / "hf"))
+    return home
 
 
 def refused(capsys: pytest.CaptureFixture[str], code: int, *arguments: str) -> tuple[str, str]:

@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,6 @@ from tests.helpers.commands import environment, out, resa_hub, stocked
 ROWS = [(name, row) for name, row in COMMANDS.items()] + [
     (f"{name} {verb}", row) for name, noun in COMMANDS.items() for verb, row in noun.verbs.items()
 ]
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.delenv("RESA_HUB_WORKSPACE", raising=False)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.chdir(stocked(tmp_path))
-    return tmp_path
 
 
 @pytest.mark.parametrize(("name", "row"), ROWS, ids=[name for name, _ in ROWS])
@@ -69,6 +62,7 @@ def test_a_mistyped_verb_or_option_hears_the_nearest(capsys: pytest.CaptureFixtu
     for line, near in (
         ("lst", "did you mean list?"),
         ("--json", "`resa-hub --help` lists the verbs"),
+        ("eval x --target y --detect 3", "it is an option of `resa-hub eval plan`"),
         ("list --tagret x", "did you mean --target? see `resa-hub list --help`"),
     ):
         assert run(line.split()) == 2
@@ -124,9 +118,10 @@ def test_completion_hears_no_error(home: Path) -> None:
 @pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
 def test_completion_is_installed_for_bash(tmp_path: Path) -> None:
     """In a home of its own; what was written is sourced by a real bash and completes."""
+    programs = Path(sys.executable).parent
     home = environment(HOME=str(tmp_path), SHELL="/bin/bash", _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1")
-    program = Path(os.environ.get("VIRTUAL_ENV", "")) / "bin/resa-hub"
-    command = [shutil.which("resa-hub") or str(program), "--install-completion", "bash"]
+    home["PATH"] = f"{programs}{os.pathsep}{home['PATH']}"
+    command = [str(programs / "resa-hub"), "--install-completion", "bash"]
     done = subprocess.run(command, env=home, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     script = next((tmp_path / ".bash_completions").iterdir())

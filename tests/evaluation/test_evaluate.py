@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 from resa_hub.adapter.layout import CARD, CONFIG, MANIFEST, WEIGHTS, content_hash, identity_of, scan
-from resa_hub.adapter.results import Evaluation, load_evaluations
+from resa_hub.adapter.recorded import load_evaluations
+from resa_hub.adapter.results import Evaluation
 from resa_hub.adapter.store import Adapter, Store
 from resa_hub.adapter.verify import verify_folder
 from resa_hub.adapter.workspace import Workspace

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from resa_hub.adapter.layout import CARD
-from resa_hub.adapter.results import load_evaluations
+from resa_hub.adapter.recorded import load_evaluations
 from resa_hub.adapter.verify import verify_folder
 from resa_hub.adapter.workspace import Workspace
 from resa_hub.cli.main import run

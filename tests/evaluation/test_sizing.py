@@ -122,7 +122,7 @@ def test_the_plan_of_a_file_as_a_person_reads_it(workspace: Path, tmp_path: Path
     rows = [json.dumps({"problem": f"{i}+1=", "answer": str(i + 1)}) + "\n" for i in range(30)]
     (tmp_path / "few.jsonl").write_text("".join(rows))
     command = ["eval", NAME, "--target", "tiny-r1", "--plan", "--detect", "3", "--benchmark", "last-integer=few.jsonl"]
-    command += ["--workspace", str(workspace)]
+    command += ["--new-tokens", "40", "--workspace", str(workspace)]
     done = resa_hub(*command, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for words in ("30 problems in it", "on these problems alone", "too few problems", "L40S"):

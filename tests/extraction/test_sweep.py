@@ -210,8 +210,8 @@ def test_a_small_benchmark_is_asked_whole_unless_a_number_is_written(
 ) -> None:
     file = tmp_path / "mine.jsonl"
     file.write_text("".join(f'{{"question": "{n}+1=", "answer": "{n + 1}"}}\n' for n in range(150)))
-    line = ["sweep", "--source", "tina-tiny", "--layers", "1", "--benchmark", str(file), "--dry-run"]
-    line += ["--new-tokens", "40", "--workspace", str(tmp_path)]
+    line = ["sweep", "--source", "tina-tiny", "--layers", "1", "--dry-run"]
+    line += ["--benchmark", f"last-integer={file}", "--new-tokens", "40", "--workspace", str(tmp_path)]
     assert cli(line) == 0
     capsys.readouterr()
     assert cli([*line, "--problems", "200"]) == 2

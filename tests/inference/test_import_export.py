@@ -13,7 +13,7 @@ from resa_hub.adapter import card
 from resa_hub.adapter.describe import sae_figures
 from resa_hub.adapter.layout import CARD, CONFIG, MANIFEST, WEIGHTS
 from resa_hub.adapter.manifest import SaeInit
-from resa_hub.adapter.results import load_evaluations
+from resa_hub.adapter.recorded import load_evaluations
 from resa_hub.adapter.store import Adapter, Store
 from resa_hub.adapter.verify import verify_folder
 from resa_hub.adapter.workspace import Workspace

@@ -57,7 +57,7 @@ def _cell(value: Any) -> str:
 
 
 def _row(listed: Listed) -> dict[str, Any]:
-    from ...adapter.results import latest_verdicts
+    from ...adapter.recorded import latest_verdicts
 
     manifest = listed.adapter.manifest
     fit = {} if listed.fit is None else {"fit": listed.fit}

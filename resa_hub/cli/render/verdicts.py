@@ -55,6 +55,8 @@ def planned(out: Output, told: "Forecast", page: Path | None) -> None:
     asked = f"{problems} problems x {question.settings.samples} samples"
     greedy = " and a greedy answer" if question.settings.greedy else ""
     out.text(f"{question.benchmark.name} ({question.settings.split}) on {question.target_name}: {asked}{greedy}")
+    for each in told.preview.fitted or ():
+        out.text(f"{each.adapter.manifest.reference} fits: {each.fit.level}, {each.fit.reason}")
     out.table(ARMS, rows)
     kept = sum(arm.completions for arm in told.arms) - told.missing
     out.text(f"to generate: {told.missing:,} answers; {kept:,} are there already")

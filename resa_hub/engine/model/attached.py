@@ -1,5 +1,6 @@
 """A target with an adapter attached: its effect, its completions, and the merged model."""
 
+import os
 import secrets
 import shutil
 from collections.abc import Sequence
@@ -48,6 +49,10 @@ class AttachedModel(NamedTuple):
             merged = self.model.merge_and_unload()  # pyright: ignore[reportCallIssue]
             merged.save_pretrained(staged)  # pyright: ignore[reportCallIssue]
             self.tokenizer.save_pretrained(staged)
+            for file in staged.iterdir():
+                file.chmod(0o666 & ~_umask())  # safetensors writes for its owner alone
+            if folder.exists():
+                folder.rmdir()
             staged.rename(folder)
         except OSError as error:
             raise RunFailed(
@@ -56,6 +61,13 @@ class AttachedModel(NamedTuple):
         finally:
             shutil.rmtree(staged, ignore_errors=True)
         return folder
+
+
+def _umask() -> int:
+    """What the process takes from the mode of new files; it can be read by setting it alone."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def open_attached(target: Files, adapter: Path, dtype: str, template: str | None) -> AttachedModel:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from ...core.errors import DoesNotFit, Usage
 from ...data import tiny
 from ...data.snapshots import Files
-from ...data.token_counts import TINY_CHARACTERS, chat_opening, counts
+from ...data.token_counts import TINY_CHARACTERS, chat_openings, counts
 
 
 def check_prompts(files: Files, questions: Sequence[str], new_tokens: int, benchmark: str) -> None:
@@ -18,7 +18,7 @@ def check_prompts(files: Files, questions: Sequence[str], new_tokens: int, bench
         hint = f"--benchmark answer-tag={benchmark} asks the bare question; {TINY_CHARACTERS}"
     # The bare questions first: the error names what the user wrote.
     lengths = counts(files.folder, questions, "the question", hint, Usage)
-    openings = [chat_opening(files, each) for each in questions]
+    openings = chat_openings(files, questions)
     if openings != list(questions):
         lengths = counts(files.folder, openings, "the question", hint, Usage, special=False)
     if lengths:
