@@ -24,6 +24,10 @@ HTTP_LIBRARIES = ("httpx", "httpx2", "httpcore", "httpcore2")
 """Of the client 1.x and 2.x: they raise classes of their own, which do not derive from OSError."""
 
 
+SECONDS = 10.0
+"""In which the Hub must answer at all."""
+
+
 @contextlib.contextmanager
 def hub_errors(what: str) -> Iterator[None]:
     """Turn what the Hub's client raises into our errors; our own and those of other origin pass."""
@@ -37,6 +41,20 @@ def hub_errors(what: str) -> Iterator[None]:
         if ours is None:
             raise
         raise ours from None
+
+
+def hub_answers(endpoint: str | None = None) -> bool:
+    """Whether the Hub is there, by one request: the client itself tries for 24 seconds to reach what is not."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.utils import get_session
+
+    try:
+        get_session().head(endpoint or HfApi().endpoint, timeout=SECONDS)
+    except Exception as error:
+        if isinstance(_hub_error("", error), Network):
+            return False
+        raise
+    return True
 
 
 def _hub_error(what: str, error: BaseException) -> HubError | None:
@@ -69,11 +87,13 @@ def _hub_error(what: str, error: BaseException) -> HubError | None:
             "check the permissions and the free space of the cache folder",
         )
     if isinstance(error, OSError) or type(error).__module__.partition(".")[0] in HTTP_LIBRARIES:
-        return Network(
-            f"{what}: the Hub cannot be reached ({type(error).__name__})",
-            "check the network and HF_ENDPOINT, or name a local folder",
-        )
+        return unreachable(what, "" if isinstance(error, errors.LocalEntryNotFoundError) else type(error).__name__)
     return None
+
+
+def unreachable(what: str, why: str = "") -> Network:
+    hint = "check the network and HF_ENDPOINT, or name a local folder"
+    return Network(f"{what}: the Hub cannot be reached{f' ({why})' if why else ''}", hint)
 
 
 def _status_error(what: str, status: int) -> HubError:

@@ -29,7 +29,7 @@ Columns = Callable[[Sequence[str]], Sequence[str]]
 def load(data: Data, entry: Dataset) -> Rows:
     """The rows that a recipe asks for, from the front.
 
-    Rows that lack a part are left out and counted; equal ones are all kept, as in the reference code. Raises
+    Rows that lack a part are left out and named; equal ones are all kept, as in the reference code. Raises
     `NotFound`, `Network`, `RunFailed` or `Usage` naming the data set.
     """
     if data.rows is not None and data.rows < 1:
@@ -53,7 +53,8 @@ def load(data: Data, entry: Dataset) -> Rows:
     pairs = [(parts[0], parts[1]) for parts in whole]
     thoughts = [between_tags(parts[2]) for parts in whole] if data.cot else None
     fingerprint = text_digest([part for pair in pairs for part in pair] + (thoughts or []))
-    return Rows(data.name, entry.id, revision or fingerprint, pairs, thoughts, len(texts) - len(whole))
+    lacking = places(entry, [number for number, parts in enumerate(texts, 1) if not all(parts)])
+    return Rows(data.name, entry.id, revision or fingerprint, pairs, thoughts, lacking)
 
 
 class TableSource(Protocol):
@@ -88,6 +89,15 @@ def records(
     if is_local(entry):
         return _local(entry.id)[:rows], ""
     return _hub(entry, columns, rows)
+
+
+def places(entry: TableSource, records: Sequence[int]) -> tuple[str, ...]:
+    """Where these records (from 1) stand: `line 7` of a JSONL file, which may have empty lines; `row 7` of others."""
+    if not records or not (is_local(entry) and entry.id.endswith(".jsonl")):
+        return tuple(f"row {number}" for number in records)
+    lines = Path(entry.id).expanduser().read_text(encoding="utf-8").split("\n")
+    written = [number for number, line in enumerate(lines, 1) if line.strip()]
+    return tuple(f"line {written[number - 1]}" for number in records)
 
 
 def _tiny(data: Data, entry: Dataset) -> Rows:

@@ -8,7 +8,7 @@ from typing import Any
 from ..config.refs import Repo, is_path
 from ..core.errors import HubError, NotFound, Usage
 from ..core.files import read_json
-from ..core.hub_errors import hub_errors
+from ..core.hub_errors import hub_answers, hub_errors
 from . import tiny
 
 CONFIG, LORA_CONFIG = "config.json", "adapter_config.json"
@@ -27,7 +27,8 @@ def small_file(repo: Repo, name: str) -> Any:
 
     with on_hub(repo):
         try:
-            path = Path(hf_hub_download(repo.id, name, revision=repo.revision, subfolder=repo.subfolder))
+            where = {"revision": repo.revision, "subfolder": repo.subfolder, "local_files_only": not hub_answers()}
+            path = Path(hf_hub_download(repo.id, name, **where))
         except errors.RemoteEntryNotFoundError:
             return None
     return read_json(path.resolve())

@@ -75,6 +75,10 @@ class SaeFiles:
         return canonical_digest([hash_file((self.folder / name).resolve())[1] for name in (SAE_CONFIG, weights)])
 
 
+NAMED = 5
+"""Rows that lack a part, of those that are left out."""
+
+
 class Rows(NamedTuple):
     """The texts of a data set, read and named."""
 
@@ -85,8 +89,17 @@ class Rows(NamedTuple):
     """(question, answer) without chain of thought."""
     thoughts: list[str] | None = None
     """The chain of thought of each pair, where it was asked for."""
-    dropped: int = 0
-    """Rows left out because they lack a question, an answer or the chain of thought that was asked for."""
+    lacking: tuple[str, ...] = ()
+    """Where rows were left out because they lack a question, an answer or the chain of thought that was asked for:
+    `line 7`, `row 7`.
+    """
+
+    @property
+    def left_out(self) -> str:
+        """`3 of 300 rows lack a part and are left out: line 4, line 9, line 12`."""
+        count, more = len(self.lacking), ", ..." if len(self.lacking) > NAMED else ""
+        named = ", ".join(self.lacking[:NAMED]) + more
+        return f"{count:,} of {count + len(self.pairs):,} rows lack a part and are left out: {named}"
 
     @property
     def fingerprint(self) -> str:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from ..config.methods import METHODS
 from ..config.recipe import Data, Training
 from ..config.refs import is_path
@@ -28,9 +30,11 @@ def data_size(data: Data, entry: Dataset, plan: Plan) -> DataSize | None:
     """None where not even the rows are known."""
     training = plan.recipe.training
     if entry.id == datasets.TINY or datasets.is_local(entry):
-        lengths = _lengths(datasets.load(data, entry), plan)
+        texts = datasets.load(data, entry)
+        lengths = _lengths(texts, plan)
         _check_chunks(lengths, plan)
-        return _counted(lengths, training)
+        size = _counted(lengths, training)
+        return msgspec.structs.replace(size, basis=f"{size.basis}; {texts.left_out}") if texts.lacking else size
     rows = min(data.rows or entry.rows or 0, entry.rows or data.rows or 0)
     if not rows:
         return None

@@ -21,7 +21,7 @@ from ..core.progress import Progress
 from ..core.strict import canonical_digest
 from ..data import saes
 from .checks import check
-from .inputs import Inputs, check_kinship, gather_inputs
+from .inputs import Inputs, check_kinship, gather_inputs, remarks
 from .plan import Plan
 from .plan import plan as resolve
 from .run import ExtractionRun, ResourceLimits
@@ -85,6 +85,8 @@ def _extract(run: ExtractionRun, again: bool, resume: bool) -> tuple[Adapter, bo
         if resume:
             check_resumable(run.inputs, workspace)
         run.broadcast(None)  # nothing stands in the way: all begin
+        for remark in remarks(run.inputs):
+            run.progress.say(f"  {remark}")
         manifest = run.into(folder, work)
 
         def finish(version: str) -> None:

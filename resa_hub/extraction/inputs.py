@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from ..adapter.layout import WEIGHTS
 from ..adapter.workspace import Workspace
 from ..config import refs
-from ..config.recipe import Recipe
+from ..config.methods import METHODS
+from ..config.recipe import Recipe, Rollouts
 from ..config.refs import ModelRef
 from ..core.strict import canonical_digest, non_default_values
 from ..data import architectures, datasets, saes
@@ -67,6 +68,17 @@ def gather_inputs(plan: Plan, workspace: Workspace) -> Inputs:
         reference=_reference(recipe, source, workspace),
         saes=starts,
     )
+
+
+def remarks(inputs: Inputs) -> list[str]:
+    """What a person should know of the data before a run: rows that are left out, fewer rollouts than asked."""
+    recipe, method = inputs.plan.recipe, METHODS[inputs.plan.recipe.method]
+    used = {rows.name: rows for rows in (inputs.elicit, *([inputs.trigger] if method.splices else []))}
+    said = [f"data {name}: {rows.left_out}" for name, rows in used.items() if rows.lacking]
+    asked, there = (recipe.rollouts or Rollouts()).count, len(inputs.elicit.pairs)
+    if method.trains_on == "rollouts" and there < asked:
+        said.append(f"{there:,} rollouts are made, not {asked:,}: data {inputs.elicit.name} has no more questions")
+    return said
 
 
 def check_kinship(inputs: Inputs) -> None:

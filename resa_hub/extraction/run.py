@@ -159,5 +159,5 @@ def _record(rows: Rows) -> DataRecord:
         revision=rows.revision,
         fingerprint=rows.fingerprint,
         rows=len(rows.pairs),
-        dropped=rows.dropped,
+        dropped=len(rows.lacking),
     )

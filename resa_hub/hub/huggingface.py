@@ -16,6 +16,7 @@ from ..config.refs import VERSION
 from ..config.remotes import RemoteRef
 from ..core.errors import Conflict, HubError, NotFound
 from ..core.files import read_json
+from ..core.hub_errors import hub_answers, unreachable
 from .huggingface_client import (
     RemoteFile,
     check_newest,
@@ -123,6 +124,8 @@ class HubRemote:
         with hub_client(str(self.ref) if self.repo else "a search of the Hub") as api:
             if self.repo:
                 infos = [api.model_info(self.repo)]
+            elif not hub_answers(api.endpoint):
+                raise unreachable("a search of the Hub")
             else:
                 infos = list(
                     api.list_models(filter=filters, search=text or None, full=True, cardData=True, limit=MAX_HITS)

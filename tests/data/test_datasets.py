@@ -73,7 +73,7 @@ def local(name: str, path: Path) -> Dataset:
 def test_every_data_set_of_the_registry_is_read_by_its_columns(name: str, suffix: str, tmp_path: Path) -> None:
     entry = local(name, write(tmp_path / f"rows{suffix}", SCHEMAS[name]))
     rows = datasets.load(Data(name=name), entry)
-    assert (rows.pairs, rows.thoughts, rows.dropped) == ([("What is 2+2?", "4")], None, 0)
+    assert (rows.pairs, rows.thoughts, rows.lacking) == ([("What is 2+2?", "4")], None, ())
     assert (entry.solution is not None) == (name in WITH_SOLUTIONS)
     if entry.solution:
         thought = datasets.load(Data(name=name, cot=True), entry)
@@ -126,16 +126,18 @@ def test_what_a_cell_may_hold(value: Any, text: str) -> None:
     assert datasets.as_text(value) == text
 
 
-def test_rows_that_lack_a_part_are_left_out_and_counted_and_equal_ones_are_kept(tmp_path: Path) -> None:
+def test_rows_that_lack_a_part_are_left_out_and_named_and_equal_ones_are_kept(tmp_path: Path) -> None:
     answers = ["1", None, "", " ", 2, "1"]
     path = write(
         tmp_path / "rows.jsonl",
         [{"problem": "q", "answer": answer} for answer in answers] + [{"problem": None, "answer": "3"}],
     )
+    path.write_text("\n" + path.read_text())
     rows = read(path)
-    assert rows.pairs == [("q", "1"), ("q", "2"), ("q", "1")] and rows.dropped == 4
+    assert rows.pairs == [("q", "1"), ("q", "2"), ("q", "1")]
+    assert rows.left_out == "4 of 7 rows lack a part and are left out: line 3, line 4, line 5, line 8"
     assert (
-        read(path, rows=2).pairs == [("q", "1")] and read(path, rows=2).dropped == 1
+        read(path, rows=2).pairs == [("q", "1")] and len(read(path, rows=2).lacking) == 1
     )  # the first two rows, one of them usable
 
 
@@ -195,7 +197,7 @@ def test_a_broken_cell_of_json_costs_its_row_only(tmp_path: Path) -> None:
     ]
     rows = [{"problem": "q", "info": cell} for cell in cells]
     found = read(write(tmp_path / "rows.jsonl", rows), answer="info.answer.value")
-    assert [answer for _, answer in found.pairs] == ["4", "5"] and found.dropped == 4
+    assert [answer for _, answer in found.pairs] == ["4", "5"] and len(found.lacking) == 4
     with pytest.raises(RunFailed, match=r"problem and info\.nothing"):
         read(tmp_path / "rows.jsonl", answer="info.nothing")
 

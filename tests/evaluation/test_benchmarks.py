@@ -173,7 +173,7 @@ def test_the_order_of_rows_changes_nothing(tmp_path: Path) -> None:
         ),
         ([{"problem": "1+1", "result": "2"}] * 3, Usage, "no column of answers", ":question=COLUMN,answer=COLUMN"),
         ([{"problem": "1+1", "answer": "2"}], Usage, "1 problems", "ask for"),
-        ([{"problem": f"{i}", "answer": None} for i in range(4)], Usage, "row 1 of", "mend that row"),
+        ([{"problem": f"{i}", "answer": None} for i in range(4)], Usage, "line 1 of", "mend that row"),
     ],
     ids=["empty", "no problem", "no answer", "single", "no golds"],
 )

@@ -101,9 +101,11 @@ class Table:
         for part in ("question", "answer"):
             column = self._column(part, first).partition(".")[0]
             if row.get(column) in (None, ""):
-                raise Usage(f"row {number} of {self.entry.id} has no {column}", "mend that row, or leave it out")
+                [where] = datasets.places(self.entry, [number])
+                raise Usage(f"{where} of {self.entry.id} has no {column}", "mend that row, or leave it out")
             if part == "question" and isinstance(row[column], int | float):
-                raise Usage(f"row {number} of {self.entry.id}: {column} is {row[column]}, not text", "mend that row")
+                [where] = datasets.places(self.entry, [number])
+                raise Usage(f"{where} of {self.entry.id}: {column} is {row[column]}, not text", "mend that row")
 
     def _problem(self, row: dict[str, Any]) -> Problem:
         published, gold = self._text(row, self._column("question", row)), self._gold(row)
