@@ -12,6 +12,7 @@ from ..engine.generation.base import Key, Sample
 from . import plan as planning
 from .analysis import ArmsOfAdapter, Grades, Table, cached_analysis
 from .arms import ADAPTER, BASE, RANDOM, SOURCE, Arm
+from .benchmarks import asked_files
 from .benchmarks.base import GradedCompletion, Problem
 from .plan import EvalSettings, EvaluationPlan
 from .result_document import EvaluationRun, GradedArm, evaluation_documents
@@ -45,6 +46,7 @@ def evaluate(
         arms = {arm.name: arm for arm in plan.arms if arm.name not in collected.left_out}
         graded = {name: _graded(plan, collected.samples[name], plan.settings.samples) for name in arms}
         analysis = cached_analysis(_grades(plan, arms, collected, graded), store)
+        asked_files.remember(plan.benchmark, store)
     run = EvaluationRun(plan, collected, arms, graded, analysis, seconds=time.monotonic() - began)
     documents = evaluation_documents(run, workspace.registry)
     if record:

@@ -21,6 +21,7 @@ from ..report.report_data import EmbeddedSamples, PublishedScore, ReportEntry, S
 from ..report.sample_statistics import Graded, Table
 from . import benchmarks, published_scores
 from .arms import BASE
+from .benchmarks import asked_files
 from .benchmarks.base import Benchmark, GradedCompletion, Problem
 from .sampling.samples import FILE, SampleStore
 
@@ -114,15 +115,18 @@ def graded(document: AnyEvaluation, workspace: Workspace) -> tuple[list[tuple[st
     """
     if not (workspace.cache / FILE).exists():
         raise NotFound("its samples are not in this workspace", "run the evaluation here: it keeps them")
-    family = document.benchmark.partition("/")[0]
-    # A stranger's document must not name a file of this machine as its benchmark.
-    if family not in workspace.registry.entries["benchmarks"]:
-        raise NotFound(f"the benchmark {document.benchmark} is none of the registry", "add it to registry.yaml")
-    benchmark = benchmarks.load(document.benchmark, workspace.registry)
-    problems = benchmark.problems(document.split, document.problems, document.problem_seed)
     with contextlib.closing(SampleStore(workspace.cache)) as store:
+        benchmark = asked_files.recall(document.benchmark, store) or _registered(document.benchmark, workspace)
+        problems = benchmark.problems(document.split, document.problems, document.problem_seed)
         tables = {arm.name: _table(benchmark, problems, document.samples, arm, store) for arm in document.arms}
     return [(problem.question, problem.answer) for problem in problems], tables
+
+
+def _registered(name: str, workspace: Workspace) -> Benchmark:
+    """Raises `NotFound`: a stranger's document must not name a file of this machine as its benchmark."""
+    if name.partition("/")[0] not in workspace.registry.entries["benchmarks"]:
+        raise NotFound(f"no file {name} was asked in this workspace, or it is gone", "run the evaluation again here")
+    return benchmarks.load(name, workspace.registry)
 
 
 def _table(

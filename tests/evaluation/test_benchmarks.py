@@ -8,14 +8,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from resa_hub.adapter.workspace import Workspace
 from resa_hub.config.registry import Registry
 from resa_hub.core.errors import NotFound, Usage
 from resa_hub.evaluation import benchmarks
 from resa_hub.evaluation.benchmarks.base import GradedCompletion
+from resa_hub.evaluation.plan import EvalSettings
+from resa_hub.evaluation.report_entries import graded
 from tests.helpers.benchmarks import NAMES, ROWS, files_of, written
 from tests.helpers.commands import HANG, ROOT, environment
+from tests.helpers.evaluations import again as again
+from tests.helpers.evaluations import run
 from tests.helpers.hub_server.dataset_routes import publish
 from tests.helpers.hub_server.fixtures import TOKEN
 from tests.helpers.hub_server.server import HubServer
@@ -243,3 +249,18 @@ def test_a_prompt_of_the_registry(tmp_path: Path) -> None:
     assert any(p.question == "Sum: 7+7 =" for p in benchmarks.load("mine", names).problems())
     with pytest.raises(Usage, match="no place for the problem"):
         benchmarks.load("bad", names).problems()
+
+
+@pytest.mark.slow
+def test_a_file_that_was_asked_here_is_read_again_for_the_page_and_no_other_file(again: Path, tmp_path: Path) -> None:
+    rows = [{"problem": f"{i}+{i}=", "answer": str(2 * i)} for i in range(10)]
+    file = written_to(tmp_path / "sums.jsonl", rows)
+    settings = EvalSettings(benchmark=f"last-integer={file}", samples=1, seeds=1, new_tokens=40)
+    document = run(again, settings)
+    problems, tables = graded(document, Workspace.find(again))
+    assert document.benchmark == "file-sums" and len(problems) == 10 and len(tables) == len(document.arms)
+    with pytest.raises(NotFound, match="no file file-others was asked"):
+        graded(msgspec.structs.replace(document, benchmark="file-others"), Workspace.find(again))
+    Path(file).unlink()
+    with pytest.raises(NotFound, match="or it is gone"):
+        graded(document, Workspace.find(again))
