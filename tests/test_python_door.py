@@ -216,6 +216,11 @@ def test_a_plan_and_choices_contradict() -> None:
         resa_hub.extract(plan=object(), layer=1)  # pyright: ignore[reportArgumentType]
 
 
+def test_a_mistyped_keyword_hears_the_nearest() -> None:
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'souce'; did you mean 'source'"):
+        resa_hub.extract(souce="tina-tiny")  # pyright: ignore[reportCallIssue]
+
+
 def test_keywords_and_settings_ask_the_same(again: Path) -> None:
     """All samples are there, so nothing is generated."""
     run: dict[str, Any] = {"target": "tiny-r1", "workspace": again, "progress": Progress(quiet=True)}

@@ -1,6 +1,8 @@
 """Which keyword arguments a caller wrote: what is written beats a preset, even where it equals the default."""
 
+import difflib
 import functools
+import inspect
 from collections.abc import Callable, Collection, Mapping
 from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
@@ -15,6 +17,7 @@ def knows_given(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        _check_names(function, kwargs)
         token = _WRITTEN.set(frozenset(kwargs))
         try:
             return function(*args, **kwargs)
@@ -22,6 +25,16 @@ def knows_given(function: Callable[P, R]) -> Callable[P, R]:
             _WRITTEN.reset(token)
 
     return call
+
+
+def _check_names(function: Callable[..., Any], kwargs: Mapping[str, Any]) -> None:
+    """Raise `TypeError`, as a call does, with the nearest name of the keywords that there are."""
+    known = inspect.signature(function).parameters
+    for name in kwargs:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            meant = f"; did you mean {near[0]!r}?" if near else ""
+            raise TypeError(f"{function.__name__}() got an unexpected keyword argument {name!r}{meant}")
 
 
 def given(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:

@@ -26,6 +26,19 @@ def recipes(ctx: Context, incomplete: str) -> list[tuple[str, str]]:
     return _safely(_recipes, ctx, incomplete)
 
 
+def methods(incomplete: str) -> list[tuple[str, str]]:
+    from ..config.methods import METHODS
+
+    return [(name, spec.about) for name, spec in METHODS.items() if name.startswith(incomplete)]
+
+
+def kinds(incomplete: str) -> list[tuple[str, str]]:
+    """Sections of the registry."""
+    from ..config.schema import KINDS
+
+    return [(kind, "") for kind in KINDS if kind.startswith(incomplete)]
+
+
 def _safely(names: Callable[[Any], Named], ctx: Context, incomplete: str) -> list[tuple[str, str]]:
     """An error has no place in a line that is being typed: nothing is completed then."""
     from ..adapter.workspace import Workspace

@@ -50,7 +50,7 @@ def plan(
     features: Features = None,
     scale: Scale = None,
     screen: Screen = False,
-    method: Annotated[str | None, Option("--method", help=METHODS_HELP)] = None,
+    method: Annotated[str | None, Option("--method", help=METHODS_HELP, autocompletion=complete.methods)] = None,
     recipe: options.Recipe = None,
     name: Annotated[str | None, Option("--name", help="Name of the adapter; a good one is made.")] = None,
     seed: Annotated[int | None, Option("--seed", min=0)] = None,

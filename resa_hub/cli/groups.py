@@ -105,11 +105,23 @@ class Noun(VerbGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         args = verb_first(asked_for_help(args), self.rows)
+        if not args and ctx.resilient_parsing:  # a shell completes what follows the noun
+            return TyperGroup.parse_args(self, ctx, args)
         if not args or (args[0] not in self.rows and args[0] not in HELP):
             options = (arg.partition("=")[0] for arg in args)
             verb = next((self.meant[option] for option in options if option in self.meant), next(iter(self.rows)))
             args = [verb, *args]
         return TyperGroup.parse_args(self, ctx, args)
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """The noun's verbs, and what the verb that needs no naming takes."""
+        name = next(iter(self.rows))
+        meant = self.get_command(ctx, name).make_context(name, [], parent=ctx, resilient_parsing=True)
+        if incomplete.startswith("-"):
+            return meant.command.shell_complete(meant, incomplete)
+        taken = next((param for param in meant.command.params if param.param_type_name == "argument"), None)
+        values = taken.shell_complete(meant, incomplete) if taken else []
+        return [*super().shell_complete(ctx, incomplete), *values]
 
     def verb_with(self, ctx: Any, option: str) -> str | None:
         """The other verb of this noun that has an option, as it is called; ctx: of the verb that has it not."""

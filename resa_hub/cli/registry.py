@@ -4,14 +4,17 @@ from typing import Annotated, Any
 
 from typer import Argument
 
-from . import options
+from . import complete, options
 from .output import Output
 from .tables import Column
 
 
 def registry(
     what: Annotated[
-        str | None, Argument(help="A kind (models, recipes, ...), or KIND:NAME as recipe:resa-still-v1.")
+        str | None,
+        Argument(
+            help="A kind (models, recipes, ...), or KIND:NAME as recipe:resa-still-v1.", autocompletion=complete.kinds
+        ),
     ] = None,
     workspace: options.Workspace = None,
     out: options.Out = Output(),

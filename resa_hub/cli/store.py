@@ -28,7 +28,9 @@ def list_(
         str | None, Option("--target", help="Also say how each fits this model.", autocompletion=complete.models)
     ] = None,
     base: Base = None,
-    method: Annotated[str | None, Option("--method", help="Only those made by this method.")] = None,
+    method: Annotated[
+        str | None, Option("--method", help="Only those made by this method.", autocompletion=complete.methods)
+    ] = None,
     verdict: Annotated[str | None, Option("--verdict", help="Only those with this verdict on any target.")] = None,
     workspace: options.Workspace = None,
     out: options.Out = Output(),

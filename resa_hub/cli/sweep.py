@@ -24,7 +24,9 @@ def sweep(
             autocompletion=complete.models,
         ),
     ] = None,
-    method: Annotated[str | None, Option("--method", help="Method of extraction.")] = None,
+    method: Annotated[
+        str | None, Option("--method", help="Method of extraction.", autocompletion=complete.methods)
+    ] = None,
     data: Annotated[str | None, Option("--data", help="Problems to extract with: name, Hub id or ./file.")] = None,
     recipe: options.Recipe = None,
     seeds: Annotated[int, Option("--seeds", help="Adapters a layer: the spread of training shows with 3.", min=1)] = 1,

@@ -51,6 +51,9 @@ WORDS = {
     "H100": "H100 SXM",
 }
 """A word of the name that a driver gives -> the GPU of the table."""
+PROGRAM_MEMORY = 550_000_000
+"""Bytes that Python, torch and transformers take before a model is loaded (measured on Linux, x86-64)."""
+MAIN_MEMORY = f"memory: on a CPU the program itself takes about {PROGRAM_MEMORY / 1e6:.0f} MB more"
 SECONDS = 10.0
 """How long nvidia-smi may take."""
 
@@ -71,6 +74,13 @@ def gpu_here() -> tuple[str, Gpu | None] | None:
     words = name.replace("-", " ").split()
     known = next((row for word, row in WORDS.items() if word in words), None)
     return (name, next((gpu for gpu in GPUS if gpu.name == known), None)) if name else None
+
+
+def fits_main_memory(needed: int) -> bool:
+    """Whether a run on the processor has so many bytes beside the program itself."""
+    import psutil
+
+    return needed + PROGRAM_MEMORY < psutil.virtual_memory().available
 
 
 @functools.lru_cache

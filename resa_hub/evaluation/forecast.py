@@ -12,7 +12,7 @@ from ..adapter.workspace import Workspace
 from ..config.refs import ModelRef
 from ..core.estimates import Download, Estimate, StageCost, offer, offer_here
 from ..core.flops import Shapes
-from ..core.gpus import CPU_UTILISATION, GPUS, Gpu, gpu_here, measured_speed
+from ..core.gpus import CPU_UTILISATION, GPUS, MAIN_MEMORY, Gpu, fits_main_memory, gpu_here, measured_speed
 from ..data.at_hand import at_hand
 from . import sizing
 from .arms import BASE, NEGATED, PROMPT, RANDOM, SOURCE, SOURCE_MODEL, Arm, arm_kinds
@@ -135,16 +135,21 @@ def estimate(
     if completions == 0:
         offers = [offer(gpu, 0.0, needed, rate) for gpu in GPUS]
     if here is None:
-        seconds = stage.operations / (CPU_UTILISATION * measured_speed()) + stage.passes * LAUNCH + START
-        offers.append(offer_here("CPU", seconds / 3600 if completions else 0.0, rate))
+        offers.append(offer_here("CPU", _cpu_hours(stage) if completions else 0.0, rate, fits_main_memory(needed)))
     else:
         offers.append(_on_this_gpu(here, hours, rate))
     notes = [
         f"tokens: {cost.note}",
         "answers: on a GPU by the bandwidth of its memory, on a CPU by operations, within a factor of two; downloads "
         "are not in it",
+        *([MAIN_MEMORY] if here is None else []),
     ]
     return Estimate(stages=[stage], memory=memory, offers=offers, notes=notes, downloads=downloads)
+
+
+def _cpu_hours(stage: StageCost) -> float:
+    """Measures this machine, which takes half a second."""
+    return (stage.operations / (CPU_UTILISATION * measured_speed()) + stage.passes * LAUNCH + START) / 3600
 
 
 def _on_this_gpu(here: tuple[str, Gpu | None], hours: dict[str, float], rate: float | None) -> Any:

@@ -9,7 +9,7 @@ from ..config.refs import Repo, SaeRef
 from ..config.registry import Registry
 from ..core.estimates import DataSize, Download, Estimate, HardwareEstimate, StageCost, offer, offer_here
 from ..core.flops import Shapes
-from ..core.gpus import CPU_UTILISATION, GPUS, Gpu, gpu_here, measured_speed
+from ..core.gpus import CPU_UTILISATION, GPUS, MAIN_MEMORY, Gpu, fits_main_memory, gpu_here, measured_speed
 from ..data import datasets
 from ..data.at_hand import at_hand, dataset_at_hand, sae_at_hand
 from .data_size import data_size
@@ -67,7 +67,7 @@ def estimate(plan: Plan, registry: Registry, rate: float | None = None) -> Estim
 def _here(stages: list[StageCost], needed: int, rate: float | None) -> HardwareEstimate:
     found = gpu_here()
     if found is None:
-        return offer_here("CPU", _hours(stages, CPU_UTILISATION * measured_speed()), rate)
+        return offer_here("CPU", _hours(stages, CPU_UTILISATION * measured_speed()), rate, fits_main_memory(needed))
     name, gpu = found
     fits = None if gpu is None else needed < gpu.memory * 1e9
     return offer_here(name, _gpu_hours(gpu, stages) if gpu and gpu.peak else None, rate, fits)
@@ -171,8 +171,8 @@ def _notes(plan: Plan, registry: Registry, data: dict[str, DataSize]) -> list[st
         notes.append(f"the source: {entry.cost_note}")
     shares = f"{UTILISATION:.0%} of a GPU's peak (CPU: {CPU_UTILISATION:.0%} of a measured product)"
     started = f"{LAUNCH * 1e3:g} ms for each layer started; downloads and the writing of files are not in it"
-    notes.append(f"hours: operations at {shares}, generation on a GPU at a tenth of that, and {started}")
-    return notes
+    notes.append(f"time: operations at {shares}, generation on a GPU at a tenth of that, and {started}")
+    return notes if gpu_here() else [*notes, MAIN_MEMORY]
 
 
 def _steps_as_the_paper(recipe: Recipe) -> bool:

@@ -134,16 +134,19 @@ def rollouts(
     progress: Progress,
     name: str,
     on_batch: Callable[[list[Completion]], None],
+    *,
+    first: bool = True,
 ) -> list[Completion]:
     """A completion of every prompt, in their order; what `folder` holds is not generated again.
 
-    name: of the model, for the progress shown. on_batch: called with every batch that is generated now.
+    name: of the model, for the progress shown. on_batch: called with every batch that is generated now. first: whether
+    this run asks for them for the first time, and should say what is kept.
     """
     file, rows = RolloutFile(folder, request.identity(model)), len(request.prompts)
     with file.lock(progress):
         completions = file.read(rows)
         missing = [i for i in range(rows) if i not in completions]
-        if completions:
+        if completions and first:
             progress.say(f"  rollouts of the {name}: {len(completions):,} of {rows:,} are kept from before")
         if missing:
             with progress.stage(f"rollouts of the {name}", len(missing), "rollouts") as advance:

@@ -31,6 +31,8 @@ class ExtractionTexts:
         self.settings = recipe.rollouts or Rollouts()
         self.training, self.seed = recipe.training, recipe.seed
         self.template, self.elicit, self.models, self.resources = inputs.template, inputs.elicit, models, resources
+        self._asked: set[tuple[str, str, int]] = set()
+        """Rollouts that this run has made or read: (name, revision, how many)."""
 
     @property
     def questions(self) -> list[str]:
@@ -146,5 +148,9 @@ class ExtractionTexts:
             completions = None
             if ledger.processes.is_main_process:
                 folder, progress = self.resources.rollouts_folder, self.resources.progress
-                completions = rollouts(model, request, folder, progress, name, count_cost)
+                asked = (name, request.revision, len(request.prompts))
+                completions = rollouts(
+                    model, request, folder, progress, name, count_cost, first=asked not in self._asked
+                )
+                self._asked.add(asked)
             return ledger.processes.broadcast(completions)
