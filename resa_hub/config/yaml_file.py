@@ -1,5 +1,6 @@
 """YAML files that people write: read safely, their mistakes told with the line."""
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ import yaml
 from ..core.errors import NotFound, Usage
 from ..core.schema_errors import Mistake
 
+NOT_FINITE = re.compile(r"\.(inf|nan)\b", re.IGNORECASE)
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 OPENED = ("flow mapping", "flow sequence", "quoted scalar")
 """What YAML names as the surroundings of a mistake where something was opened and not closed."""
@@ -51,6 +53,7 @@ def read_yaml(path: Path) -> YamlFile:
     except (OSError, UnicodeDecodeError) as error:
         raise Usage(f"cannot read {path}: {error}", "make it a readable UTF-8 file, or move it away") from None
     try:
+        _check_finite(path, text)
         return YamlFile(path, text, yaml.load(text, LOADER))
     except yaml.YAMLError as error:
         place, problem = _syntax_error(error, text.splitlines())
@@ -60,6 +63,16 @@ def read_yaml(path: Path) -> YamlFile:
         raise Usage(
             f"{path}{f', line {line}' if line else ''}: not valid YAML: {error}", "put it in quotes, or mend it"
         ) from None
+
+
+def _check_finite(path: Path, text: str) -> None:
+    """Raise `Usage` for .inf and .nan: no number of ours may be one."""
+    if not NOT_FINITE.search(text):
+        return
+    for node in _scalars(yaml.compose(text, LOADER)):
+        if node.tag == "tag:yaml.org,2002:float" and NOT_FINITE.search(node.value):
+            place = f"{path}, line {node.start_mark.line + 1}"
+            raise Usage(f"{place}: {node.value} is not a finite number", "mend that line")
 
 
 def _syntax_error(error: yaml.YAMLError, lines: list[str]) -> tuple[str, str]:

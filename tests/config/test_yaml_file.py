@@ -25,6 +25,7 @@ def reading(folder: Path, text: str) -> Registry:
         ("models:\n\ta: x\n", 2, "a tab; indent with blanks", "mend"),
         ("models:\n  a: {id: o/n}\n   b: {id: o/n}\n", 3, "not valid YAML", "mend"),
         ("models:\n\n  a: {id: o/n, revision: 2025-99-99}\n", 3, "month", "quotes"),
+        ("models: {}\npublished:\n  a: {source: '.inf', average: -.INF}\n", 3, "-.INF is not a finite number", "mend"),
         ("models: {}\nmodls: {}\n", 2, "unknown section 'modls'", "did you mean models?"),
         ("models: {}\nsaes: [a]\n", 2, "saes is a mapping of name to entry", "registry"),
         ("models:\n  a: {id: o/n}\n  1: {id: o/n}\n", 3, "the name 1 in models", "quotes"),
