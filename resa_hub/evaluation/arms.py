@@ -1,6 +1,7 @@
 """The arms of an evaluation: base, source, adapters, and what they are held against."""
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from ..adapter.manifest import Manifest
 from ..adapter.store import Adapter
 from ..config.methods import ARMS
 from ..config.refs import ModelRef
-from ..core.errors import Usage, did_you_mean
+from ..core.errors import Network, NotFound, Usage, did_you_mean
 from ..core.files import hash_file
 from ..core.strict import canonical_digest
 from ..data.snapshots import Files, locate
@@ -63,18 +64,29 @@ def arm_kinds(words: Iterable[str]) -> tuple[str, ...]:
     return tuple(kind for kind in CHOICES if kind in wanted)
 
 
+@contextlib.contextmanager
+def source_errors(source: str) -> Iterator[None]:
+    """The error of a source that is not to be had says how to do without it: it may lie on its maker's machine."""
+    try:
+        yield
+    except (NotFound, Network) as error:
+        raise type(error)(
+            f"the source {source}: {error.message}", f"{error.hint}; or without it: --arms random"
+        ) from None
+
+
 def source_arms(manifest: Manifest, target: Files) -> list[Arm]:
     """The source's own adapter on the target, where there is one and it fits; beside it the source model itself when
     that is another model.
     """
     if not manifest.source:  # imported: nobody knows what it was made from
         return []
-    ref = ModelRef.parse(manifest.source)
-    base = locate(ref.base)
-    texts = manifest.probe_texts
-    if ref.adapter is None:
+    ref, texts = ModelRef.parse(manifest.source), manifest.probe_texts
+    with source_errors(manifest.source):
+        base = locate(ref.base)
+        adapter = locate(ref.adapter, "adapter").folder if ref.adapter else None
+    if adapter is None:
         return [Arm(SOURCE, SOURCE, base)]
-    adapter = locate(ref.adapter, "adapter").folder
     own_base = base.weights_digest == target.weights_digest
     arms = []
     if own_base or assess_fit(None, read_lora(adapter), target).usable:

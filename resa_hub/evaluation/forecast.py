@@ -15,7 +15,7 @@ from ..core.flops import Shapes
 from ..core.gpus import CPU_UTILISATION, GPUS, MAIN_MEMORY, Gpu, fits_main_memory, gpu_here, measured_speed
 from ..data.at_hand import at_hand
 from . import sizing
-from .arms import BASE, NEGATED, PROMPT, RANDOM, SOURCE, SOURCE_MODEL, Arm, arm_kinds
+from .arms import BASE, NEGATED, PROMPT, RANDOM, SOURCE, SOURCE_MODEL, Arm, arm_kinds, source_errors
 from .benchmarks.table_benchmark import Table
 from .plan import EvaluationPlan, Preview, complete, preview
 from .question import EvalSettings, Question
@@ -170,9 +170,14 @@ def _planned(seen: Preview, workspace: Workspace) -> EvaluationPlan | None:
         return None
     sources = [each.adapter.manifest.source for each in seen.fitted if each.adapter.manifest.source]
     needed = SOURCE in arm_kinds(question.settings.arms)
-    if needed and any(_absent(ModelRef.parse(source)) for source in sources):
+    if needed and any(_absent_source(source) for source in sources):
         return None
     return complete(question, question.files, seen.fitted, workspace)
+
+
+def _absent_source(source: str) -> list[Download]:
+    with source_errors(source):
+        return _absent(ModelRef.parse(source))
 
 
 def _absent(ref: ModelRef) -> list[Download]:
@@ -230,7 +235,7 @@ def downloads(seen: Preview) -> list[Download]:
     if SOURCE in arm_kinds(seen.question.settings.arms):
         for adapter in seen.stored:
             source = adapter.manifest.source if adapter else ""
-            for download in _absent(ModelRef.parse(source)) if source else ():
+            for download in _absent_source(source) if source else ():
                 found.setdefault(download.id, download)
     for choice, adapter in zip(seen.choices, seen.stored, strict=True):
         if adapter is None and choice.name and seen.fitted is None:

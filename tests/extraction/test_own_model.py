@@ -307,3 +307,9 @@ def test_from_own_model_to_verdict(
     )
     assert judged["verdict"] and {"base", "source", "adapter"} <= {arm["role"] for arm in judged["arms"]}
     assert json.loads(out(capsys, "reproduce", manifest.reference, "--json"))["same"] is True
+    kept = Path(recorded.rpartition("+")[2])
+    kept.rename("elsewhere")  # as on another machine, which has the adapter but not the source
+    for dry in (["--dry-run"], []):
+        assert run([*words, "--problems", "20", "--new-tokens", "72", *dry]) == 3
+        assert "or without it: --arms random" in capsys.readouterr().err
+    assert run([*words, "--problems", "20", "--arms", "random", "--new-tokens", "72", "--dry-run"]) == 0
