@@ -29,8 +29,8 @@ from resa_hub.hub.resolve import resolve_adapter
 from resa_hub.hub.sharing import pull, push
 from tests.helpers.adapters import make_adapter
 
-ROUNDS = 12
-"""Kills in the quick test; the slow one has 200 moments."""
+MOMENTS, SECONDS = 200, 60
+"""Of kills, and of work side by side."""
 
 
 def stocked(folder: Path) -> Workspace:
@@ -239,11 +239,11 @@ def _hammer(root: Path, remote: Path, number: int, seconds: float) -> int:
     return rounds
 
 
-@pytest.mark.parametrize("seconds", [4, pytest.param(60, marks=pytest.mark.slow)])
-def test_processes_that_share_a_store_lose_nothing(tmp_path: Path, seconds: int) -> None:
+@pytest.mark.slow
+def test_processes_that_share_a_store_lose_nothing(tmp_path: Path) -> None:
     root, remote = tmp_path / "adapters", tmp_path / "remote"
     with multiprocessing.get_context("fork").Pool(2) as pool:
-        rounds = pool.starmap(_hammer, [(root, remote, number, seconds) for number in range(2)])
+        rounds = pool.starmap(_hammer, [(root, remote, number, SECONDS) for number in range(2)])
     store = Store(root)
     good, bad = store.readable()
     assert (
@@ -286,11 +286,11 @@ def _work(root: Path, remote: Path) -> None:
             Store(root).collect()
 
 
-@pytest.mark.parametrize("moments", [ROUNDS, pytest.param(200, marks=pytest.mark.slow)])
-def test_killed_at_random_moments_store_and_remote_verify(tmp_path: Path, moments: int) -> None:
+@pytest.mark.slow
+def test_killed_at_random_moments_store_and_remote_verify(tmp_path: Path) -> None:
     root, remote, choice = tmp_path / "adapters", tmp_path / "remote", random.Random(3)
     context = multiprocessing.get_context("fork")
-    for _ in range(moments):
+    for _ in range(MOMENTS):
         process = context.Process(target=_work, args=(root, remote))
         process.start()
         time.sleep(choice.uniform(0.02, 0.25))

@@ -88,6 +88,7 @@ def test_champ_is_a_benchmark_of_its_own() -> None:
 # What nobody can compare
 
 
+@pytest.mark.slow
 def test_a_comparison_that_hangs_is_killed_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert comparison_pool.verify([Pair("1", "1.0")]) == {Pair("1", "1.0"): True}
     monkeypatch.setattr(comparison_pool, "LIMIT_S", 3.0)

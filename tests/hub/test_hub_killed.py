@@ -23,7 +23,7 @@ from tests.helpers.commands import HANG
 from tests.helpers.hub_server.fixtures import REMOTE, REPO
 from tests.helpers.hub_server.server import HubServer
 
-MOMENTS = [6, pytest.param(50, marks=pytest.mark.slow)]
+MOMENTS = 50
 SLOW = 0.02
 """Seconds that an exchange takes, so that a kill falls between any two of them."""
 
@@ -81,8 +81,8 @@ def tags_are_whole(hub: HubServer, store: Store) -> int:
     return len(tags)
 
 
-@pytest.mark.parametrize("moments", MOMENTS)
-def test_a_push_killed_at_random_moments_is_completed_by_the_next(hub: HubServer, tmp_path: Path, moments: int) -> None:
+@pytest.mark.slow
+def test_a_push_killed_at_random_moments_is_completed_by_the_next(hub: HubServer, tmp_path: Path) -> None:
     """Each round pushes a version of its own, killed, then again to its end: the files that the dead one got through
     are not sent twice.
     """
@@ -91,7 +91,7 @@ def test_a_push_killed_at_random_moments_is_completed_by_the_next(hub: HubServer
     make_adapter(store.root, version="0.1.0")
     whole, cut, spared = exchanges(context.Process(target=_push, args=(home, "demo")), hub), 0, 0
     assert tags_are_whole(hub, store) == 1
-    for number in range(moments):
+    for number in range(MOMENTS):
         version = f"0.2.{number}"
         make_adapter(store.root, version=version, seed=number + 1)
         cut += killed(
@@ -122,26 +122,25 @@ def test_a_push_killed_at_random_moments_is_completed_by_the_next(hub: HubServer
             tags_are_whole(hub, store) == number + 2
             and not sharing.push(f"demo@{version}", REMOTE, workspace=home).changed
         )
-    assert cut >= moments // 2, f"{cut} of {moments} were killed at work"
-    if moments >= 50:
-        assert spared  # some were killed after the upload and before the end
+    assert cut >= MOMENTS // 2, f"{cut} of {MOMENTS} were killed at work"
+    assert spared  # some were killed after the upload and before the end
 
 
-@pytest.mark.parametrize("moments", MOMENTS)
-def test_a_pull_killed_at_random_moments_leaves_whole_adapters(hub: HubServer, tmp_path: Path, moments: int) -> None:
+@pytest.mark.slow
+def test_a_pull_killed_at_random_moments_leaves_whole_adapters(hub: HubServer, tmp_path: Path) -> None:
     context, choice, home, there = (
         multiprocessing.get_context("fork"),
         random.Random(7),
         tmp_path / "here",
         tmp_path / "there",
     )
-    for number in range(moments + 1):
+    for number in range(MOMENTS + 1):
         folder = make_adapter(home / "adapters", version=f"0.1.{number}", seed=number)
         sharing.push(f"demo@0.1.{number}", REMOTE, workspace=home)
     hub.slow, cut = SLOW, 0
     whole = exchanges(context.Process(target=_pull, args=(there, f"{REMOTE}@0.1.0")), hub)
     store = Store(there / "adapters")
-    for number in range(1, moments + 1):
+    for number in range(1, MOMENTS + 1):
         ref = f"{REMOTE}@0.1.{number}"
         cut += killed(
             context.Process(target=_pull, args=(there, ref)), hub, choice.randrange(whole), choice.uniform(0, 2 * SLOW)
@@ -155,5 +154,5 @@ def test_a_pull_killed_at_random_moments_leaves_whole_adapters(hub: HubServer, t
         assert scan(again.adapter.folder) == scan(folder) and again.adapter.manifest.content_hash == content_hash(
             identity_of(scan(folder))
         )
-    assert cut >= moments // 2, f"{cut} of {moments} were killed at work"
-    assert not list((store.root / STAGING).iterdir()) and len(store.versions("demo")) == moments + 1
+    assert cut >= MOMENTS // 2, f"{cut} of {MOMENTS} were killed at work"
+    assert not list((store.root / STAGING).iterdir()) and len(store.versions("demo")) == MOMENTS + 1

@@ -70,6 +70,7 @@ def test_pin_writes_commits_that_a_plan_then_names(
     assert {reference["role"]: reference["state"] for reference in shown} == states
 
 
+@pytest.mark.slow
 def test_two_processes_pin_and_lose_nothing(hub: HubServer, tmp_path: Path) -> None:
     names = [[f"{who}{number}" for number in range(8)] for who in ("one", "two")]
     commit = publish(hub.storage, "some/data", {"README.md": b"x"})

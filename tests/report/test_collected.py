@@ -114,6 +114,7 @@ def test_mistakes_are_told(
     assert caught.value.hint
 
 
+@pytest.mark.slow
 def test_command_writes_pages_and_prints(
     example: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
