@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, TextIO
 
 from ..core import terminal
-from .tables import NO_WORDS, Column, Table, Words, colored
+from .tables import NO_WORDS, Column, Table, Words, colored, wrapped
 
 
 class Output:
@@ -65,8 +65,10 @@ class Output:
 
 
 def _beside(label: str, value: str, width: int, room: int) -> str:
-    """A value that would lose its shape beside its label stands below it."""
+    """A value that would lose its shape beside its label stands below it; a word longer than the window is broken."""
     longest = max(map(len, value.split()), default=0)
+    if longest + 2 > room:
+        return f"{label.ljust(width)}{wrapped(value, room - width)}".replace("\n", "\n" + " " * width)
     if width + longest > room >= longest + 2:
         return terminal.fill(f"{label}\n  {value}", room, indent="")
     told = f"{label.ljust(width)}{value}"

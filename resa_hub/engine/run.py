@@ -75,7 +75,8 @@ def screen(context: ExtractionContext) -> list[dict[str, Any]]:
 def hardware() -> str:
     if torch.cuda.is_available():
         return ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
-    return f"CPU, {torch.get_num_threads()} thread(s)"
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def _save_saes(context: ExtractionContext, saes: Mapping[str, TrainedSae], folder: Path) -> Sequence[SaeRecord]:

@@ -313,3 +313,10 @@ def test_documents_round_trip() -> None:
     """Guards the cases above: they are what the program itself would read."""
     for value in (swept_layers(), matrix(), again()):
         assert msgspec.json.decode(msgspec.json.encode(value), type=type(value)) == value
+
+
+def test_a_value_longer_than_the_window_is_broken_beside_its_label(monkeypatch: pytest.MonkeyPatch) -> None:
+    value = "a = org/some-model-with-a-name-1.5b+org/some-adapter-with-a-name:checkpoint-2000"
+    lines = shown_at(60, lambda: Output().pairs([("source", value)]), monkeypatch).splitlines()
+    assert len(lines) == 2 and all(line.startswith(" " * 8) for line in lines[1:]) and max(map(len, lines)) <= 60
+    assert "".join(line[8:] for line in lines).replace(" ", "") == value.replace(" ", "")
