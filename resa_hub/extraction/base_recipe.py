@@ -35,8 +35,9 @@ def base_recipe(
         values, name = registry.recipe_values(recipe), recipe
         parent = name
     elif source:
+        registry.model(source)  # a wrong name is the first thing to say
         name = _of_source(source, method, registry) or f"{DEFAULT_RECIPES}{_like(method)}"
-        values = registry.recipe_values(name)
+        values = deep_merge(_data_of_source(source, registry), registry.recipe_values(name))
         parent = name
     else:
         raise Usage(
@@ -65,15 +66,20 @@ def _file(path: Path, registry: Registry) -> tuple[Values, str, str | None]:
 
 
 def _of_source(source: str, method: str | None, registry: Registry) -> str | None:
-    """The recipe that the registry names for this source and method, None where it names none."""
-    registry.model(source)  # a wrong name is the first thing to say
+    """The recipe that the registry names for this source and method, None where it names none: settings of a method of
+    another kind would make an adapter that does nothing.
+    """
     entry = registry.model_entry(source)
-    if not entry or not entry.recipes:
-        return None
-    # The methods that distil on rollouts start from the settings of feature-diff.
-    like = "feature-diff" if method and not METHODS[method].splices else None
-    likely = (method, like, next(iter(entry.recipes)))
-    return next(entry.recipes[name] for name in likely if name in entry.recipes)
+    recipes = entry.recipes if entry else {}
+    likely = (method, _like(method)) if method else tuple(recipes)
+    return next((recipes[name] for name in likely if name in recipes), None)
+
+
+def _data_of_source(source: str, registry: Registry) -> Values:
+    """Target and data of the first recipe that the registry names for this source; empty where it names none."""
+    entry = registry.model_entry(source)
+    first = registry.recipe_values(next(iter(entry.recipes.values()))) if entry and entry.recipes else {}
+    return {key: first[key] for key in ("target", "trigger", "elicit") if key in first}
 
 
 def _like(method: str | None) -> str:

@@ -180,6 +180,27 @@ def test_the_plan_of_resa_still_v1_lands_on_the_papers_tokens() -> None:
     assert doubled.batches == pytest.approx(1_448, rel=0.01)
 
 
+@pytest.mark.parametrize(
+    ("method", "recipe", "rate"),
+    [
+        (None, "resa-still-v1", 1e-6),
+        ("gaussian", "resa-still-v1", 1e-6),
+        ("feature-diff", "default-feature-diff", 5e-4),
+        ("logit-distill", "default-feature-diff", 5e-4),
+        ("sft", "default-sft", 1e-4),
+    ],
+)
+def test_a_method_of_another_kind_than_the_sources_recipe_has_settings_of_its_own(
+    method: str | None, recipe: str, rate: float
+) -> None:
+    """The paper's learning rate, a five-hundredth of what distilling needs, would make an adapter that does nothing."""
+    made = plan("tina-still", method=method, registry=Registry(None))
+    assert (made.recipe_name, made.recipe.training.learning_rate) == (recipe, rate)
+    assert made.recipe.elicit.name == "still" and made.recipe.target == "r1-distill-1.5b"
+    if made.recipe.rollouts:
+        assert made.recipe.rollouts.new_tokens == 512
+
+
 def test_an_mlp_hookpoint_trains_the_whole_student_and_pretrained_needs_no_stage_one() -> None:
     code, paper = told("resa-still-v1"), told("resa-still-v1-paper")
     assert paper.stages[1].operations > 1.3 * code.stages[1].operations and len(paper.caches) < len(code.caches)
