@@ -47,6 +47,7 @@ def extract(
     resume: bool = False,
     cache_gb: float | None = None,
     disk_gb: float = 0,
+    sae: bool = True,
     rate: float | None = None,
     plan: Plan | None = None,
     workspace: WorkspaceLike = None,
@@ -57,8 +58,8 @@ def extract(
     Returns the adapter and whether it was made now: a finished recipe is not run twice unless `again`. layer, features
     and scale may be `auto`: chosen by the screen. settings: `key=value` of the recipe, as
     `training.learning_rate=1e-4`. plan: one that was resolved before, in place of what stands before it. cache_gb: GB
-    of memory for the teacher's states; None takes half of what is free. disk_gb: GB of disk for activations. rate: USD
-    an hour of this machine.
+    of memory for the teacher's states; None takes half of what is free. disk_gb: GB of disk for activations. sae: keep
+    the adapter's SAE. rate: USD an hour of this machine.
 
     A run that was interrupted goes on where it stood; resume: go on or fail. Raises `Usage`, `NotFound`, `DoesNotFit`,
     `NoEffect`, `RunFailed`, and `Conflict` while another process runs the same.
@@ -67,7 +68,7 @@ def extract(
     if plan and (source or choices):
         raise Usage("a plan says everything already", "leave out plan, or source and the choices of the recipe")
     memory = None if cache_gb is None else int(cache_gb * GB)
-    limits = ResourceLimits(memory=memory, disk=int(disk_gb * GB), rate=rate)
+    limits = ResourceLimits(memory=memory, disk=int(disk_gb * GB), rate=rate, keep_sae=sae)
     opened = Workspace.find(workspace)
     run = {"workspace": opened, "again": again, "resume": resume, "limits": limits, "progress": progress}
     if not plan:
@@ -95,6 +96,7 @@ def sweep(
     split: str = "dev",
     new_tokens: int | None = None,
     executor: str = "local",
+    sae: bool = False,
     judging: EvalSettings | None = None,
     workspace: WorkspaceLike = None,
     progress: Progress | None = None,
@@ -102,8 +104,9 @@ def sweep(
     """Extract at many layers, judge every adapter, and say whether layers differ at all.
 
     name: a sweep of the registry; else give `layers`, as `1-26` or numbers. seeds: adapters a layer. settings: as in
-    `extract`. benchmark to split: how they are judged; judging: the same as a value, which a keyword that is written
-    beats. What was made before is taken. Gains are in points over base. Raises the errors of `extract` and `evaluate`.
+    `extract`. sae: keep the SAE of each adapter. benchmark to split: how they are judged; judging: the same as a value,
+    which a keyword that is written beats. What was made before is taken. Gains are in points over base. Raises the
+    errors of `extract` and `evaluate`.
     """
     options = given(locals(), JUDGING)
     opened = Workspace.find(workspace)
@@ -116,7 +119,7 @@ def sweep(
     if not judging:
         plans = sweeps.planned(source, registry=opened.registry, **places, **recipes)
         chosen = usual_judging(plans, chosen, options, opened)
-    run = {"judging": chosen, "executor": executor, "workspace": opened, "progress": progress}
+    run = {"judging": chosen, "executor": executor, "keep_saes": sae, "workspace": opened, "progress": progress}
     return sweeps.sweep(source, **places, **run, **recipes)
 
 

@@ -35,7 +35,6 @@ DiskGb = Annotated[
     float, Option("--disk-gb", help="Disk for activations that stage I passes over again; none by default.", min=0)
 ]
 
-
 RECIPE_KEYS = ("method", "source", "target", "layer", "features", "scale", "seed")
 """Options that set a key of the recipe."""
 
@@ -60,11 +59,13 @@ def plan(
     return dict(locals())
 
 
-def limits(cache_gb: CacheGb = None, disk_gb: DiskGb = 0, rate: options.Rate = None) -> Any:
+def limits(
+    cache_gb: CacheGb = None, disk_gb: DiskGb = 0, no_sae: options.NoSae = False, rate: options.Rate = None
+) -> Any:
     from ..extraction.run import ResourceLimits
 
     memory = None if cache_gb is None else int(cache_gb * 1e9)
-    return ResourceLimits(memory=memory, disk=int(disk_gb * 1e9), rate=rate)
+    return ResourceLimits(memory=memory, disk=int(disk_gb * 1e9), rate=rate, keep_sae=not no_sae)
 
 
 def extract(

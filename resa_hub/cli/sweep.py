@@ -44,6 +44,7 @@ def sweep(
     executor: Annotated[
         str, Option("--executor", help="local, or ray: layers side by side on a Ray cluster.")
     ] = "local",
+    sae: Annotated[bool, Option("--sae", help="Keep the SAE of each adapter, which takes the most disk.")] = False,
     rate: options.Rate = None,
     yes: options.Yes = False,
     workspace: options.Workspace = None,
@@ -75,7 +76,8 @@ def sweep(
         check_used(plan.recipe, named_keys, settings or ())
     told = forecast_sweep(plans, judging, executor, opened, rate)
     if dry_run:
-        return swept.planned(out, plans, told)
+        return swept.planned(out, plans, told, sae)
     ask.before_long_run(out, told.estimate, yes)
-    run = {"judging": judging, "executor": executor, "workspace": workspace, "progress": Progress(quiet=out.silent)}
-    swept.show(out, verb(source, layers=numbers, seeds=seeds, family=name, **run, **choices))
+    run = {"judging": judging, "executor": executor, "keep_saes": sae, "workspace": workspace}
+    progress = Progress(quiet=out.silent)
+    swept.show(out, verb(source, layers=numbers, seeds=seeds, family=name, progress=progress, **run, **choices))

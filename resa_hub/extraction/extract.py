@@ -3,14 +3,15 @@ alone.
 """
 
 import contextlib
+import shutil
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from ..adapter import card
-from ..adapter.layout import CARD, MANIFEST
-from ..adapter.store import Adapter
+from ..adapter.layout import CARD, MANIFEST, SAE
+from ..adapter.store import Adapter, lacks_sae
 from ..adapter.workspace import Workspace, WorkspaceLike
 from ..config.methods import METHODS
 from ..config.recipe import AUTO
@@ -70,6 +71,8 @@ def _extract(run: ExtractionRun, again: bool, resume: bool) -> tuple[Adapter, bo
     digest, name, workspace = run.inputs.digest, run.inputs.plan.name, run.workspace
     present = run.broadcast(None if again else workspace.store.with_recipe(digest, name))
     if present:
+        if run.limits.keep_sae and lacks_sae(present):
+            run.progress.say(f"  {present.manifest.reference} was made without its SAE: `extract --again` keeps it")
         _discard_finished(workspace, _key(name, digest))
         return present, False
     check_kinship(run.inputs)
@@ -93,6 +96,8 @@ def _extract(run: ExtractionRun, again: bool, resume: bool) -> tuple[Adapter, bo
             numbered = msgspec.structs.replace(manifest, version=version)
             (folder / MANIFEST).write_bytes(numbered.to_json())
             (folder / CARD).write_text(card.render(numbered), encoding="utf-8")
+            if not run.limits.keep_sae:
+                shutil.rmtree(folder / SAE, ignore_errors=True)
 
         adapter = workspace.store.add_next(folder, name, finish)
         work.discard()

@@ -38,6 +38,8 @@ class ResourceLimits:
     """
     rate: float | None = None
     """Price of this machine, USD an hour."""
+    keep_sae: bool = True
+    """Whether the adapter keeps its SAE; without it the manifest still says what it was."""
 
     def check(self, method: str) -> None:
         """Raise `Usage` for a limit on something that the method does not keep."""
@@ -46,6 +48,8 @@ class ResourceLimits:
             raise Usage(f"--cache-gb has no effect with {method}: it has no teacher's states to keep", "leave it out")
         if self.disk and not spec.sae:
             raise Usage(f"--disk-gb has no effect with {method}: it trains no SAE", "leave it out")
+        if not self.keep_sae and not spec.sae:
+            raise Usage(f"--no-sae has no effect with {method}: it has no SAE", "leave it out")
 
 
 class ExtractionRun(NamedTuple):

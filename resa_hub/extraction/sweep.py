@@ -10,6 +10,7 @@ import msgspec
 
 from ..adapter.results import MODEL_SELECTION, Evaluation, Sweep, SweepPoint
 from ..adapter.workspace import Workspace, WorkspaceLike
+from ..config.methods import METHODS
 from ..config.registry import Registry
 from ..config.schema import parse_numbers
 from ..core.errors import Usage
@@ -21,6 +22,7 @@ from ..evaluation.plan import EvalSettings
 from .extract import extract, pretrain_saes
 from .layer_differences import LayerDifference, differ, draw
 from .plan import Plan, plan
+from .run import ResourceLimits
 from .sweep_plan import check_sweep
 
 MOST_SEEDS = 100
@@ -69,6 +71,7 @@ def sweep(
     family: str | None = None,
     judging: EvalSettings = EvalSettings(split="dev", problems=200, samples=2, seeds=1, greedy=False),
     executor: str = "local",
+    keep_saes: bool = False,
     workspace: WorkspaceLike = None,
     progress: Progress | None = None,
     **choices: Any,
@@ -76,15 +79,15 @@ def sweep(
     """Extract one adapter a layer and seed, evaluate all on the target, draw the curve. What was made before is taken:
     it resumes by itself.
 
-    family and choices: as in `planned`. The problems are those of the development split unless `judging` says
-    otherwise, for a layer that was picked on test problems would be judged on them too. Raises the errors of `extract`
-    and `evaluate`.
+    family and choices: as in `planned`. keep_saes: with each adapter, which takes by far the most disk. The problems
+    are those of the development split unless `judging` says otherwise, for a layer that was picked on test problems
+    would be judged on them too. Raises the errors of `extract` and `evaluate`.
     """
     workspace, progress = Workspace.find(workspace), progress or Progress()
     judging = replace(judging, purpose=MODEL_SELECTION)
     plans = planned(source, layers=layers, seeds=seeds, family=family, registry=workspace.registry, **choices)
     check_sweep(plans, judging, executor, workspace)
-    names = _adapters(plans, executor, workspace, progress)
+    names = _adapters(plans, executor, keep_saes, workspace, progress)
     target = next(iter(plans.values())).recipe.target
     results = evaluate(names, target=target, settings=judging, workspace=workspace.folder, progress=progress)
     scores = stored_scores(names, target, judging, workspace)
@@ -94,13 +97,15 @@ def sweep(
     return _report(plans, dict(zip(plans, results, strict=True)), differ(list(by_layer.values())), workspace)
 
 
-def _adapters(plans: dict[GridPoint, Plan], executor: str, workspace: Workspace, progress: Progress) -> list[str]:
+def _adapters(
+    plans: dict[GridPoint, Plan], executor: str, keep_saes: bool, workspace: Workspace, progress: Progress
+) -> list[str]:
     """The reference of each adapter, in the order of the plans; those that are not there yet are extracted."""
     folder, quiet = workspace.folder, progress.quiet or executor != "local"
     seeds = dict.fromkeys(at.seed for at in plans)
     of_seed = [[plan for at, plan in plans.items() if at.seed == seed] for seed in seeds]
     list(run_tasks([functools.partial(_prepare, folder, part, quiet) for part in of_seed], executor))
-    tasks = [functools.partial(_extract, folder, plan, quiet) for plan in plans.values()]
+    tasks = [functools.partial(_extract, folder, plan, keep_saes, quiet) for plan in plans.values()]
     names: dict[int, str] = {}
     with progress.stage("sweep", len(tasks), "adapters") as advance:
         for number, name in run_tasks(tasks, executor):
@@ -143,9 +148,10 @@ def _prepare(folder: Path, plans: list[Plan], quiet: bool) -> int:
     return pretrain_saes(plans, workspace=folder, progress=Progress(quiet=quiet))
 
 
-def _extract(folder: Path, plan: Plan, quiet: bool) -> str:
+def _extract(folder: Path, plan: Plan, keep_saes: bool, quiet: bool) -> str:
     """One task: it can run in another process or on another machine that sees the same folder."""
-    adapter, _ = extract(plan=plan, workspace=folder, progress=Progress(quiet=quiet))
+    limits = ResourceLimits(keep_sae=keep_saes or not METHODS[plan.recipe.method].sae)
+    adapter, _ = extract(plan=plan, workspace=folder, limits=limits, progress=Progress(quiet=quiet))
     return adapter.manifest.reference
 
 

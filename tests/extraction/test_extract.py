@@ -2,6 +2,8 @@
 store.
 """
 
+import contextlib
+import io
 import json
 import os
 import signal
@@ -16,14 +18,14 @@ import torch
 
 from resa_hub.adapter.describe import lineage_tree
 from resa_hub.adapter.layout import CARD, CONFIG, MANIFEST, WEIGHTS
-from resa_hub.adapter.store import Adapter, Store
+from resa_hub.adapter.store import Adapter, Store, lacks_sae
 from resa_hub.adapter.verify import verify_folder
 from resa_hub.config.refs import AdapterRef
-from resa_hub.core.errors import RunFailed
+from resa_hub.core.errors import RunFailed, Usage
 from resa_hub.core.files import walk
 from resa_hub.core.progress import Progress
 from resa_hub.extraction.extract import extract
-from resa_hub.extraction.run import ExtractionRun
+from resa_hub.extraction.run import ExtractionRun, ResourceLimits
 from tests.conftest import QUICK
 from tests.helpers.adapters import kl_of, recipe_of
 from tests.helpers.commands import HANG
@@ -74,6 +76,22 @@ def test_the_artifact_is_a_plain_peft_folder_with_manifest_card_and_sae(made: Ad
     assert left_in(made.folder.parents[2]) == sorted(
         f"tina-tiny-feature-diff-l2/0.1.0/{path}" for path in walk(made.folder)
     )
+
+
+@pytest.mark.slow
+def test_an_adapter_may_be_kept_without_its_sae_and_is_the_same_adapter(made: Adapter, tmp_path: Path) -> None:
+    without, _ = quick(tmp_path, limits=ResourceLimits(keep_sae=False))
+    assert sorted(walk(without.folder)) == sorted([CARD, CONFIG, WEIGHTS, MANIFEST]) and lacks_sae(without)
+    assert verify_folder(without.folder).content_hash == made.manifest.content_hash
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        again, new = extract(
+            "tina-tiny", method="feature-diff", workspace=tmp_path, settings=QUICK, progress=Progress()
+        )
+    assert (again.manifest.reference, new) == (without.manifest.reference, False)
+    assert "was made without its SAE: `extract --again` keeps it" in said.getvalue()
+    with pytest.raises(Usage, match="--no-sae has no effect with random"):
+        quick(tmp_path, method="random", limits=ResourceLimits(keep_sae=False))
 
 
 def test_verify_passes_and_the_manifest_says_what_was_done(made: Adapter) -> None:

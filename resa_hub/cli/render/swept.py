@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ...config.methods import METHODS
 from ...core.quantities import count
 from ..output import Output
 from ..tables import Column
@@ -25,8 +26,8 @@ COLUMNS = (
 )
 
 
-def planned(out: Output, plans: Mapping[Any, Any], told: "SweepForecast") -> None:
-    """plans: (layer, seed) -> `extraction.plan.Plan`."""
+def planned(out: Output, plans: Mapping[Any, Any], told: "SweepForecast", saes: bool) -> None:
+    """plans: (layer, seed) -> `extraction.plan.Plan`. saes: whether they are kept."""
     layers: dict[str, list[str]] = {}
     for plan in plans.values():
         layers.setdefault(plan.recipe.hookpoint, [plan.name]).append(str(plan.recipe.seed))
@@ -38,6 +39,8 @@ def planned(out: Output, plans: Mapping[Any, Any], told: "SweepForecast") -> Non
     out.table(PLANNED, [[layer, name, ", ".join(seeds)] for layer, (name, *seeds) in layers.items()])
     there = f"; made before: {', '.join(told.made)}" if told.made else ""
     out.text(f"{count(len(plans), 'adapter')}, each judged beside base, source and its controls{there}")
+    if any(METHODS[plan.recipe.method].sae for plan in plans.values()):
+        out.text("the SAEs are kept" if saes else "the SAEs are not kept: --sae keeps them")
     out.text("")
     estimated.show(out, told.estimate, told.left, stages=True)
     out.hint("dry run: nothing was fetched or made")
