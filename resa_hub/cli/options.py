@@ -1,6 +1,8 @@
 """Options that verbs share, and options that make one value together."""
 
 import inspect
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -9,9 +11,11 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from typer import Argument, Option
 
+from ..core.terminal import is_terminal
 from . import complete
 from .output import Output
 
+FETCH_BARS = ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS")
 GIVEN: ContextVar[frozenset[str]] = ContextVar("GIVEN", default=frozenset())
 """Parameters that stand on the command line, set by `groups.VerbCommand`."""
 
@@ -103,7 +107,9 @@ Debug = Annotated[bool, Option("--debug", help="Show the traceback of an error."
 
 
 def output(as_json: Json = False, quiet: Quiet = False, debug: Debug = False) -> Output:
-    """`debug` is read where errors end, in `main`."""
+    """`debug` is read where errors end, in `main`. The libraries that fetch draw bars only where people see them."""
+    if as_json or quiet or not is_terminal(sys.stderr):
+        os.environ.update(dict.fromkeys(FETCH_BARS, "1"))
     return Output(as_json=as_json, quiet=quiet)
 
 
