@@ -5,7 +5,7 @@ from importlib import import_module
 
 NAMES = ("door", "sae", "split")
 """`family` (accuracy of the embedded models), `transfer` (which method transfers, ten minutes), `kl` (a real
-vocabulary: 9 GB of memory, minutes),
+vocabulary: 9 GB of memory, minutes), `lora` (the fused LoRA layer beside PEFT's),
 `features` (feature-diff and its controls over three seeds, a quarter of an hour, resumable), `screens` (SAE size,
 selection and scale, without training) and `coverage 1000` (of intervals and words) run when they are named.
 """

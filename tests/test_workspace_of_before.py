@@ -11,9 +11,11 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from resa_hub.cli.main import run
+from resa_hub.config.recipe import Recipe
 from resa_hub.config.registry import Registry
 from resa_hub.core.errors import Usage
 from tests.helpers.commands import out
@@ -87,11 +89,23 @@ def test_recipes_mean_what_they_meant(before: Path, capsys: pytest.CaptureFixtur
     assert now == then
 
 
+PUBLISHED = ("resa-", "still2", "sft-")
+
+
+def without_later_settings(recipe: Recipe) -> Recipe:
+    """The recipes of published systems have since come to say that the SAE's b_dec starts at the mean of the first
+    batch, which the public code does and this program did not: they are other recipes, and have other digests.
+    """
+    return msgspec.structs.replace(recipe, sae=msgspec.structs.replace(recipe.sae, reset_bias=False))
+
+
 def test_digests_of_the_recipes_are_equal(before: Path) -> None:
     registry, compared = Registry(None), 0
     for name, digest in expected(before, "digests").items():
         if digest.startswith("sha256:"):
-            assert registry.recipe(name).digest() == digest, name
+            recipe = registry.recipe(name)
+            assert without_later_settings(recipe).digest() == digest, name
+            assert recipe.digest() == digest or name.startswith(PUBLISHED), name
             compared += 1
         else:
             with pytest.raises(Usage):
@@ -140,6 +154,8 @@ def test_a_report_draws_what_it_drew(before: Path, capsys: pytest.CaptureFixture
     for newer in ("p_over_cells", "use", "license"):
         now.pop(newer)
     now["warnings"] += now.pop("remarks")
+    later = {"recipe.sae.reset_bias": False, "recipe.sae.accept_bad": False}  # settings of today, as they were then
+    assert {key: now["making"].pop(key) for key in later} == later
     assert now == then
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from ..config.refs import HUB_ID
 from ..core.quantities import dollars, duration
-from .describe import sae_figures, short_revision
+from .describe import sae_faults, sae_figures, short_revision
 from .manifest import Manifest
 from .usage import EMBEDDED, UNKNOWN_PLACE, license_sentence, snippets
 
@@ -48,6 +48,7 @@ def render(
         m=manifest,
         front=front_matter(manifest, evaluations or []),
         saes=sae_figures(manifest),
+        sae_faults=sae_faults(manifest),
         verdicts=verdicts,
         use=_use(manifest, place_of(present)),
         shortened=short_revision,

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from ..config.refs import HOOKPOINT
+from ..core.sae_quality import fault_of
 from .manifest import Manifest, SaeInit
 
 
@@ -50,19 +51,32 @@ WORDINGS = (
 
 def sae_figures(manifest: Manifest) -> list[tuple[str, list[Figure]]]:
     """(hookpoint, its figures) of every SAE, the shallowest first; figures that are not recorded are left out."""
+    told = [(hookpoint, describe_quality(quality)) for hookpoint, quality in sae_qualities(manifest).items()]
+    if manifest.sae:
+        told[0][1].extend(_initial_fvu(manifest.sae.start))
+    return told
+
+
+def sae_qualities(manifest: Manifest) -> dict[str, dict[str, float]]:
+    """By hookpoint, the figures of every SAE, the shallowest first."""
     sae = manifest.sae
     if sae is None:
-        return []
+        return {}
     try:
         qualities = msgspec.convert(manifest.run.findings.get("saes", {}), dict[str, dict[str, float]])
     except msgspec.ValidationError:  # findings of another program
         qualities = {}
-    others = [
-        (hookpoint, describe_quality(quality))
-        for hookpoint, quality in qualities.items()
-        if HOOKPOINT.fullmatch(hookpoint) and hookpoint != sae.hookpoint
-    ]
-    return [(sae.hookpoint, describe_quality(sae.quality) + _initial_fvu(sae.start)), *others]
+    others = {at: quality for at, quality in qualities.items() if HOOKPOINT.fullmatch(at) and at != sae.hookpoint}
+    return {sae.hookpoint: sae.quality, **others}
+
+
+def sae_faults(manifest: Manifest) -> list[str]:
+    """A sentence for each SAE that is too bad to learn anything through, where the recipe accepted it."""
+    sae = manifest.sae
+    if sae is None:
+        return []
+    faults = {at: fault_of(quality, sae.latents, sae.k) for at, quality in sae_qualities(manifest).items()}
+    return [f"the SAE at {at} that the adapter was made with {fault}" for at, fault in faults.items() if fault]
 
 
 def describe_quality(quality: dict[str, float]) -> list[Figure]:

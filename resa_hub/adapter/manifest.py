@@ -44,12 +44,16 @@ class Base(Strict, frozen=True):
     sketch: Sketch
 
 
-class Probe(Strict, frozen=True):
+class Probe(Strict, frozen=True, omit_defaults=True):
     """Texts on which the adapter's effect is measured."""
 
     texts: tuple[str, ...]
     kl: float
     """KL(with || without adapter), nats a token, mean over positions."""
+    dtype: Literal["float32"] | None = None
+    """What it was computed in, whatever the model was held in. Absent from adapters made before it was recorded: there
+    it is the manifest's `dtype`.
+    """
 
 
 class SaeInit(Strict, frozen=True, kw_only=True):
@@ -121,6 +125,8 @@ class Run(Strict, frozen=True):
     stages: dict[str, float]
     hardware: str
     libraries: dict[str, str]
+    numerics: dict[str, Any] = {}
+    """How a GPU computed: TF32, the type of sums, determinism. Empty on a processor."""
     findings: dict[str, Any] = {}
     """What the method reports of itself: losses, chosen features."""
     costs: dict[str, Cost] = {}
@@ -173,7 +179,7 @@ class Manifest(Strict, frozen=True, kw_only=True):
 
     @property
     def dtype(self) -> str:
-        """What the effect was measured in."""
+        """What the adapter was made in, and its base is held in."""
         return self.recipe.dtype if self.recipe else "float32"
 
     def to_json(self) -> bytes:

@@ -12,9 +12,8 @@ AdapterLike = str | Adapter
 """An adapter by any of its names, or itself."""
 Words = str | Sequence[str]
 """One word, several with commas between, or several."""
-ENGINE_FIELDS = {"engine": "name", "dtype": "dtype", "workers": "workers", "tensor_parallel": "tensor_parallel"} | {
-    "lora": "lora"
-}
+SAME_NAMES = ("dtype", "workers", "tensor_parallel", "lora", "gpu_memory", "tolerance")
+ENGINE_FIELDS = {"engine": "name"} | {name: name for name in SAME_NAMES}
 """Keyword -> field of `Engines`."""
 JUDGING = (
     "benchmark",

@@ -42,6 +42,8 @@ def evaluate(
     workers: int = 1,
     tensor_parallel: int = 1,
     lora: str = "auto",
+    gpu_memory: float | None = None,
+    tolerance: float | None = None,
     quick: bool = False,
     settings: EvalSettings | None = None,
     force: bool = False,
@@ -60,14 +62,15 @@ def evaluate(
     again. Raises `NotFound`, `Usage`, `DoesNotFit`, `NoEffect`, and `RunFailed` when a control changes nothing.
     """
     options = given(locals(), JUDGING)
-    start, opened = settings or EvalSettings(), Workspace.find(workspace)
+    start, opened, adapters = settings or EvalSettings(), Workspace.find(workspace), references(names)
+    plan.chosen(adapters, target, opened)  # a missing one is said before anything is asked of the target
     if quick:
         start = plan.quick(start, target, opened, benchmark=options.get("benchmark"))
     elif not settings and "benchmark" not in options:
         check_usual_benchmark(target, opened)
     run = {"workspace": opened, "force": force, "progress": progress, "record": record}
     chosen = eval_settings(start, options)
-    return Listing(evaluation.evaluate(references(names), target=target, settings=chosen, **run))
+    return Listing(evaluation.evaluate(adapters, target=target, settings=chosen, **run))
 
 
 @knows_given

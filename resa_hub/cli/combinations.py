@@ -85,11 +85,12 @@ def of_a_run(option: str) -> Rule:
     return Rule(option, lambda _: "on a plan of sizes", "leave it out; it is for the evaluation itself")
 
 
+OF_A_RUN = ("seed", "choosing", "greedy", "workers", "lora", "tensor_parallel", "gpu_memory", "tolerance")
 RULES: dict[str, tuple[Rule, ...]] = {
     "extract": (beside("again", "screen"),),
     "attach": (*(without(name, "prompts") for name in ("temperature", "new_tokens", "seed")), NOTHING_DRAWN),
     "eval judge": (NO_RANDOM,),
-    "eval plan": (NO_RANDOM, *map(of_a_run, ("seed", "choosing", "greedy", "workers", "lora", "tensor_parallel"))),
+    "eval plan": (NO_RANDOM, *map(of_a_run, OF_A_RUN)),
     "eval harness": (NO_RANDOM, ONE_SAMPLE),
     "matrix": (beside("markdown", "as_json", "quiet", "dry_run"),),
     "push": (beside("no_sae", "sae_repo"),),

@@ -30,6 +30,12 @@ EngineName = Annotated[
 ]
 Dtype = Annotated[str, Option("--dtype", help="float32, bfloat16, float16, or auto: float32 without a GPU.")]
 TensorParallel = Annotated[int, Option("--tensor-parallel", help="GPUs for one model (vLLM).", min=1)]
+GpuMemory = Annotated[
+    float | None, Option("--gpu-memory", help="Share of each GPU's memory that vLLM may take; usually 0.9.")
+]
+Tolerance = Annotated[
+    float | None, Option("--tolerance", help="Nats that vLLM's self-check lets pass as rounding; by --dtype.")
+]
 Metric = Annotated[str | None, Option("--metric", help="Of imported logs.")]
 Quick = Annotated[
     bool,
@@ -70,10 +76,12 @@ def engines(
     workers: Workers = 1,
     tensor_parallel: TensorParallel = 1,
     lora: Lora = "auto",
+    gpu_memory: GpuMemory = None,
+    tolerance: Tolerance = None,
 ) -> Any:
-    from ..evaluation.sampling.jobs import Engines
+    from ..evaluation.sampling.engines import Engines
 
-    return Engines(engine, dtype, tensor_parallel, workers, lora)
+    return Engines(engine, dtype, tensor_parallel, workers, lora, gpu_memory, tolerance)
 
 
 def settings(
@@ -141,7 +149,7 @@ def judge(
     adapters, model = _required(names, target)
     opened = Workspace.find(workspace)
     report.check(page)
-    settings = _asked(settings, quick, model, opened)
+    settings = _asked(settings, quick, adapters, model, opened)
     told = forecast(adapters, model, settings, opened, force, rate)
     if dry_run:
         return verdicts.planned(out, told, page)
@@ -175,7 +183,7 @@ def plan(
 
     adapters, model = _required(names, target)
     opened = Workspace.find(workspace)
-    settings = _asked(settings, quick, model, opened)
+    settings = _asked(settings, quick, adapters, model, opened)
     sizes.show(out, power_analysis(adapters, model, settings, detect, opened, force, rate))
 
 
@@ -219,7 +227,7 @@ def harness(
     from ..adapter.workspace import Workspace
     from ..evaluation.harness.commands import HarnessConfig
     from ..evaluation.harness.run import outline, plan
-    from ..evaluation.sampling.jobs import Engines
+    from ..evaluation.sampling.engines import Engines
     from .render import harnessed
 
     adapters, model = _required(names, target)
@@ -252,13 +260,16 @@ FIELDS = {
 """Option -> field of `EvalSettings`, of those that `--quick` sets."""
 
 
-def _asked(settings: Any, small: bool, target: str, workspace: Any) -> Any:
-    """The settings of the command line; small: the preset, with what stands on the command line beside it."""
+def _asked(settings: Any, small: bool, names: list[str], target: str, workspace: Any) -> Any:
+    """The settings of the command line; small: the preset, with what stands on the command line beside it. A missing
+    adapter is said before anything is asked of the target.
+    """
     from dataclasses import replace
 
-    from ..evaluation.plan import quick
+    from ..evaluation.plan import chosen, quick
     from ..evaluation.question import check_usual_benchmark
 
+    chosen(names, target, workspace)
     if not small:
         if not options.given("benchmark"):
             check_usual_benchmark(target, workspace)

@@ -15,7 +15,11 @@ def import_(
     name: Annotated[str | None, Option("--name", help="Name in the store; made from the origin's otherwise.")] = None,
     base: Annotated[
         str | None,
-        Option("--base", help="The model it stands on; its config says so otherwise.", autocompletion=complete.models),
+        Option(
+            "--base",
+            help="The model it stands on; the registry or its config says so otherwise.",
+            autocompletion=complete.models,
+        ),
     ] = None,
     sae: Annotated[
         bool,

@@ -43,7 +43,7 @@ def matrix(
     from ..evaluation.matrix_plan import forecast_matrix
     from ..evaluation.plan import EvalSettings
     from ..evaluation.question import check_usual_benchmark
-    from ..evaluation.sampling.jobs import Engines
+    from ..evaluation.sampling.engines import Engines
     from .render import grid
     from .render import page as report
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from typer import Argument, Option
 
+from ..core.progress import Progress, speak_through
 from ..core.terminal import is_terminal
 from . import complete
 from .output import Output
@@ -110,7 +111,9 @@ def output(as_json: Json = False, quiet: Quiet = False, debug: Debug = False) ->
     """`debug` is read where errors end, in `main`. The libraries that fetch draw bars only where people see them."""
     if as_json or quiet or not is_terminal(sys.stderr):
         os.environ.update(dict.fromkeys(FETCH_BARS, "1"))
-    return Output(as_json=as_json, quiet=quiet)
+    made = Output(as_json=as_json, quiet=quiet)
+    speak_through(Progress(quiet=made.silent))
+    return made
 
 
 Out = Annotated[Output, OptionGroup(output)]

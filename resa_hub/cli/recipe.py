@@ -41,11 +41,15 @@ def show(
     out.text("")
     out.table(REFERENCES, [[r.role, r.name, r.id, r.state] for r in found.references])
     out.hint(f"\ndigest {found.digest}")
+    if any(field.origin in PUBLISHED for field in found.fields):
+        out.hint("where it is not what the paper's code does: docs/fidelity.md")
     if any(r.state == UNPINNED for r in found.references):
         kept = "what is not pinned is resolved when it is used and kept in the manifest"
         out.hint(f"{kept}; `resa-hub registry pin` fixes it beforehand")
 
 
+PUBLISHED = ("paper", "reference-code")
+"""Fragments that the recipes of published systems start from."""
 FIELDS = (Column("field", whole=True), Column("value"), Column("from", whole=True, hide=1))
 COLUMNS = {
     "recipe": Column("recipe", least=25),

@@ -112,6 +112,8 @@ def _fits(workspace: Any, target: str) -> dict[str, str]:
     from ..hub.resolve import adapters_by_fit, choose_adapter
 
     choice = choose_adapter(None, target, workspace.registry)
+    if not workspace.store.names():
+        return {}  # a whole model is not fetched to say that nothing fits it
     candidates = adapters_by_fit(workspace.store, locate(choice.target.base))
     return {candidate.adapter.manifest.reference: candidate.fit.level for candidate in candidates}
 

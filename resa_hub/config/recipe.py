@@ -41,6 +41,12 @@ class SaeSettings(Strict, frozen=True, kw_only=True):
     """Registry name or repository of the SAE that `pretrained` and `finetuned` start from."""
     any_hookpoint: bool = False
     """Take an SAE that was made for another hookpoint, as the reference code does: its FVU here is printed."""
+    reset_bias: bool = False
+    """finetuned: training begins with the decoder's bias at the mean of the first batch, as the reference code's
+    trainer (sparsify) does: an SAE made for another hookpoint is moved to where the states lie.
+    """
+    accept_bad: bool = False
+    """Go on with an SAE that describes the states no better than their mean, or whose latents are nearly all dead."""
     latents: Count = 65_536
     k: Count = 32
     optimizer: Literal["adam", "signum"] = "adam"

@@ -202,6 +202,11 @@ class Registry:
                 return name
         return base_id
 
+    def base_of_adapter(self, id_: str) -> str | None:
+        """The base on which an entry puts the adapter of this id, whichever checkpoint; None where none names it."""
+        entries = (entry.value for entry in self.entries["models"].values())
+        return next((value.base for value in entries if value.base and value.adapter and value.adapter.id == id_), None)
+
     def dataset(self, text: str) -> Dataset:
         """A registry name, a Hub id or a local file, with its columns behind a colon where they are named."""
         name, columns = split_columns(text)

@@ -1,8 +1,11 @@
-"""Reading files that a stranger may have made (size limits, no links, no special files), and flushing ours to disk."""
+"""Reading files that a stranger may have made (size limits, no links but the Hub cache's own, no special files), and
+flushing ours to disk.
+"""
 
 import hashlib
 import json
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -16,12 +19,15 @@ ASK_AUTHOR = "pull it again, or ask its author"
 MAX_TEXT = 8 << 20
 MAX_HEADER = 32 << 20
 MAX_WEIGHTS = 64 << 30
+COMMIT = re.compile(r"[0-9a-f]{40}")
+"""As the Hub's client names the folder of a snapshot."""
 
 
 def open_regular(path: Path):
-    """Open for reading without following a link; raises `Integrity` unless it is a regular file."""
+    """Open for reading; raises `Integrity` unless it is a regular file, or a link of the Hub's cache to one."""
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+        descriptor = os.open(_behind_cache_link(path), flags)
     except FileNotFoundError:
         raise NotFound(f"{path} does not exist", "check the name, or pull the adapter again") from None
     except OSError as error:
@@ -32,6 +38,23 @@ def open_regular(path: Path):
         os.close(descriptor)
         raise Integrity(f"{path} is not a regular file", "links, folders and devices are refused")
     return os.fdopen(descriptor, "rb")
+
+
+def _behind_cache_link(path: Path) -> Path:
+    """The blob that a link of the Hub client's cache stands for; any other path as it is, to be opened or refused.
+
+    The client keeps `REPO/snapshots/COMMIT/...` as links into `REPO/blobs/`. Only such a link is one of the client's
+    own: it leads out of no repository, and what it leads to must be a regular file.
+    """
+    if not os.path.islink(path):
+        return path
+    folder = Path(os.path.realpath(path.parent))
+    blob = folder / os.readlink(path)
+    for inside in (folder, *folder.parents):
+        if inside.parent.name == "snapshots" and COMMIT.fullmatch(inside.name):
+            blobs = inside.parent.parent / "blobs"
+            return blobs / blob.name if os.path.realpath(blob.parent) == str(blobs) else path
+    return path
 
 
 def read_bounded(path: Path, limit: int = MAX_TEXT) -> bytes:

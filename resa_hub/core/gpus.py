@@ -7,6 +7,8 @@ import subprocess
 import time
 from typing import NamedTuple
 
+from .memory import free_memory
+
 
 class Price(NamedTuple):
     usd: float
@@ -78,9 +80,7 @@ def gpu_here() -> tuple[str, Gpu | None] | None:
 
 def fits_main_memory(needed: int) -> bool:
     """Whether a run on the processor has so many bytes beside the program itself."""
-    import psutil
-
-    return needed + PROGRAM_MEMORY < psutil.virtual_memory().available
+    return needed + PROGRAM_MEMORY < free_memory()
 
 
 @functools.lru_cache

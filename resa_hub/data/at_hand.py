@@ -1,16 +1,16 @@
 """What of a repository is on this machine already, told by folders alone: nothing is fetched, no client is loaded."""
 
 import os
-import re
 from pathlib import Path
 
 from ..config.refs import Repo, is_path
 from ..core.errors import NotFound
+from ..core.files import COMMIT, read_json
 from . import tiny
 from .small_files import CONFIG, LORA_CONFIG, check_kind, local_folder
 from .snapshots import Files
 
-COMMIT = re.compile(r"[0-9a-f]{40}")
+WEIGHTS_INDEX = "model.safetensors.index.json"
 
 
 def at_hand(repo: Repo, what: str = "model") -> Files | None:
@@ -30,9 +30,18 @@ def at_hand(repo: Repo, what: str = "model") -> Files | None:
         folder = cached / (repo.subfolder or "")
         files = Files(repo.id, cached.name, folder)
         config = folder / (CONFIG if what == "model" else LORA_CONFIG)
-        if not config.is_file() or not any(folder.glob("*.safetensors")):
+        if not config.is_file() or not _has_weights(folder):
             return None  # a small file was asked for, and the weights were not
     return files
+
+
+def _has_weights(folder: Path) -> bool:
+    """All of them: a download that was interrupted leaves the index and some of the files that it names."""
+    index = folder / WEIGHTS_INDEX
+    named = read_json(index).get("weight_map") if index.is_file() else None
+    if isinstance(named, dict):
+        return all((folder / name).is_file() for name in set(map(str, named.values())))
+    return any(folder.glob("*.safetensors"))
 
 
 def is_local(repo: Repo) -> bool:

@@ -11,16 +11,20 @@ from .small_files import CONFIG, LORA_CONFIG, no_model, small_file
 
 
 def on_its_base(text: str, registry: Registry) -> str:
-    """A LoRA that is named alone as `base+LoRA`, the base as its adapter_config.json names it; any other text as it is.
+    """A LoRA that is named alone as `base+LoRA`, the base as the registry or its adapter_config.json names it; any
+    other text as it is.
 
     A folder or repository with an adapter_config.json is a LoRA, as transformers reads it. Raises `NotFound`,
     `Network`, and `Usage` where the LoRA names no base that is one.
     """
     if "+" in text or not ("/" in text or is_path(text)):
         return text
-    found = small_file(Repo.parse(text), LORA_CONFIG)
+    repo = Repo.parse(text)
+    found = small_file(repo, LORA_CONFIG)
     if found is None:
         return text
+    if known := registry.base_of_adapter(repo.id):
+        return f"{known}+{text}"
     base = found.get("base_model_name_or_path") if isinstance(found, dict) else None
     revision = found.get("revision") if isinstance(found, dict) else None
     with contextlib.suppress(HubError):

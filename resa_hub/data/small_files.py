@@ -1,7 +1,8 @@
 """Single JSON files of a folder or repository, and what to say where they or the folder are missing."""
 
 import contextlib
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,11 @@ from ..core.files import read_json
 from ..core.hub_errors import hub_answers, hub_errors
 from . import tiny
 
-CONFIG, LORA_CONFIG = "config.json", "adapter_config.json"
+CONFIG, LORA_CONFIG, LORA_WEIGHTS = "config.json", "adapter_config.json", "adapter_model.safetensors"
+KINDS = {"model": CONFIG, "adapter": LORA_CONFIG}
+"""What a folder holds -> the file that tells it."""
+NAMED = 6
+"""Folders that an error lists."""
 
 
 def small_file(repo: Repo, name: str) -> Any:
@@ -58,19 +63,60 @@ def local_folder(repo: Repo, what: str = "model") -> Path:
 
 def check_kind(repo: Repo, folder: Path, what: str) -> None:
     """Raise `NotFound` or `Usage` unless the folder of a repository holds a model or, as `what` says, an adapter."""
-    is_lora = (folder / LORA_CONFIG).is_file()
-    if what == "model" and not (folder / CONFIG).is_file():
-        raise no_model(repo, is_lora=is_lora)
-    if what == "adapter" and not is_lora:
+    names = {name for name in (CONFIG, LORA_CONFIG, LORA_WEIGHTS) if (folder / name).is_file()}
+    nested = sorted(folder.glob("*/*config.json")) if KINDS[what] not in names else []
+    check_files(repo, names | {path.relative_to(folder).as_posix() for path in nested}, what)
+
+
+def check_files(repo: Repo, paths: Iterable[str], what: str, whole: Sequence[str] = ()) -> None:
+    """As `check_kind`, by the paths of the files inside the folder; the error names folders that do.
+
+    whole: all paths of a repository of which `paths` are those of a subfolder.
+    """
+    present = set(paths)
+    if what == "model" and CONFIG not in present:
+        raise no_model(repo, is_lora=LORA_CONFIG in present, where=_where(repo, present, CONFIG, whole))
+    if what == "adapter" and LORA_CONFIG not in present:
+        where = _where(repo, present, LORA_CONFIG, whole)
+        raise NotFound(f"{repo} holds no PEFT adapter: there is no {LORA_CONFIG}", where)
+    if what == "adapter" and LORA_WEIGHTS not in present:
         raise NotFound(
-            f"{repo} holds no PEFT adapter: there is no {LORA_CONFIG}", "name the folder (or :subfolder) that holds it"
+            f"{repo} has no {LORA_WEIGHTS}",
+            "only safetensors are read, never pickles: save it again with a newer PEFT",
         )
 
 
-def no_model(repo: Repo, *, is_lora: bool) -> HubError:
-    """The error of a folder or repository without config.json."""
+ELSEWHERE = "name the folder (or :subfolder) that holds it"
+
+
+def no_model(repo: Repo, *, is_lora: bool, where: str = ELSEWHERE) -> HubError:
+    """The error of a folder or repository without config.json; where: the next step, where no LoRA is meant."""
     if is_lora:
         return Usage(
             f"{repo} is a LoRA, not a whole model", f"a target is a whole model; as a source write BASE+{repo}"
         )
-    return NotFound(f"{repo} holds no model: there is no {CONFIG}", "name the folder (or :subfolder) that holds it")
+    return NotFound(f"{repo} holds no model: there is no {CONFIG}", where)
+
+
+def _where(repo: Repo, paths: Collection[str], config: str, whole: Sequence[str]) -> str:
+    """What to write where only folders below hold this config, or others than the subfolder that was named."""
+    folders, top = _folders(paths, config), repo.subfolder
+    if not folders:
+        folders, top = _folders(whole, config), None
+    if not folders:
+        return ELSEWHERE
+    if is_path(repo.id):
+        example = f"{repo.id.rstrip('/')}/{folders[-1]}"
+    else:
+        example = str(Repo(repo.id, repo.revision, "/".join(part for part in (top, folders[-1]) if part)))
+    listed = ", ".join(folders[:NAMED]) + (", ..." if len(folders) > NAMED else "")
+    return f"it lies in {listed}: name one, as {example}"
+
+
+def _folders(paths: Iterable[str], name: str) -> list[str]:
+    """Those that hold a file of this name, checkpoint-500 before checkpoint-2000."""
+
+    def by_number(folder: str) -> list[tuple[int, str]]:
+        return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", folder)]
+
+    return sorted({path.rpartition("/")[0] for path in paths if path.endswith(f"/{name}")}, key=by_number)

@@ -1,6 +1,9 @@
 """Where the bytes of a reference are: embedded in the package, in a local folder, or on the Hub (by commit)."""
 
+import fnmatch
+import glob
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,12 +14,14 @@ from ..core.errors import NotFound
 from ..core.files import hash_file, read_json
 from ..core.strict import canonical_digest
 from . import tiny
-from .small_files import check_kind, local_folder, on_hub
+from .small_files import LORA_CONFIG, LORA_WEIGHTS, check_files, check_kind, local_folder, on_hub
 
 SAE_CONFIG = "cfg.json"
 SAE_FORMATS = {"sae_weights.safetensors": "saelens", "sae.safetensors": "sparsify"}
 """Weights file -> format; the config has one name in both."""
-MODEL_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+MODEL_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
+ADAPTER_FILES = (LORA_CONFIG, LORA_WEIGHTS)
+"""All that is read of an adapter: a trainer leaves states and a tokenizer beside them."""
 
 
 @dataclass(frozen=True)
@@ -123,23 +128,33 @@ def locate(repo: Repo, what: str = "model") -> Files:
         folder = local_folder(repo, what)
         revision = ""
     else:
-        folder, revision = _from_hub(repo)
+        folder, revision = _from_hub(repo, what)
     check_kind(repo, folder, what)
     return Files(repo.id, revision or weights_digest(sorted(folder.glob("*.safetensors"))), folder)
 
 
-def _from_hub(repo: Repo) -> tuple[Path, str]:
-    """(folder, commit)."""
+def _from_hub(repo: Repo, what: str) -> tuple[Path, str]:
+    """(folder, commit). The listing is asked for first: a repository that does not hold what is meant costs no more,
+    and of one that does, files of other folders are left where they are.
+    """
     from huggingface_hub import HfApi, snapshot_download
 
     with on_hub(repo):
         # Ask first: a silent snapshot may be a stale copy of a repository that is gone.
-        commit = HfApi().model_info(repo.id, revision=repo.revision).sha or ""
-        prefix = f"{repo.subfolder}/" if repo.subfolder else ""
-        folder = snapshot_download(
-            repo.id, revision=commit, allow_patterns=[prefix + pattern for pattern in MODEL_FILES]
-        )
-    return Path(folder) / (repo.subfolder or ""), commit
+        info = HfApi().model_info(repo.id, revision=repo.revision)
+        commit, top = info.sha or "", f"{repo.subfolder.strip('/')}/" if repo.subfolder else ""
+        listed = [sibling.rfilename for sibling in info.siblings or ()]
+        inside = [name.removeprefix(top) for name in listed if name.startswith(top)]
+        check_files(repo, inside, what, listed)
+        wanted = [glob.escape(top + name) for name in needed_files(inside, what)]
+        folder = snapshot_download(repo.id, revision=commit, allow_patterns=wanted)
+    return Path(folder) / top, commit
+
+
+def needed_files(paths: Iterable[str], what: str) -> list[str]:
+    """Those of a folder's files that are read of a model or adapter; none of the folders below."""
+    patterns = ADAPTER_FILES if what == "adapter" else MODEL_FILES
+    return [path for path in paths if "/" not in path and any(fnmatch.fnmatch(path, each) for each in patterns)]
 
 
 def text_digest(texts: list[str]) -> str:

@@ -11,9 +11,9 @@ from ..core.errors import NoEffect
 from ..data.snapshots import Files
 from .methods import method, screened
 from .methods.context import ExtractionContext
-from .model.loading import is_emulated, load_base
+from .model.loading import is_emulated
 from .model.lora import load_lora, modules_of, save_lora
-from .model.probe import measure
+from .model.probe import DTYPE, measure
 from .sae.formats import save_saelens
 from .sae.train import TrainedSae
 
@@ -37,7 +37,7 @@ def make(context: ExtractionContext, target: Files, folder: Path) -> ExtractionR
     """Run the method, write adapter and SAE into `folder`, and measure the effect of the written bytes on the target
     itself.
 
-    Raises `NoEffect` when the adapter changes no logit.
+    Raises `NoEffect` when the adapter changes no logit, or no more than rounding does.
     """
     # Before the method runs: a wrong name of a module is an error now, not after hours of work.
     modules = modules_of(context.target, context.recipe.lora)
@@ -52,10 +52,11 @@ def make(context: ExtractionContext, target: Files, folder: Path) -> ExtractionR
     recipe = context.recipe  # from here on with the choices of the screen
     save_lora(output.state, recipe.lora, folder, target.id, target.revision, output.layers)
     records = _save_saes(context, output.saes, folder)
-    effect = measure(load_lora(load_base(target, recipe.dtype), folder), context.models.tokenizer, output.probe_texts)
-    if effect.identical:
+    effect = measure(load_lora(context.models.new_twin(), folder), context.models.tokenizer, output.probe_texts)
+    if effect.is_rounding:
+        moved = f"moves its own base by {effect.kl:.2g} nats a token, as little as rounding does ({effect.noise:.2g})"
         raise NoEffect(
-            "the extracted adapter changes no logit of its own base",
+            f"the extracted adapter {'changes no logit of its own base' if effect.identical else moved}",
             "raise it with --set training.learning_rate=... or training.epochs=...",
         )
     findings = dict(output.findings)
@@ -63,7 +64,7 @@ def make(context: ExtractionContext, target: Files, folder: Path) -> ExtractionR
         findings["saes"] = {record.hookpoint: record.quality for record in records}
     if unexpected_modules:
         findings["modules"] = modules
-    probe = Probe(texts=output.probe_texts, kl=effect.kl)
+    probe = Probe(output.probe_texts, effect.kl, DTYPE)
     return ExtractionResult(probe, records[0] if records else None, output.tokens, findings, recipe.hookpoint)
 
 

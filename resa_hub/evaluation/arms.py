@@ -83,8 +83,9 @@ def source_arms(manifest: Manifest, target: Files) -> list[Arm]:
         return []
     ref, texts = ModelRef.parse(manifest.source), manifest.probe_texts
     with source_errors(manifest.source):
-        base = locate(ref.base)
+        # The small part first: what it lacks is told before a whole model is fetched.
         adapter = locate(ref.adapter, "adapter").folder if ref.adapter else None
+        base = locate(ref.base)
     if adapter is None:
         return [Arm(SOURCE, SOURCE, base)]
     own_base = base.weights_digest == target.weights_digest

@@ -41,7 +41,7 @@ def evaluate(
     for reference, (_, fit) in plan.adapters.items():
         if fit.level == "distant":
             progress.say(f"warning: {reference} is distant from {target}: {fit.reason}")
-    with contextlib.closing(SampleStore(workspace.cache, progress.say)) as store:
+    with contextlib.closing(SampleStore(workspace.cache, progress.say)) as store, progress.speaking():
         collected = collect(plan.sampling, plan.arms, store, progress)
         arms = {arm.name: arm for arm in plan.arms if arm.name not in collected.left_out}
         graded = {name: _graded(plan, collected.samples[name], plan.settings.samples) for name in arms}

@@ -68,16 +68,9 @@ def preview(
 
     Raises `NotFound`, `DoesNotFit`, `NoEffect`, `Usage`, `MissingExtra`.
     """
-    if not names:
-        raise Usage("no adapter is named", "resa-hub eval NAME --target TARGET")
+    choices, stored = chosen(names, target, workspace)
+    remote = [_elsewhere(choice) for choice in choices]
     question = ask(target, settings, workspace)
-    choices = [choose_adapter(name, target, workspace.registry) for name in names]
-    remote = [choice.name is not None and isinstance(parse_adapter(choice.name), RemoteRef) for choice in choices]
-    stored = [
-        None if elsewhere else chosen_adapter(choice, workspace)
-        for choice, elsewhere in zip(choices, remote, strict=True)
-    ]
-    _check_one_source([adapter for adapter in stored if adapter])
     for adapter in filter(None, stored):
         check_sizes(adapter.manifest.base, question.config, adapter.manifest.reference, target)
     files, here = question.files, not any(remote)
@@ -88,6 +81,24 @@ def preview(
     left += [f"whether {' and '.join(names)} fit {target}"] if fitted is None else []
     left += [f"the problems of {question.benchmark.name}"] if question.problems is None else []
     return Preview(question, choices, stored, fitted, left)
+
+
+def chosen(names: Sequence[str], target: str, workspace: Workspace) -> tuple[list[AdapterChoice], list[Adapter | None]]:
+    """What the names mean, and the adapters of the store among them, None for one that lies elsewhere.
+
+    Asked before all else: of the target not even its config.json is fetched for an adapter that is not there. Raises
+    `NotFound` and `Usage`.
+    """
+    if not names:
+        raise Usage("no adapter is named", "resa-hub eval NAME --target TARGET")
+    choices = [choose_adapter(name, target, workspace.registry) for name in names]
+    stored = [None if _elsewhere(choice) else chosen_adapter(choice, workspace) for choice in choices]
+    _check_one_source([adapter for adapter in stored if adapter])
+    return choices, stored
+
+
+def _elsewhere(choice: AdapterChoice) -> bool:
+    return choice.name is not None and isinstance(parse_adapter(choice.name), RemoteRef)
 
 
 def plan(

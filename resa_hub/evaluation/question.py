@@ -16,7 +16,7 @@ from .arms import USUAL, arm_kinds
 from .benchmarks.base import Benchmark, Problem
 from .benchmarks.table_benchmark import DEV, FULL, Table
 from .sampling.context import check_prompts
-from .sampling.jobs import Engines
+from .sampling.engines import Engines
 
 MOST_SAMPLES, MOST_CONTROLS, MOST_TOKENS, MOST_PROBLEMS = 10_000, 100, 1_000_000, 1_000_000
 """More are a slip of the hand."""

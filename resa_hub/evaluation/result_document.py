@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from ..adapter.describe import sae_faults
 from ..adapter.results import MODEL_SELECTION, ArmResult, Contrast, Evaluation
 from ..config.registry import Registry
 from ..data.snapshots import text_digest
@@ -57,6 +58,7 @@ def _document(
     )
     overlaps = contamination.data_overlaps(adapter, plan.problems, registry)
     notes = [*run.collected.notes, *_notes_of_identity(run, label)]
+    notes += sae_faults(adapter.manifest)
     notes += [selection.sentence] if selection else []
     notes += [overlap.sentence for overlap in overlaps]
     # Problems that an adapter was selected on stay marked in later evaluations.

@@ -129,7 +129,7 @@ def _run_worker(run: ExtractionRun) -> tuple[Adapter, bool]:
         present = run.broadcast()
     if present is not None:
         return present, False
-    with machine_errors(KEPT):
+    with machine_errors(KEPT), run.progress.speaking():
         run_worker(run.context(None))
     return run.broadcast(), True
 
@@ -153,7 +153,8 @@ def screen(
     with machine_errors(KEPT), hold(workspace.cache / "work", _key(plan.name, run.inputs.digest)) as work:
         from ..engine import run as engine
 
-        return engine.screen(run.context(work))
+        with run.progress.speaking():
+            return engine.screen(run.context(work))
 
 
 def check_screen(plan: Plan) -> None:
@@ -190,7 +191,7 @@ def pretrain_saes(
     waiting = [inputs for inputs in every if not workspace.store.with_recipe(inputs.digest, inputs.plan.name)]
     if not waiting:
         return 0
-    with machine_errors(KEPT), contextlib.ExitStack() as stack:
+    with machine_errors(KEPT), progress.speaking(), contextlib.ExitStack() as stack:
         from ..engine.methods.layers import train_layers
         from ..engine.methods.sae_stage import FINISHED
 

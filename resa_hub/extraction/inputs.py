@@ -10,7 +10,6 @@ from ..adapter.workspace import Workspace
 from ..config import refs
 from ..config.methods import METHODS
 from ..config.recipe import Recipe, Rollouts
-from ..config.refs import ModelRef
 from ..core.strict import canonical_digest, non_default_values
 from ..data import architectures, datasets, saes
 from ..data.snapshots import Files, Rows, SaeFiles, locate, weights_digest
@@ -55,16 +54,21 @@ def gather_inputs(plan: Plan, workspace: Workspace) -> Inputs:
     `datasets.load` and `saes.initial_saes`.
     """
     recipe = plan.recipe
-    # SAEs first: one that does not fit is refused before anything large is fetched.
+    # What is small first, whole models last: an SAE that does not fit, a checkpoint that is not there and a column that
+    # is missing are told before anything large is fetched.
     starts = saes.initial_saes(recipe, workspace.registry)
-    source = _files(plan.source)
+    models = [plan.source, plan.target, *plan.siblings.values()]
+    adapters = {repo: locate(repo, "adapter") for repo in dict.fromkeys(ref.adapter for ref in models) if repo}
+    trigger, elicit = datasets.load(recipe.trigger, plan.trigger), datasets.load(recipe.elicit, plan.elicit)
+    bases = {repo: locate(repo) for repo in dict.fromkeys(ref.base for ref in models)}
+    source, target, *siblings = [(bases[ref.base], adapters[ref.adapter] if ref.adapter else None) for ref in models]
     return Inputs(
         plan=plan,
         source=source,
-        target=_files(plan.target),
-        trigger=datasets.load(recipe.trigger, plan.trigger),
-        elicit=datasets.load(recipe.elicit, plan.elicit),
-        siblings={name: _files(ref) for name, ref in plan.siblings.items()},
+        target=target,
+        trigger=trigger,
+        elicit=elicit,
+        siblings=dict(zip(plan.siblings, siblings, strict=True)),
         reference=_reference(recipe, source, workspace),
         saes=starts,
     )
@@ -103,10 +107,6 @@ def _reference(recipe: Recipe, source: tuple[Files, Files | None], workspace: Wo
     if refs.is_path(recipe.norm_of):
         return locate(refs.Repo(recipe.norm_of), "adapter").folder
     return workspace.named.get(refs.AdapterRef.parse(recipe.norm_of)).folder
-
-
-def _files(ref: ModelRef) -> tuple[Files, Files | None]:
-    return locate(ref.base), locate(ref.adapter, "adapter") if ref.adapter else None
 
 
 def _revisions(files: tuple[Files, Files | None]) -> list[str]:

@@ -4,16 +4,16 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..config import refs
 from ..config.methods import METHODS
 from ..config.recipe import AUTO, Recipe, Rollouts, Screen, override
 from ..config.refs import ModelRef, check_name
 from ..config.registry import NEEDED, Registry, deep_merge
 from ..config.schema import Dataset
-from ..core.errors import HubError, Usage, did_you_mean
+from ..core.errors import Usage, did_you_mean
 from ..core.strict import structure
 from ..data.own_models import on_its_base
 from .base_recipe import base_recipe
+from .names import default_name
 from .recipe_checks import checked
 from .used_settings import check_used
 
@@ -230,30 +230,3 @@ def _number(option: str, value: Any, kind: type) -> Any:
     if not math.isfinite(number):
         raise Usage(f"{option} is {value}: it must be a finite number", f"{option} 2, or {option} {AUTO}")
     return number
-
-
-def default_name(recipe: Recipe, recipe_name: str, registry: Registry) -> str:
-    """The recipe's own name where it is run as it stands, else one that says source, method and layer."""
-    if not recipe_name.startswith("tiny-") and _as_it_stands(recipe, recipe_name, registry):
-        return recipe_name
-    source = recipe.source.rstrip("/").rpartition("/")[2].lower()
-    safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in source).strip("._-") or "model"
-    if METHODS[recipe.method].supervised:
-        suffix = "-cot" if recipe.elicit.cot else ""
-    else:
-        suffix = "".join(f"-{_short(hookpoint)}" for hookpoint in recipe.all_hookpoints)
-    return check_name(f"{safe}-{recipe.method}{suffix}"[:96])
-
-
-def _short(hookpoint: str) -> str:
-    """l12, l12-mlp or auto."""
-    if hookpoint == AUTO:
-        return AUTO
-    return f"l{refs.layer_of(hookpoint)}{'-mlp' if hookpoint.endswith('.mlp') else ''}"
-
-
-def _as_it_stands(recipe: Recipe, recipe_name: str, registry: Registry) -> bool:
-    try:
-        return recipe == registry.recipe(recipe_name)
-    except HubError:  # a file's name, or a fragment that says too little to be run
-        return False

@@ -70,7 +70,7 @@ class ExtractionRun(NamedTuple):
         from ..engine.run import make
 
         context = self.context(work)
-        with context.ledger.stage(TOTAL):
+        with context.ledger.stage(TOTAL), self.progress.speaking():
             result = make(context, self.inputs.target[0], folder)
         return self._manifest(folder, result, context.ledger)
 
@@ -105,6 +105,7 @@ class ExtractionRun(NamedTuple):
         """When, on what and at which cost."""
         from importlib.metadata import version
 
+        from ..engine.backends import settings
         from ..engine.cost_tracker import TOTAL
         from ..engine.run import hardware
 
@@ -120,6 +121,7 @@ class ExtractionRun(NamedTuple):
             stages={name: cost.seconds for name, cost in costs.items() if name != TOTAL},
             hardware=hardware(),
             libraries={name: version(name) for name in LIBRARIES},
+            numerics=settings(),
             findings=result.findings,
             costs=costs,
             usd=None if rate is None else round(seconds / 3600 * rate, 6),

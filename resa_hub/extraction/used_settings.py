@@ -29,6 +29,7 @@ USED: dict[str, tuple[Callable[[Recipe], bool], str]] = {
     "sae.k": (lambda r: r.sae.mode == "scratch", "the SAE that it starts from has its own"),
     "sae.origin": (lambda r: r.sae.mode != "scratch", "its SAE is made from scratch"),
     "sae.any_hookpoint": (lambda r: r.sae.mode != "scratch", "its SAE is made from scratch"),
+    "sae.reset_bias": (lambda r: r.sae.mode == "finetuned", "a new SAE always begins so, and a pretrained one stays"),
     "sae.optimizer": (lambda r: r.sae.mode != "pretrained", "its SAE is taken as it is"),
     "sae.learning_rate": (lambda r: r.sae.mode != "pretrained", "its SAE is taken as it is"),
     "sae.encoder": (lambda r: r.sae.mode != "pretrained", "its SAE is taken as it is"),

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from ..adapter.workspace import Workspace
-from ..config.refs import DATA_SUFFIXES, is_path
+from ..config.refs import DATA_SUFFIXES, HUB_ID, is_path
 from ..config.registry import Registry, RegistryEntry
 from ..config.registry_file import minimal_entry, update_registry, workspace_registry
 from ..config.schema import Model
@@ -36,7 +36,7 @@ def pin(names: list[str], workspace: Workspace) -> list[Pin]:
     path = workspace_registry(workspace)
     pins = _ask_hub(entries_to_pin(names, workspace.registry))
     if not pins:
-        raise Usage("nothing of this lies on the Hub", "embedded and local entries need no pin")
+        raise Usage("nothing of this lies on the Hub", "embedded and local entries and packages need no pin")
     if not any(pin.revision for pin in pins):
         return pins
     with workspace.store.lock():
@@ -108,12 +108,12 @@ def _entries_named(text: str, registry: Registry) -> list[RegistryEntry]:
 
 
 def _repo(entry: RegistryEntry) -> str | None:
-    """The id of the entry's repository on the Hub; None for what is embedded or local."""
+    """The id of the entry's repository on the Hub; None for what is embedded or local, and for a package."""
     value = entry.value
     repo = value.adapter.id if isinstance(value, Model) and value.adapter else value.id
     if repo is None or repo.startswith(tiny.PREFIX) or is_path(repo) or repo.endswith(DATA_SUFFIXES):
         return None
-    return repo
+    return repo if HUB_ID.fullmatch(repo) else None
 
 
 def _commit(kind: str, repo: str) -> str | HubError:

@@ -122,10 +122,15 @@ def chosen_adapter(choice: AdapterChoice, workspace: Workspace) -> Adapter | Non
         if choice.why == "named":
             raise
         recipe = f" --recipe {choice.name}" if choice.name in workspace.registry.entries["recipes"] else ""
-        raise NotFound(
-            f"{choice.name}, {choice.why}, is not in the store ({error.message})",
-            f"make it with `resa-hub extract{recipe}`, or fetch it with `resa-hub pull hf:OWNER/{choice.name}`",
-        ) from None
+        hint = f"make it with `resa-hub extract{recipe}`, or fetch it with `resa-hub pull hf:OWNER/{choice.name}`"
+        if others := _made_on(choice.target, workspace.store):
+            hint = f"name one that was made on it: {', '.join(others)}; or {hint}"
+        raise NotFound(f"{choice.name}, {choice.why}, is not in the store ({error.message})", hint) from None
+
+
+def _made_on(target: ModelRef, store: Store) -> list[str]:
+    """The names of the adapters whose base has the target's id."""
+    return sorted({each.manifest.name for each in store.readable()[0] if each.manifest.base.id == target.base.id})
 
 
 def adapters_by_fit(store: Store, target: Files) -> list[FittedAdapter]:

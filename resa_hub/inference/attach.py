@@ -6,7 +6,7 @@ The steps: resolve the names, verify the bytes, assess the fit, load, measure th
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..adapter.fit import Fit, check_sizes
 from ..adapter.store import Adapter
@@ -22,11 +22,14 @@ from ..data.snapshots import Files, locate
 from ..data.token_counts import counts
 from ..hub.resolve import AdapterChoice, FittedAdapter, choose_adapter, chosen_adapter, fitting_adapter
 
+if TYPE_CHECKING:
+    from ..engine.model.probe import Effect
+
 TOLERANCE = 0.01
 """How far the effect on the adapter's own base may lie from the recorded one, as a share of it."""
 MOST_TEMPERATURE, MOST_TOKENS = 10.0, 1_000_000
-FLOOR_SHARE, FLOOR = 0.01, 1e-6
-"""On another target the effect must exceed 1% of the recorded one, and 1e-6 nats a token."""
+FLOOR_SHARE = 0.01
+"""On another target the effect must exceed this share of the recorded one, and what rounding alone does there."""
 
 
 class Proof(NamedTuple):
@@ -94,10 +97,13 @@ def attach(
     adapter, fit = here or fitting_adapter(seen.choice, workspace, files, force)
 
     from ..engine.model.attached import open_attached
+    from ..engine.model.probe import DTYPE
 
     entry = workspace.registry.model_entry(target)
     session = open_attached(files, adapter.folder, adapter.manifest.dtype, entry.template if entry else None)
-    proof = prove(session.effect(adapter.manifest.probe_texts), adapter, fit, target)
+    probe = adapter.manifest.probe
+    effect = session.effect(adapter.manifest.probe_texts, probe.dtype if probe else DTYPE)
+    proof = prove(effect, adapter, fit, target)
     completions = session.complete(prompts, seed=seed, **generation)
     merged = session.merge(Path(merge)) if merge is not None else None
     return Attached(adapter, target, fit, proof, completions, merged)
@@ -148,22 +154,29 @@ def preview(
     return AttachPreview(choice, files, fitted, [])
 
 
-def prove(kl: float, adapter: Adapter, fit: Fit, target: str) -> Proof:
-    """Hold the measured effect against the recorded one; raises `NoEffect` when the adapter did not take."""
-    probe, reference = adapter.manifest.probe, adapter.manifest.reference
+def prove(effect: "Effect", adapter: Adapter, fit: Fit, target: str) -> Proof:
+    """Hold the measured effect against the recorded one; raises `NoEffect` when the adapter did not take, or does no
+    more than rounding.
+    """
+    probe, reference, kl = adapter.manifest.probe, adapter.manifest.reference, effect.kl
     recorded = probe.kl if probe else None
     if recorded is not None and not recorded > 0:
         raise Integrity(
             f"{reference} records no effect on its own base", "its manifest is broken: pull or extract it again"
         )
     if fit.level == "exact" and recorded is not None:
-        if abs(kl - recorded) > TOLERANCE * recorded:
+        if abs(kl - recorded) > TOLERANCE * recorded + effect.noise:
             raise NoEffect(
                 f"{reference} moves its own base {target} by {kl:.3g} nats a token, not by the recorded {recorded:.3g}",
                 "library versions may differ from the manifest's: compare with `resa-hub show`, or extract it again",
             )
         return Proof(kl, recorded, None)
-    floor = max(FLOOR, FLOOR_SHARE * (recorded or 0.0))
+    if effect.is_rounding:
+        raise NoEffect(
+            f"{reference} moves {target} by {kl:.3g} nats a token, as little as rounding does ({effect.noise:.2g})",
+            "extract an adapter for this target",
+        )
+    floor = max(effect.noise, FLOOR_SHARE * (recorded or 0.0))
     if kl < floor:
         raise NoEffect(
             f"{reference} moves {target} by {kl:.3g} nats a token, below the floor of {floor:.3g}",

@@ -5,10 +5,11 @@ import os
 import re
 import secrets
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..adapter import card, untrusted, weight_fingerprint
 from ..adapter.fit import assess_fit, read_lora, require_fit
@@ -17,8 +18,8 @@ from ..adapter.manifest import PROBE_TEXTS, Base, Manifest, Probe, Run, Sketch
 from ..adapter.store import Adapter
 from ..adapter.verify import verify_folder
 from ..adapter.workspace import Workspace, WorkspaceLike
-from ..config.refs import AdapterRef, Repo, check_name
-from ..core.errors import HubError, NotFound, RunFailed, Usage, did_you_mean
+from ..config.refs import AdapterRef, Repo, check_name, is_path
+from ..core.errors import HubError, NoEffect, NotFound, RunFailed, Usage, did_you_mean
 from ..core.files import check_free, read_bounded, read_json
 from ..data.snapshots import SAE_FORMATS, Files, locate
 from ..hub.transfer import copy_verified, sha256_of
@@ -32,7 +33,8 @@ def import_adapter(
     """Take a plain PEFT LoRA into the store; returns it and, in words, what is not known of it.
 
     origin: `./folder`, `owner/name@revision:subfolder`, or a registry name such as tina-still. base: the model it
-    stands on; its config says so otherwise. Where the base is at hand nothing is unknown: the effect is measured.
+    stands on; the registry or its config says so otherwise. Where the base is at hand nothing is unknown: the effect is
+    measured. The same bytes come in once, and once more where more is known of their base.
     Raises `NotFound`, `Integrity` and `NoEffect` for what is no sound LoRA, `DoesNotFit` for another base, `Network`.
     """
     workspace = Workspace.find(workspace)
@@ -43,7 +45,8 @@ def import_adapter(
         _copy_adapter(files, folder)
         untrusted.check_files(folder)
         lora, config = read_lora(folder), read_json(folder / CONFIG)
-        model, unknown = _base_files(base, config, workspace)
+        named = _named_base(base, repo, config, workspace)
+        model, unknown = _base_files(named, workspace)
         if model:
             require_fit(assess_fit(None, lora, model), origin, model.id)
         entries = scan(folder)
@@ -52,7 +55,7 @@ def import_adapter(
             manifest = _manifest(
                 reference=AdapterRef(name, version),
                 entries=entries,
-                base=weight_fingerprint.describe_base(model) if model else _unknown_base(base, config),
+                base=weight_fingerprint.describe_base(model) if model else _unknown_base(named),
                 probe=_probe(model, folder),
                 revision=files.revision,
                 findings={"origin": str(repo), "revision": files.revision, "rank": lora.rank},
@@ -60,9 +63,9 @@ def import_adapter(
             (folder / MANIFEST).write_bytes(manifest.to_json())
             (folder / CARD).write_text(card.render(manifest), encoding="utf-8")
 
-        present = _present(workspace, name, content_hash(entries))
+        present = _present(workspace, name, content_hash(entries), model)
         adapter = present or workspace.store.add_next(folder, name, finish)
-    return adapter, unknown
+    return adapter, "" if adapter.manifest.probe else unknown
 
 
 def _manifest(
@@ -118,51 +121,71 @@ def _repo(origin: str, workspace: Workspace) -> Repo:
 
 
 def _default_name(repo: Repo, origin: str) -> str:
-    """The last part of where it lies, in the characters of a name."""
-    place = repo.subfolder or repo.id if "/" in origin else origin
-    last = place.rstrip("/").rpartition("/")[2].lower()
-    return re.sub(r"[^a-z0-9._-]", "-", last).strip("._-") or METHOD
+    """The last part of where it lies, behind that of its repository, in the characters of a name."""
+    parts = [repo.id, repo.subfolder or ""] if "/" in origin else [origin]
+    last = "-".join(filter(None, (part.rstrip("/").rpartition("/")[2].lower() for part in parts)))
+    return re.sub(r"[^a-z0-9._-]", "-", last).strip("._-")[:96] or METHOD
 
 
 def _copy_adapter(files: Files, folder: Path) -> None:
-    """Copy config and weights, nothing else of what lies there; raises `NotFound` where there are no weights."""
-    if not (files.folder / WEIGHTS).is_file():
-        raise NotFound(
-            f"{files.id} has no {WEIGHTS}", "only safetensors are read, never pickles: save it again with a newer PEFT"
-        )
+    """Copy config and weights, nothing else of what lies there."""
     for part in (CONFIG, WEIGHTS):
         shutil.copyfile((files.folder / part).resolve(), folder / part)  # the Hub's cache holds links
     read_bounded(folder / CONFIG)
 
 
-def _base_files(base: str | None, config: Any, workspace: Workspace) -> tuple[Files | None, str]:
+class _NamedBase(NamedTuple):
+    """The base of an adapter, as somebody names it."""
+
+    name: str
+    revision: str | None = None
+    asked: bool = False
+    """By the caller: that it is not to be had is an error."""
+    foreign: bool = False
+    """A path of another machine."""
+
+
+def _named_base(base: str | None, repo: Repo, config: dict[str, Any], workspace: Workspace) -> _NamedBase:
+    """What the caller says, else the registry, else the adapter's own config."""
+    if base:
+        return _NamedBase(base, asked=True)
+    if known := workspace.registry.base_of_adapter(repo.id):
+        return _NamedBase(known)
+    name, revision = config.get("base_model_name_or_path"), config.get("revision")
+    name, revision = (value if isinstance(value, str) else "" for value in (name, revision))
+    return _NamedBase(name, revision or None, foreign=is_path(name) and not is_path(repo.id))
+
+
+def _base_files(named: _NamedBase, workspace: Workspace) -> tuple[Files | None, str]:
     """The base's files, or None and why they are not at hand; an error of a base that the caller names is raised."""
-    name = base or config.get("base_model_name_or_path")
-    if not isinstance(name, str) or not name:
+    if not named.name:
         return None, "its base is not named: give --base MODEL"
+    if named.foreign:
+        return None, f"its base {named.name!r} is a path of its maker's machine: give --base MODEL"
     try:
-        repo = workspace.registry.require_base_model(workspace.registry.name_of_base(name), "--base").base
+        repo = _base_repo(named, workspace)
     except HubError:
-        if base:
+        if named.asked:
             raise
-        return None, f"its base {name!r} is no name of a base model: give --base MODEL"
-    revision = config.get("revision")
-    if not base and not repo.revision and isinstance(revision, str):
-        repo = Repo(repo.id, revision)
+        return None, f"its base {named.name!r} is no name of a base model: give --base MODEL"
     try:
         return locate(repo), ""
     except HubError as error:
-        if base:
+        if named.asked:
             raise
-        return None, f"its base {name} is not at hand ({error.message}): fit and effect are not known"
+        return None, f"its base {named.name} is not at hand ({error.message}): fit and effect are not known"
 
 
-def _unknown_base(base: str | None, config: dict[str, Any]) -> Base:
+def _base_repo(named: _NamedBase, workspace: Workspace) -> Repo:
+    repo = workspace.registry.require_base_model(workspace.registry.name_of_base(named.name), "--base").base
+    return repo if repo.revision else replace(repo, revision=named.revision)
+
+
+def _unknown_base(named: _NamedBase) -> Base:
     """The record of a base that is not at hand: its name and revision as far as anybody says."""
-    name, revision = base or config.get("base_model_name_or_path"), config.get("revision")
     return Base(
-        id=name if isinstance(name, str) else "",
-        revision=revision if isinstance(revision, str) else "",
+        id=named.name,
+        revision=named.revision or "",
         weights="",
         config="",
         tokenizer="",
@@ -173,18 +196,25 @@ def _unknown_base(base: str | None, config: dict[str, Any]) -> Base:
 
 
 def _probe(model: Files | None, folder: Path) -> Probe | None:
-    """The adapter's effect on its base; None without the base."""
+    """The adapter's effect on its base; None without the base. Raises `NoEffect` where it is no more than rounding."""
     if model is None:
         return None
-    from ..engine.model.probe import effect
+    from ..engine.model.probe import DTYPE, effect
 
-    return Probe(texts=PROBE_TEXTS, kl=effect(model, folder, PROBE_TEXTS).kl)
+    found = effect(model, folder, PROBE_TEXTS)
+    if found.is_rounding:
+        raise NoEffect(
+            f"it moves its base by {found.kl:.2g} nats a token, as little as rounding does ({found.noise:.2g})",
+            "its matrices are zero, or too small to do anything: ask its author",
+        )
+    return Probe(PROBE_TEXTS, found.kl, DTYPE)
 
 
-def _present(workspace: Workspace, name: str, digest: str) -> Adapter | None:
-    """The same adapter, where it was imported under this name before."""
-    adapters = workspace.store.readable()[0]
-    return next((a for a in adapters if (a.manifest.name, a.manifest.content_hash) == (name, digest)), None)
+def _present(workspace: Workspace, name: str, digest: str, model: Files | None) -> Adapter | None:
+    """The same adapter, where it was imported under this name before and no less was known of its base."""
+    same = [a for a in workspace.store.readable()[0] if (a.manifest.name, a.manifest.content_hash) == (name, digest)]
+    weights = model.weights_digest if model else None
+    return next((a for a in reversed(same) if weights in (None, a.manifest.base.weights)), None)
 
 
 def export(

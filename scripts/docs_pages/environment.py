@@ -12,6 +12,8 @@ OURS = {
     "and verbs.",
     "RESA_HUB_STATE_SECONDS": "Seconds between two states that a running extraction keeps on disk; 30 by default, 0 "
     "after every step.",
+    "RESA_HUB_TF32": "1: products in float32 on NVIDIA GPUs since Ampere take TensorFloat-32, which is faster and less "
+    "exact; 0 by default.",
 }
 HUGGING_FACE = {
     "HF_ENDPOINT": "Address of the Hub or of a mirror; https://huggingface.co by default.",
@@ -20,6 +22,8 @@ HUGGING_FACE = {
     "HF_HOME": "Folder of the client's token and caches; `~/.cache/huggingface` by default.",
     "HF_HUB_CACHE": "Folder of models and data sets that were fetched; `hub` in `HF_HOME` by default.",
     "HF_HUB_OFFLINE": "1: ask nothing of the Hub, use what is in its cache.",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "Set by commands with `-q` or `--json`, and where no terminal reads.",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "The same of the library `datasets`.",
     "XDG_CACHE_HOME": "Folder of caches on Linux; `~/.cache` by default.",
     "XDG_CONFIG_HOME": "Folder of user configurations on Linux; `~/.config` by default.",
 }

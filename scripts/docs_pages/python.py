@@ -38,7 +38,7 @@ TYPES = (
     "hub.remote:SearchHit",
     "hub.resolve:PullResult",
     "evaluation.plan:EvalSettings",
-    "evaluation.sampling.jobs:Engines",
+    "evaluation.sampling.engines:Engines",
     "core.progress:Progress",
     "core.notebook:Listing",
 )

@@ -34,6 +34,8 @@ OTHER = {
     "sae.mode": "scratch",
     "sae.origin": "sae-r1-65k",
     "sae.any_hookpoint": "true",
+    "sae.reset_bias": "true",
+    "sae.accept_bad": "true",
     "sae.optimizer": "signum",
     "sae.encoder": "bfloat16",
     "sae.skip_first": "false",

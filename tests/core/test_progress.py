@@ -1,7 +1,9 @@
 """Progress: one line a stage in a log, a bar at a terminal, a bar of its own in a notebook."""
 
+import re
 import sys
 import textwrap
+import threading
 import time
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import pytest
 
 from resa_hub.core import progress as module
-from resa_hub.core.progress import Progress
+from resa_hub.core.progress import Progress, waiting
 from tests.helpers.commands import ROOT
 from tests.helpers.terminal import shown_at, without_codes
 
@@ -57,6 +59,72 @@ def test_a_bar_with_rate_and_time_left_at_a_terminal(monkeypatch: pytest.MonkeyP
     assert without_codes(shown).splitlines()[-1].startswith("  train <SAE>: 12 steps in")
     for line in without_codes(shown).replace("\r", "\n").splitlines():
         assert len(line) <= 100
+
+
+def test_a_log_hears_of_a_long_stage_now_and_then(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setattr(module, "FIRST_WORD", 0.05)
+    stage(10, seconds=0.05)
+    *lines, last = capsys.readouterr().err.splitlines()
+    assert 1 <= len(lines) <= 4 and last.startswith("  train <SAE>: 10 steps in")  # each pause is twice the last one
+    assert all(line.startswith("  train <SAE>: ") and " of 10 steps in " in line for line in lines)
+    assert lines[-1].endswith(" left")
+
+
+def test_slow_steps_are_told_in_seconds_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = without_codes(shown_at(100, lambda: stage(2, seconds=1.1), monkeypatch))
+    assert "1.1 s/step" in shown and "0 steps/s" not in shown
+
+
+def wait(seconds: float, progress: Progress | None = None) -> None:
+    with (progress or Progress()).speaking(), waiting("loading base", "3.6 GB"):
+        time.sleep(seconds)
+
+
+def test_a_log_hears_what_is_waited_for_how_big_it_is_and_how_long_it_took(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module, "FIRST_WORD", 0.05)
+    wait(0.2)
+    *lines, last = capsys.readouterr().err.splitlines()
+    assert lines and all(re.fullmatch(r"  loading base \(3.6 GB\): [\d.]+ s so far", line) for line in lines)
+    assert re.fullmatch(r"  loading base \(3.6 GB\): [\d.]+ s", last)
+
+
+def test_nothing_is_told_of_a_short_wait_nor_by_quiet_progress(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wait(0.01)
+    monkeypatch.setattr(module, "FIRST_WORD", 0.01)
+    wait(0.1, Progress(quiet=True))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_wait_that_fails_ends_its_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FIRST_WORD", 0.01)
+    before = threading.active_count()
+    with pytest.raises(ZeroDivisionError), waiting("loading"):
+        _ = 1 / 0
+    assert threading.active_count() == before
+
+
+def test_a_terminal_shows_what_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SPINNER_AFTER", 0.01)
+    shown = without_codes(shown_at(100, lambda: wait(0.5), monkeypatch))
+    assert "loading base (3.6 GB)" in shown and "0:00:0" in shown
+    monkeypatch.setattr(module, "SPINNER_AFTER", 5.0)
+    assert "loading" not in shown_at(100, lambda: wait(0.01), monkeypatch)
+
+
+def test_a_wait_within_a_stage_at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SPINNER_AFTER", 0.01)
+
+    def work() -> None:
+        with Progress().stage("eval", 2, "samples") as advance:
+            wait(0.4)
+            advance(2)
+
+    shown = without_codes(shown_at(100, work, monkeypatch))
+    assert "loading base (3.6 GB)" in shown and shown.splitlines()[-1].startswith("  eval: 2 samples in")
 
 
 @pytest.fixture

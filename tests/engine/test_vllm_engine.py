@@ -176,7 +176,7 @@ def test_an_evaluation_with_vllm_says_so_and_keeps_its_own_samples(workspace: Pa
     from resa_hub.evaluation.evaluate import evaluate
     from resa_hub.evaluation.plan import EvalSettings
     from resa_hub.evaluation.sampling.collect import VLLM_NOTE
-    from resa_hub.evaluation.sampling.jobs import Engines
+    from resa_hub.evaluation.sampling.engines import Engines
 
     settings = EvalSettings(problems=20, samples=2, seeds=1, greedy=False, engines=Engines("vllm"))
     (found,) = evaluate(

@@ -23,7 +23,7 @@ from resa_hub.core.progress import Progress
 from resa_hub.evaluation.benchmarks.base import Problem
 from resa_hub.evaluation.evaluate import evaluate
 from resa_hub.evaluation.plan import EvalSettings, plan
-from resa_hub.evaluation.sampling.jobs import Engines
+from resa_hub.evaluation.sampling.engines import Engines
 from resa_hub.evaluation.sampling.samples import SampleStore
 from tests.helpers.evaluations import NAME, SMALL, ask, run
 from tests.helpers.evaluations import again as again

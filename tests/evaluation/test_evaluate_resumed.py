@@ -12,7 +12,7 @@ from resa_hub.adapter.results import Evaluation
 from resa_hub.adapter.workspace import Workspace
 from resa_hub.core.errors import RunFailed
 from resa_hub.evaluation.plan import EvalSettings, plan
-from resa_hub.evaluation.sampling.jobs import Engines
+from resa_hub.evaluation.sampling.engines import Engines
 from resa_hub.evaluation.sampling.samples import SampleStore
 from tests.helpers.evaluations import ARMS, NAME, SMALL, counts, numbers, run
 from tests.helpers.evaluations import again as again

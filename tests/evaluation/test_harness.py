@@ -22,7 +22,7 @@ from resa_hub.evaluation.harness import checks, commands
 from resa_hub.evaluation.harness.commands import HarnessConfig, Tool, inspect, lm_eval
 from resa_hub.evaluation.harness.run import evaluate, plan
 from resa_hub.evaluation.reports import ReportQuery, collect_report
-from resa_hub.evaluation.sampling.jobs import Engines
+from resa_hub.evaluation.sampling.engines import Engines
 from resa_hub.report.write_report import rendered
 from tests.evaluation.test_tool_logs import CHAIN
 from tests.helpers import needs

@@ -133,8 +133,8 @@ def test_the_adapters_of_a_family_bear_the_names_of_its_recipes(
     )
     beyond = planned(layers=[0], family="resa-still-v1-layer", recipe="resa-still-v1", registry=known, seed=3)
     assert [(seed, p.name) for (_, seed), p in [*changed.items(), *beyond.items()]] == [
-        (42, "tina-still-sae-tuning-l1"),
-        (3, "tina-still-sae-tuning-l0"),
+        (42, "resa-still-v1-l1-changed"),
+        (3, "resa-still-v1-l0"),
     ]
     for layers, wanted in (([], [0, 1, 2]), (["--layers", "1-2"], [1, 2])):
         assert cli(["sweep", "mine-layer", *layers, "--dry-run", "--json", "--workspace", str(tmp_path)]) == 0

@@ -15,6 +15,7 @@ from resa_hub.adapter.workspace import Workspace
 from resa_hub.cli.main import run
 from resa_hub.config.refs import ModelRef
 from resa_hub.config.registry import Registry, builtin_path
+from resa_hub.core.errors import Usage
 from resa_hub.hub.pin import pin
 from tests.helpers.commands import HANG, RUN, environment, out, resa_hub
 from tests.helpers.hub_server.dataset_routes import publish
@@ -152,6 +153,16 @@ def test_offline_a_pin_is_one_clear_error_and_nothing_is_written(tmp_path: Path)
         and "cannot be reached" in done.stderr
         and not list(tmp_path.iterdir())
     )
+
+
+def test_all_leaves_out_what_is_no_repository(hub: HubServer, tmp_path: Path) -> None:
+    """Packages and what is embedded have no commit, and their names are nobody's to ask for."""
+    pins = pin(["all"], Workspace(tmp_path))
+    assert pins and all("/" in each.id and not each.id.startswith("resa-hub/") for each in pins)
+    assert not {"champ", "reasoning-gym", "tiny-chain", "tiny-r1"} & {each.name for each in pins}
+    assert not hub.sent("GET", "package")
+    with pytest.raises(Usage, match="nothing of this lies on the Hub"):
+        pin(["champ"], Workspace(tmp_path))
 
 
 def test_pins_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

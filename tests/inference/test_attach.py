@@ -171,6 +171,7 @@ def test_the_default_of_the_registry_comes_first(workspace: Path) -> None:
     with pytest.raises(NotFound) as caught:
         put(workspace, target="lost")
     assert "pull" in caught.value.hint and "gone" in caught.value.message
+    assert f"name one that was made on it: another, {NAME}; or make it" in caught.value.hint
 
 
 @pytest.mark.parametrize(

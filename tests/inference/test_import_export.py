@@ -32,6 +32,7 @@ from resa_hub.inference.import_export import export, import_adapter
 from tests.conftest import QUICK
 from tests.helpers.adapters import kl_of, make_adapter, recipe_of
 from tests.helpers.models import tiny, write_lora
+from tests.helpers.own_models import names_base
 from tests.helpers.small_saes import theirs, written
 
 QUIET = Progress(quiet=True)
@@ -98,6 +99,40 @@ def test_without_its_base_an_adapter_comes_in_with_what_is_known(
     assert done.fit.level == "distant" and done.proof.recorded is None and done.proof.kl > 0
     assert run(["show", "lora", "--workspace", str(tmp_path)]) == 0 and "not known" in capsys.readouterr().out
     assert run(["list", "--workspace", str(tmp_path)]) == 0
+
+
+def test_a_second_import_that_knows_the_base_is_a_new_version(tmp_path: Path) -> None:
+    """The same bytes on another base, or on one at last, are not answered with what was known before."""
+    folder = str(write_lora(tmp_path / "lora"))
+    names_base(tmp_path / "lora", "./gone")
+
+    def imported(base: str | None = None) -> tuple[str, str, bool, str]:
+        adapter, missing = import_adapter(folder, base=base, workspace=tmp_path)
+        m = adapter.manifest
+        return m.version, m.base.id, m.probe is not None, missing
+
+    first = imported()
+    assert first[:3] == ("0.1.0", "./gone", False) and "not at hand" in first[3]
+    assert imported() == first
+    assert imported("tiny-r1") == ("0.2.0", "resa-hub/tiny-r1", True, "")
+    assert imported("tiny-r1b") == ("0.3.0", "resa-hub/tiny-r1b", True, "")
+    assert imported("tiny-r1") == ("0.2.0", "resa-hub/tiny-r1", True, "")
+    assert imported()[0] == "0.3.0"  # without a word about the base the newest is meant, as everywhere
+    with pytest.raises(NotFound, match="gone"):
+        imported("./gone")
+
+
+def test_the_registry_knows_the_base_of_its_adapters(tmp_path: Path) -> None:
+    """Whatever path of their makers stands in their config."""
+    write_lora(tmp_path / "lora")
+    names_base(tmp_path / "lora", "/home/someone/base")
+    _, missing = import_adapter(str(tmp_path / "lora"), name="other", workspace=tmp_path)
+    assert "not at hand" in missing
+    entry = {"base": "tiny-r1", "adapter": {"id": str(tmp_path / "lora")}}
+    (tmp_path / "registry.yaml").write_text(json.dumps({"models": {"mine": entry}}))
+    for origin in ("mine", str(tmp_path / "lora")):
+        adapter, missing = import_adapter(origin, workspace=tmp_path)
+        assert adapter.manifest.base.id == "resa-hub/tiny-r1" and not missing
 
 
 def test_what_is_no_sound_lora_stays_outside(tmp_path: Path) -> None:

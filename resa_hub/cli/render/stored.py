@@ -126,7 +126,7 @@ def _took(run: "Run") -> str:
 
 
 def _sae(manifest: "Manifest") -> Pairs:
-    from ...adapter.describe import sae_figures
+    from ...adapter.describe import sae_faults, sae_figures
 
     if not manifest.sae:
         return []
@@ -134,7 +134,7 @@ def _sae(manifest: "Manifest") -> Pairs:
     pairs = [("SAE", f"{sae.origin}, {sae.latents:,} latents, k = {sae.k}, on held-out text:")]
     for hookpoint, quality in sae_figures(manifest):
         pairs += [(hookpoint, f"{figure.name}: {figure.value} ({figure.meaning})") for figure in quality]
-    return pairs
+    return pairs + [("mind", fault) for fault in sae_faults(manifest)]
 
 
 def _verdicts(manifest: "Manifest", evaluations: Sequence[dict[str, Any]]) -> Pairs:

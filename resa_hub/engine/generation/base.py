@@ -66,6 +66,10 @@ class EngineConfig(NamedTuple):
     """How adapters run: `merged` into the weights one after another, `beside` the weights mixed in one batch, or
     `auto`.
     """
+    gpu_memory: float | None = None
+    """Share of each GPU's memory (vLLM); None: the engine's own."""
+    tolerance: float | None = None
+    """Nats by which log-probabilities may differ between batches in the self-check; None: by `dtype`."""
 
 
 class Engine(Protocol):

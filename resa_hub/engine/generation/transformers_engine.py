@@ -79,13 +79,15 @@ class TransformersEngine:
         self._unwrap()
 
     def check(self, texts: Mapping[str, Sequence[str]]) -> set[str]:
-        base = {text: self._logits(None, text) for listed in texts.values() for text in listed}
-        unchanged = {
-            arm
-            for arm in self.adapter_names
-            if all(torch.equal(self._logits(arm, text), base[text]) for text in texts.get(arm, ()))
-        }
-        if not all(torch.equal(self._logits(None, text), logits) for text, logits in base.items()):
+        # Arms often have equal texts; each arm is merged once for all of its own.
+        listed = {tuple(texts.get(arm, ())) for arm in self.adapter_names} - {()}
+        base = {each: self._logits(None, each) for each in listed} | {(): []}
+        unchanged = set()
+        for arm in self.adapter_names:
+            own = tuple(texts.get(arm, ()))
+            if not own or all(map(torch.equal, self._logits(arm, own), base[own])):
+                unchanged.add(arm)
+        if not all(all(map(torch.equal, self._logits(None, each), base[each])) for each in listed):
             raise RunFailed("the base model has changed while adapters were on it", BASE_CHANGED)
         return unchanged
 
@@ -164,9 +166,9 @@ class TransformersEngine:
     def _sample(self, tokens: list[int], finished: bool) -> Sample:
         return Sample(str(self.tokenizer.decode(tokens, skip_special_tokens=True)), len(tokens), finished)
 
-    def _logits(self, arm: str | None, text: str) -> Tensor:
+    def _logits(self, arm: str | None, texts: Sequence[str]) -> list[Tensor]:
         self._merge(arm)
-        logits = probe.logits(self.model, self.tokenizer, text)
+        logits = probe.logits(self.model, self.tokenizer, texts)
         self._restore()
         return logits
 

@@ -18,6 +18,8 @@ from ...adapter.fit import rank_for
 from ...core.errors import NoEffect, RunFailed
 from ...core.files import read_json
 from ...core.install import missing
+from ...core.progress import waiting
+from ...core.quantities import size
 from ...data.snapshots import Files
 from ..model.loading import SMALL_MODEL, load_tokenizer
 from ..model.lora import largest_entry
@@ -29,9 +31,12 @@ YIELD_SAMPLES = 64
 """Finished samples are handed on in groups of about this size."""
 LOGPROBS = 20
 """Of so many likeliest tokens of a position the self-check compares the log-probabilities."""
-ROUNDING = {"float32": 5e-3}
-HALF_ROUNDING = 0.25
-"""How far log-probabilities of one prompt may differ between batches: measured 3e-5 in float32."""
+LARGEST_LOGIT = 16.0
+"""Where numbers of the types lie as far apart as large logits do: 0.125 in bfloat16."""
+ROUNDINGS, LEAST_TOLERANCE = 4, 5e-3
+"""The logit of a token and what it is normalised by are rounded in each of the two batches; in float32 the sums in
+another order count for more (measured 3e-5).
+"""
 VANISHING = 1e-6
 """An adapter whose largest change of a weight is below this may well leave every logit as it is; a larger one must not.
 """
@@ -57,9 +62,11 @@ class VllmEngine:
             arm: LoRARequest(f"arm{number}", number, str(folder))
             for number, (arm, folder) in enumerate(self.folders.items(), 1)
         }
-        self.tokenizer, self.dtype = load_tokenizer(base), config.dtype
+        self.tokenizer = load_tokenizer(base)
+        self.tolerance = config.tolerance or rounding(config.dtype)
         self.end_tokens = _end_tokens(base, self.tokenizer.eos_token_id)
-        self.llm: Any = self._load(base, config)
+        with waiting(f"vLLM loads {base.id}", size(sum(path.stat().st_size for path in base.weights))):
+            self.llm: Any = self._load(base, config)
         self.about = {
             "name": "vllm",
             "version": vllm.__version__,
@@ -125,6 +132,7 @@ class VllmEngine:
 
     def _load(self, base: Files, config: EngineConfig) -> Any:
         lora: dict[str, Any] = {}
+        memory = {} if self.cpu or config.gpu_memory is None else {"gpu_memory_utilization": config.gpu_memory}
         if self.folders:
             slots = len(self.folders) + 1  # one for base: see the top of this file
             rank = rank_for(self.folders.values())
@@ -140,6 +148,7 @@ class VllmEngine:
                 tensor_parallel_size=config.tensor_parallel,
                 skip_tokenizer_init=True,
                 trust_remote_code=False,
+                **memory,
                 **lora,
             )
         except Exception as error:  # vLLM raises whatever its parts raise
@@ -182,22 +191,22 @@ class VllmEngine:
                 expected += [base[arm][number], adapted[arm][number]]
         mixed = self._logprobs(requests)
         after = {arm: self._logprobs([(prompt, None) for prompt in ids]) for arm, ids in prompts.items()}
-        allowed = ROUNDING.get(self.dtype, HALF_ROUNDING)
-        wrong = {
-            arm
-            for (_, arm), logprobs, wanted in zip(requests, mixed, expected, strict=True)
-            if _distance(logprobs, wanted) > allowed
-        }
+        apart: dict[str | None, float] = {}
+        for (_, arm), logprobs, wanted in zip(requests, mixed, expected, strict=True):
+            apart[arm] = max(apart.get(arm, 0.0), _distance(logprobs, wanted))
         for arm in prompts:
-            if any(_distance(a, b) > allowed for a, b in zip(after[arm], base[arm], strict=True)):
-                wrong.add(None)
-        if None in wrong:
-            raise RunFailed("base requests of vLLM do not get the base model while adapters are active", BASE_CHANGED)
-        if wrong:
-            raise RunFailed(
-                f"vLLM gives the arm {sorted(filter(None, wrong))[0]!r} another adapter when arms are mixed in a batch",
-                BASE_CHANGED,
-            )
+            apart[None] = max(apart[None], *map(_distance, after[arm], base[arm]))
+        wrong = [arm for arm in sorted(apart, key=str) if apart[arm] > self.tolerance]
+        if not wrong:
+            return
+        arm = None if None in wrong else wrong[0]
+        what = (
+            f"vLLM gives the arm {arm!r} another adapter when arms are mixed in a batch"
+            if arm
+            else "base requests of vLLM do not get the base model while adapters are active"
+        )
+        told = f"log-probabilities are {apart[arm]:.2g} nats apart, rounding explains {self.tolerance:.2g}"
+        raise RunFailed(f"{what}: {told}", f"{BASE_CHANGED}; --tolerance sets what passes as rounding")
 
     def _sample(self, output: Any) -> Sample:
         tokens = list(output.token_ids)
@@ -216,6 +225,11 @@ class VllmEngine:
             [{token: p.logprob for token, p in position.items()} for position in output.prompt_logprobs[1:]]
             for output in outputs
         ]
+
+
+def rounding(dtype: str) -> float:
+    """Nats by which log-probabilities of one prompt may differ between two batches, in a model of this type."""
+    return max(LEAST_TOLERANCE, ROUNDINGS * LARGEST_LOGIT * torch.finfo(getattr(torch, dtype)).eps)
 
 
 def _set_environment(base: Files, config: EngineConfig, cpu: bool) -> None:

@@ -9,13 +9,13 @@ import msgspec
 from transformers import PreTrainedModel
 
 from ...config.recipe import Recipe, Rollouts
+from ...core.memory import free_memory
 from ..distributed import ProcessGroup
 from ..model.lora import State
 from ..model.tokens import Batch
 from ..sae.train import TrainedSae
 from .inputs import MethodInputs, RunResources
 from .models import ExtractionModels
-from .teacher_states import free_memory
 from .texts import ExtractionTexts
 
 

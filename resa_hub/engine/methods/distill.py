@@ -33,7 +33,7 @@ def distill(
     teacher_head: the student's own where none is given.
     """
     recipe, size = context.recipe, context.models.target_sizes
-    student = new_lora(context.models.new_copy(), recipe.lora, None, recipe.seed)
+    student = new_lora(context.models.new_twin(), recipe.lora, None, recipe.seed)
     base: PreTrainedModel = student.get_base_model()  # pyright: ignore[reportAssignmentType]
     head = lm_head(base)
     loss = teacher_loss(_student_pass(context, student, batches), (head, teacher_head or head), recipe.training)
@@ -91,7 +91,7 @@ def _student_pass(
     carriers: dict[str, Any] = {"": student.get_base_model()}
     if context.rollout_settings.student == "writer":
         for name in sorted({batch.writer for batch in batches if batch.writer}):
-            sibling = share_lora(student, context.models.new_copy(name), context.recipe.lora)
+            sibling = share_lora(student, context.models.new_twin(name), context.recipe.lora)
             carriers[name] = sibling.train().get_base_model()
 
     def forward(example: TrainingExample) -> Tensor:

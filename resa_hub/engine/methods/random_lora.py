@@ -31,7 +31,7 @@ def run(context: ExtractionContext) -> MethodOutput:
     reference = ReferenceNorms(None, {})
     if recipe.norm is None:
         reference = _reference_norms(recipe, context.inputs.reference, len(decoder_layers(context.target)))
-    fresh = state_of(new_lora(context.models.new_copy(), recipe.lora, reference.layers, recipe.seed))
+    fresh = state_of(new_lora(context.models.new_twin(), recipe.lora, reference.layers, recipe.seed))
     # A module that the reference does not change is left unchanged here, too.
     wanted = {
         name: reference.norms.get(name, 0.0) if recipe.norm is None else recipe.norm

@@ -5,7 +5,9 @@ from sae_lens import TopKTrainingSAEConfig
 
 from ...adapter.manifest import SaeInit
 from ...config.refs import layer_of
+from ...core.errors import RunFailed
 from ...core.flops import sae_training_flops
+from ...core.sae_quality import fault_of
 from ..checkpoint import Checkpoint
 from ..cost_tracker import CostTracker, sizes
 from ..sae.activations import ActivationCache, Sources
@@ -23,10 +25,33 @@ def finished_sae(
 ) -> TrainedSae:
     """The SAE of stage I at the recipe's hookpoint, or another; what an interrupted run finished is taken as it is.
 
-    sources, held_out: texts to train on and to judge it on, each with the model that reads them.
+    sources, held_out: texts to train on and to judge it on, each with the model that reads them. Raises `RunFailed` for
+    an SAE that explains less than the mean does or is nearly all dead, unless the recipe accepts it.
     """
     hookpoint = hookpoint or context.recipe.hookpoint
-    return _load(context, hookpoint) or _train(context, sources, held_out, hookpoint)
+    trained = _load(context, hookpoint) or _train(context, sources, held_out, hookpoint)
+    _check_quality(context, trained, hookpoint)
+    return trained
+
+
+def _check_quality(context: ExtractionContext, trained: TrainedSae, hookpoint: str) -> None:
+    settings = context.recipe.sae
+    fault = fault_of(trained.quality, trained.sae.cfg.d_sae, trained.sae.cfg.k)
+    if not fault:
+        return
+    if settings.accept_bad:
+        context.progress.say(f"  the SAE at {hookpoint} {fault}: going on, as sae.accept_bad says")
+        return
+    if settings.mode == "pretrained":
+        remedy = "train it on these states with --set sae.mode=finetuned --set sae.reset_bias=true"
+    elif settings.mode == "finetuned" and not settings.reset_bias:
+        remedy = "move it to these states with --set sae.reset_bias=true"
+    else:
+        remedy = "train it longer or at another rate: --set sae.epochs=..., sae.steps=... or sae.learning_rate=..."
+    raise RunFailed(
+        f"the SAE at {hookpoint} {fault}: nothing learnt through it would mean anything",
+        f"{remedy}; --set sae.accept_bad=true goes on all the same",
+    )
 
 
 def save_finished(context: ExtractionContext, trained: TrainedSae, hookpoint: str, ledger: CostTracker) -> None:

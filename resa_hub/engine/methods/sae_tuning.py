@@ -70,7 +70,7 @@ def tune(context: ExtractionContext, replace: Splice) -> MethodOutput:
     trained = finished_sae(context, *sae_texts(context))
     batches = context.texts.of_data(context.inputs.elicit)
     layers = None if at_mlp else list(range(layer + 1, last + 1))
-    student = new_lora(context.models.new_copy(), recipe.lora, layers, recipe.seed)
+    student = new_lora(context.models.new_twin(), recipe.lora, layers, recipe.seed)
     base: PreTrainedModel = student.get_base_model()  # pyright: ignore[reportAssignmentType]
 
     make_example = _example_maker(context, trained, replace)

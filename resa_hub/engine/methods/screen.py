@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ...config.recipe import AUTO, Screen
 from ...core.errors import NoEffect
+from ...core.progress import waiting
 from ..model.kl import CHUNK, kl
 from ..model.partial_forward import decoder_layers, last_hidden_state, lm_head
 from ..model.tokens import Batch
@@ -125,9 +126,10 @@ class PatchScreen:
         with context.ledger.stage(STAGE):
             development = self.development
             for hookpoint in (f"layers.{layer}" for layer in layers):
-                directions = principal_directions(context, batches, hookpoint).patch(count)
-                whole = _trial(hookpoint, "whole state", 1.0, development.closed({hookpoint: _whole_difference}))
-                part = _trial(hookpoint, f"{count} directions", 1.0, development.closed({hookpoint: directions}))
+                with waiting(f"trying patches at {hookpoint}"):
+                    directions = principal_directions(context, batches, hookpoint).patch(count)
+                    whole = _trial(hookpoint, "whole state", 1.0, development.closed({hookpoint: _whole_difference}))
+                    part = _trial(hookpoint, f"{count} directions", 1.0, development.closed({hookpoint: directions}))
                 trials += [whole, part]
                 candidates.append(part)
         best = max(candidates, key=lambda trial: trial["closed"])
@@ -149,7 +151,8 @@ class PatchScreen:
             for count in sorted(screen.features or (recipe.features,)):
                 patches, trials = patches_of(measured, count), by_count.setdefault(count, [])
                 for scale in screen.scales or (recipe.scale,):
-                    closed = development.closed({at: _scaled(patch, scale) for at, patch in patches.items()})
+                    with waiting(f"trying {count} {noun} at scale {scale:g}"):
+                        closed = development.closed({at: _scaled(patch, scale) for at, patch in patches.items()})
                     trials.append(_trial(hookpoints, f"{count} {noun}", scale, closed))
         count, best = _fewest_sufficient(by_count)
         best["chosen"] = True

@@ -10,6 +10,8 @@ from torch import Tensor
 from ...config.refs import layer_of
 from ...core.errors import NoEffect, Usage
 from ...core.flops import SELECTION_STEPS, SELECTION_TOKENS, comparison_flops, tuning_flops
+from ...core.progress import waiting
+from ...core.quantities import count as counted
 from ..model.kl import chunked_kl
 from ..model.partial_forward import Hidden, last_hidden_state, lm_head, run_from_layer
 from ..model.tokens import Batch
@@ -67,10 +69,12 @@ def rank(
     context: ExtractionContext, sae: SparseTopKTrainingSAE, batches: list[Batch], hookpoint: str, before: Patches
 ) -> Ranking:
     """All latents in the order of the recipe's `selection`."""
-    ranking = by_difference(context, sae, batches, hookpoint, before)
+    tokens = counted(sum(batch.tokens for batch in batches), "token")
+    with waiting(f"comparing the features of source and target at {hookpoint}", tokens):
+        ranking = by_difference(context, sae, batches, hookpoint, before)
     if context.recipe.selection == "mean":
         return ranking
-    with context.ledger.stage(STAGE):
+    with context.ledger.stage(STAGE), waiting(f"choosing features at {hookpoint} by {context.recipe.selection}"):
         sample = compare_states(context, batches, hookpoint, before)
         if context.recipe.selection == "attribution":
             return ranking._replace(order=_descending(attribution(context, sae, sample, hookpoint)))

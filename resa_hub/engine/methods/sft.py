@@ -24,7 +24,7 @@ def run(context: ExtractionContext) -> MethodOutput:
     recipe = context.recipe
     batches = context.texts.of_data(context.inputs.elicit, masked=recipe.training.mask_prompt)
     examples = _examples(context, batches)
-    student = new_lora(context.models.new_copy(), recipe.lora, None, recipe.seed)
+    student = new_lora(context.models.new_twin(), recipe.lora, None, recipe.seed)
     base: PreTrainedModel = student.get_base_model()  # pyright: ignore[reportAssignmentType]
     size = context.models.target_sizes
     losses = fit(

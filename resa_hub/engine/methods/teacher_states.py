@@ -107,10 +107,3 @@ class TeacherStateCache(Sequence[TrainingExample]):
             return
         self._files[index] = path
         self.disk_left -= example.nbytes
-
-
-def free_memory() -> int:
-    """Bytes of main memory that can be had without swapping."""
-    import psutil
-
-    return psutil.virtual_memory().available

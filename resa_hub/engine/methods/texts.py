@@ -16,6 +16,7 @@ from ..generation.rollouts import RolloutRequest, rollouts
 from ..generation.sampling import Completion
 from ..model.loading import end_tokens
 from ..model.lora import State
+from ..model.shared_base import merged_while_generating
 from ..model.tokens import Batch, bucketed, end_token, examples, leading_special_tokens, packed, prompt
 from .inputs import MethodInputs, RunResources
 from .models import ExtractionModels
@@ -149,8 +150,9 @@ class ExtractionTexts:
             if ledger.processes.is_main_process:
                 folder, progress = self.resources.rollouts_folder, self.resources.progress
                 asked = (name, request.revision, len(request.prompts))
-                completions = rollouts(
-                    model, request, folder, progress, name, count_cost, first=asked not in self._asked
-                )
+                with merged_while_generating(model):
+                    completions = rollouts(
+                        model, request, folder, progress, name, count_cost, first=asked not in self._asked
+                    )
                 self._asked.add(asked)
             return ledger.processes.broadcast(completions)

@@ -11,11 +11,12 @@ from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
 from ...core.errors import RunFailed
+from ...core.progress import waiting
 from ...data.snapshots import Files
 from ..generation.sampling import generate, uniforms
 from .loading import end_tokens, load_base, load_tokenizer
 from .lora import load_lora
-from .probe import measure
+from .probe import Effect, measure
 from .tokens import prompt
 
 
@@ -24,9 +25,9 @@ class AttachedModel(NamedTuple):
     tokenizer: PreTrainedTokenizerBase
     template: str | None
 
-    def effect(self, texts: Sequence[str]) -> float:
-        """KL(with || without the adapter), nats a token, mean over the texts."""
-        return measure(self.model, self.tokenizer, texts).kl
+    def effect(self, texts: Sequence[str], dtype: str | None) -> Effect:
+        """What the adapter does to the texts. dtype: what it is computed in; None: what the model is held in."""
+        return measure(self.model, self.tokenizer, texts, dtype)
 
     def complete(self, questions: Sequence[str], *, temperature: float, new_tokens: int, seed: int) -> tuple[str, ...]:
         """One completion a question in their order, special tokens left out."""
@@ -46,8 +47,9 @@ class AttachedModel(NamedTuple):
         """
         staged = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}")
         try:
-            merged = self.model.merge_and_unload()  # pyright: ignore[reportCallIssue]
-            merged.save_pretrained(staged)  # pyright: ignore[reportCallIssue]
+            with waiting(f"writing the merged model to {folder}"):
+                merged = self.model.merge_and_unload()  # pyright: ignore[reportCallIssue]
+                merged.save_pretrained(staged)  # pyright: ignore[reportCallIssue]
             self.tokenizer.save_pretrained(staged)
             for file in staged.iterdir():
                 file.chmod(0o666 & ~_umask())  # safetensors writes for its owner alone

@@ -16,7 +16,10 @@ from transformers.utils import logging
 from ...core import torchrun
 from ...core.errors import DoesNotFit, RunFailed
 from ...core.files import read_json
+from ...core.progress import waiting
+from ...core.quantities import size
 from ...data.snapshots import Files
+from ..backends import configure
 from .lora import merge
 
 SMALL_MODEL = 5_000_000
@@ -39,7 +42,8 @@ class Source(NamedTuple):
 
 
 def device() -> torch.device:
-    """This process's own GPU, else the CPU."""
+    """This process's own GPU, else the CPU; torch computes as `backends` says from here on."""
+    configure()
     return torch.device("cuda", torchrun.local_rank()) if torch.cuda.is_available() else torch.device("cpu")
 
 
@@ -56,18 +60,22 @@ def load_base(files: Files, dtype: str = "float32") -> PreTrainedModel:
     Raises `DoesNotFit` for a type that transformers has no causal LM of, `RunFailed` for files that cannot be loaded.
     """
     _check_type(files)
+    with waiting(f"loading {files.id}", size(sum(path.stat().st_size for path in files.weights))):
+        model = _read(files, dtype).requires_grad_(False)
+        if model.num_parameters() < SMALL_MODEL:
+            torch.set_num_threads(1)
+        model.to(device())  # pyright: ignore[reportArgumentType]
+    return model.eval()
+
+
+def _read(files: Files, dtype: str) -> PreTrainedModel:
     try:
-        model = AutoModelForCausalLM.from_pretrained(files.folder, dtype=getattr(torch, dtype), trust_remote_code=False)
+        return AutoModelForCausalLM.from_pretrained(files.folder, dtype=getattr(torch, dtype), trust_remote_code=False)
     except (ValueError, OSError, RuntimeError) as error:
         raise RunFailed(
             f"{files.id} cannot be loaded: {str(error).splitlines()[0][:200]}",
             "it must be a causal LM that transformers knows",
         ) from None
-    model.requires_grad_(False)
-    if model.num_parameters() < SMALL_MODEL:
-        torch.set_num_threads(1)
-    model.to(device())  # pyright: ignore[reportArgumentType]
-    return model.eval()
 
 
 def _check_type(files: Files) -> None:
@@ -88,7 +96,10 @@ def _check_type(files: Files) -> None:
 def load(source: Source, dtype: str = "float32") -> PreTrainedModel:
     """The base, with the adapter merged into it where there is one; raises as `load_base` and `load_lora`."""
     model = load_base(source.base, dtype)
-    return merge(model, source.adapter.folder).requires_grad_(False) if source.adapter else model
+    if not source.adapter:
+        return model
+    with waiting(f"merging {source.adapter.id} into {source.base.id}"):
+        return merge(model, source.adapter.folder).requires_grad_(False)
 
 
 def load_tokenizer(files: Files) -> PreTrainedTokenizerBase:

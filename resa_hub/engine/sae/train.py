@@ -87,7 +87,8 @@ def sae_training_steps(
         tokens = activations.count_states(sources, settings.skip_first)
         stream = functools.partial(activations.stream, sources, hookpoint, width, seed=seed, cache=cache, read=read)
         steps = count_steps(settings, tokens)
-        yield from fit(sae, stream, settings, steps, fresh=start is None, progress=progress, checkpoint=checkpoint)
+        reset_bias = start is None or settings.reset_bias
+        yield from fit(sae, stream, settings, steps, reset_bias=reset_bias, progress=progress, checkpoint=checkpoint)
     sae.requires_grad_(False)
     return TrainedSae(sae, quality(sae, held_out, hookpoint, settings.skip_first, progress), tokens, record)
 

@@ -128,12 +128,12 @@ def fit(
     settings: SaeSettings,
     steps: int,
     *,
-    fresh: bool,
+    reset_bias: bool,
     progress: Progress,
     checkpoint: Checkpoint,
 ) -> Iterator[None]:
-    """Train in place, pausing after each step; a run that was killed goes on from its last state. fresh: the decoder's
-    bias starts at the mean of the first batch. Raises `RunFailed` at a step whose loss is not finite.
+    """Train in place, pausing after each step; a run that was killed goes on from its last state. reset_bias: the
+    decoder's bias starts at the mean of the first batch. Raises `RunFailed` at a step whose loss is not finite.
     """
     sae.low_precision = settings.encoder == "bfloat16"
     size, processes = settings.batch_tokens, checkpoint.processes
@@ -147,7 +147,7 @@ def fit(
         batches = stream(size=size, skip_first=settings.skip_first, start=done, processes=processes)
         for step in range(done, steps):
             batch = next(batches).to(sae.device)
-            if fresh and step == 0:
+            if reset_bias and step == 0:
                 with torch.no_grad():
                     sae.b_dec.copy_(processes.all_reduce_mean(batch, size))
             if not math.isfinite(trainer.step(batch)):

@@ -18,7 +18,7 @@ from ...core.install import missing
 from ...data.snapshots import Files
 from ..arms import Arm
 from ..question import MOST_PROBLEMS, MOST_SAMPLES, MOST_TOKENS
-from ..sampling.jobs import Engines
+from ..sampling.engines import Engines
 
 BATCH_SIZE = "8"
 """Of lm-eval's transformers backend; its own default is 1."""

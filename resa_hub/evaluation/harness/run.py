@@ -21,6 +21,7 @@ from ...adapter.store import Adapter
 from ...adapter.workspace import Workspace
 from ...config.refs import ModelRef
 from ...config.remotes import RemoteRef, parse_adapter
+from ...core.devices import gpu_count
 from ...core.errors import HubError, RunFailed
 from ...core.progress import Progress
 from ...core.strict import canonical_digest
@@ -268,7 +269,7 @@ def _digest(harness: str, config: HarnessConfig, arm: Arm) -> str:
 def _environment() -> dict[str, str]:
     """vLLM on a CPU starts in seconds when it stays in one process."""
     settings = {"VLLM_NO_USAGE_STATS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    if not Path("/dev/nvidia0").exists():
+    if not gpu_count():
         settings |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "1"}
     return settings | os.environ
 

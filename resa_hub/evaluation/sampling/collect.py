@@ -7,7 +7,7 @@ from hashlib import sha256
 from typing import Any, NamedTuple
 
 from ...core.errors import RunFailed
-from ...core.progress import Progress
+from ...core.progress import Progress, waiting
 from ...core.strict import canonical_digest
 from ...engine.generation.base import Key, Sample
 from ..arms import NEGATED, PROMPT, Arm
@@ -147,7 +147,7 @@ def _run(config: SamplingConfig, job: EngineJob, store: SampleStore, progress: P
         if workers > 1 and len(job.missing) >= workers:
             from .workers import share
 
-            share(config, job, store.path.parent, advance)
+            share(config, job, store.path.parent, advance, progress.quiet)
         else:
             run_engine(config, job, store, advance)
 
@@ -158,10 +158,11 @@ def make_controls(arms: Sequence[Arm]) -> None:
         if arm.origin and arm.folder and not arm.folder.exists():
             from ...engine.model.controls import negated, random_like
 
-            if arm.role == NEGATED:
-                negated(arm.origin, arm.folder)
-            else:
-                random_like(arm.origin, int(arm.name.rpartition("-")[2]), arm.folder)
+            with waiting(f"making the control {arm.name}"):
+                if arm.role == NEGATED:
+                    negated(arm.origin, arm.folder)
+                else:
+                    random_like(arm.origin, int(arm.name.rpartition("-")[2]), arm.folder)
 
 
 def _prompt_facts(config: SamplingConfig, arm: Arm, store: SampleStore) -> dict[str, Any]:

