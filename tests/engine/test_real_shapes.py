@@ -71,9 +71,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(("hookpoint", "layers"), [("layers.1", {"2"}), ("layers.1.mlp", {"0", "1", "2"})])
 @pytest.mark.slow
 def test_sae_tuning_runs_on_a_model_of_the_users(world: Path, hookpoint: str, layers: set[str]) -> None:
-    adapter, new = extract(
-        "llama-rl", settings=[*SMALL, f"hookpoint={hookpoint}"], workspace=world, progress=Progress(quiet=True)
-    )
+    # A few steps on a random model leave the SAE worse than the mean: what is tried here is that all parts fit.
+    settings = [*SMALL, f"hookpoint={hookpoint}", "sae.accept_bad=true"]
+    adapter, new = extract("llama-rl", settings=settings, workspace=world, progress=Progress(quiet=True))
     assert new and adapter.manifest.dtype == "bfloat16" and adapter.manifest.data["trigger"].rows == 32
     touched = {
         name.split("layers.")[1].split(".")[0]
